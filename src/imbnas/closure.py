@@ -1,0 +1,92 @@
+"""Which source files a step depends on: the closure of its imports, read from the syntax without importing anything.
+
+The workflow declares these files as inputs of the step's rule and stage, and a saved training state is keyed by their
+content, so that no result of older code is taken for one of newer code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent
+PACKAGE = SOURCE.name
+
+
+def step_files(step: str) -> list[str]:
+    """Return the files that `imbnas.steps.<step>` imports, itself included, as sorted paths relative to src's parent.
+
+    A package's `__init__` counts with each of its modules, as Python runs it. Imports inside functions count too;
+    those that serve type checking only (`if TYPE_CHECKING`) do not.
+    """
+    return [f"src/{PACKAGE}/{path.relative_to(SOURCE).as_posix()}" for path in _closure(f"{PACKAGE}.steps.{step}")]
+
+
+def step_digest(step: str) -> str:
+    """Return a SHA-256 over the names and contents of `step_files`."""
+    state = hashlib.sha256()
+    for path in _closure(f"{PACKAGE}.steps.{step}"):
+        state.update(f"{path.relative_to(SOURCE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return state.hexdigest()
+
+
+def code_digest() -> str:
+    """Return a SHA-256 over the whole package's source."""
+    state = hashlib.sha256()
+    for path in sorted(SOURCE.rglob("*.py")):
+        state.update(f"{path.relative_to(SOURCE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return state.hexdigest()
+
+
+def _closure(module: str) -> list[Path]:
+    found: dict[str, Path] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        parts = name.split(".")
+        for size in range(1, len(parts) + 1):
+            prefix = ".".join(parts[:size])
+            path = _file(prefix)
+            if path is not None and prefix not in found:
+                found[prefix] = path
+                pending += _imports(path)
+    return sorted(found.values())
+
+
+def _file(module: str) -> Path | None:
+    """Return the file of a module of this package, None for a name inside a module or a foreign one."""
+    parts = module.split(".")
+    if parts[0] != PACKAGE:
+        return None
+    base = SOURCE.joinpath(*parts[1:])
+    for candidate in (base / "__init__.py", base.with_suffix(".py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    names: list[str] = []
+    for node in _runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(name for name in names if name.split(".")[0] == PACKAGE)
+
+
+def _runtime_nodes(tree: ast.AST) -> list[ast.AST]:
+    """Return all nodes but those below `if TYPE_CHECKING`."""
+    nodes: list[ast.AST] = []
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        nodes.append(node)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            pending += node.orelse
+        else:
+            pending += list(ast.iter_child_nodes(node))
+    return nodes

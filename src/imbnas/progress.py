@@ -1,0 +1,82 @@
+"""What a step tells while it runs: plain lines in its log file, and on a terminal lines and a progress bar."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Log:
+    """Lines of one step, each stamped with the seconds since its start, to a file and to standard error."""
+
+    def __init__(self, step: str, file: Path | None = None) -> None:
+        """Open `file` for appending, so that a resumed attempt adds to it; None writes to standard error alone."""
+        self.step = step
+        self._start = time.monotonic()
+        self._stream: TextIO | None = None
+        self._bar: Progress | None = None
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = file.open("a", encoding="utf-8", buffering=1)
+
+    def __call__(self, message: str) -> None:
+        """Write one line."""
+        self.to_file(message)
+        line = f"{self.step}: {message}"
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def to_file(self, message: str) -> None:
+        """Write to the log file alone: details that would clutter a terminal."""
+        if self._stream is not None:
+            self._stream.write(f"[{time.monotonic() - self._start:8.1f} s] {message}\n")
+
+    @contextmanager
+    def bar(self, title: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """Yield a bar to advance; shown on a terminal only."""
+        if not sys.stderr.isatty():
+            yield Bar(None, 0)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            self._bar = progress
+            try:
+                yield Bar(progress, progress.add_task(f"{self.step}: {title}", total=total, completed=done, note=""))
+            finally:
+                self._bar = None
+
+
+class Bar:
+    """A progress bar, or nothing where there is no terminal."""
+
+    def __init__(self, progress: Progress | None, task: int) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Move on by `count`; `note` replaces the text at the bar's end unless it is empty."""
+        if self._progress is not None:
+            from rich.progress import TaskID
+
+            task = TaskID(self._task)
+            self._progress.update(task, advance=count)
+            if note:
+                self._progress.update(task, note=note)
