@@ -1,0 +1,170 @@
+"""The whole of params.yaml: loading, checking, and its JSON schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from imbnas.errors import UserError
+from imbnas.params.adapt import AdaptParams, AdaptView
+from imbnas.params.base import Section, View, explain, short
+from imbnas.params.dataset import PATH_DATASETS, same_images
+from imbnas.params.evaluate import EvaluateParams, EvaluateView
+from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
+from imbnas.params.retrain import RetrainParams, RetrainView
+from imbnas.params.search import SearchParams, SearchView
+from imbnas.params.shared import RuntimeParams, SpaceParams
+from imbnas.params.source import SourceParams, SourceView
+from imbnas.params.supernet import SupernetParams, SupernetView
+from imbnas.params.target import TargetParams, TargetView
+
+VIEWS: dict[str, type[View]] = {
+    "source": SourceView,
+    "target": TargetView,
+    "imbalance": ImbalanceView,
+    "supernet": SupernetView,
+    "adapt": AdaptView,
+    "search": SearchView,
+    "retrain": RetrainView,
+    "evaluate": EvaluateView,
+}
+
+
+class Params(Section):
+    """Parameters of imbnas: every knob of the workflow."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seeds all that is random but the long tail's rows, which `imbalance.seed` chooses."""
+    space: SpaceParams
+    """The search space."""
+    runtime: RuntimeParams
+    """Device, precision, threads."""
+    source: SourceParams
+    """The balanced source dataset."""
+    target: TargetParams
+    """The target dataset."""
+    imbalance: ImbalanceParams
+    """The long tail."""
+    supernet: SupernetParams
+    """The supernet's training on the source."""
+    adapt: AdaptParams
+    """Its adaptation to the long tail."""
+    search: SearchParams
+    """The search over subnets."""
+    retrain: RetrainParams
+    """The final training."""
+    evaluate: EvaluateParams
+    """The evaluation."""
+
+    @model_validator(mode="after")
+    def _across(self) -> Self:
+        if same_images(self.source, self.target) and self.source.share >= 1.0:
+            raise ValueError(
+                f"source.share is {self.source.share} and source and target are both {self.target.dataset}, "
+                "expected a share below 1 that leaves rows for the target"
+            )
+        if self._own_images_listed_twice():
+            raise ValueError(
+                f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "
+                f"{self.target.splits.train!r} below the one root {self.target.root}, expected the same name (the two "
+                "then take disjoint rows) or a root for each: an image in both would leak"
+            )
+        return self
+
+    def _own_images_listed_twice(self) -> bool:
+        one_root = self.source.root == self.target.root and self.target.dataset in PATH_DATASETS
+        both_own = one_root and self.source.dataset in PATH_DATASETS
+        listed = [(part.dataset, part.splits.train) for part in (self.source, self.target)]
+        return both_own and listed[0] != listed[1]
+
+    def tree(self) -> dict[str, Any]:
+        """Return the parameters as JSON values."""
+        tree: dict[str, Any] = json.loads(self.model_dump_json(by_alias=True))
+        return tree
+
+    def view(self, step: str) -> View:
+        """Return the part that `step` may see."""
+        return VIEWS[step].of(self.tree())
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader that refuses a key given twice, which it would otherwise take silently."""
+
+
+def _unique(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    _refuse_twice([key.value for key in keys], [key.start_mark.line + 1 for key in keys])
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_twice([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _refuse_twice(keys: list[str], lines: list[int] | None = None) -> None:
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            where = f"line {lines[place]}: " if lines else ""
+            raise UserError(f"{where}{' '.join(key.split())} is given twice, expected once")
+
+
+def _not_plain(value: object) -> str:
+    raise TypeError(f"found {value} of type {type(value).__name__}")
+
+
+def parse(tree: Any, file: str) -> Params:
+    """Return the parameters in `tree` (JSON values), or raise UserError with one line that names `file`."""
+    if not isinstance(tree, dict):
+        found = "nothing" if tree is None else short(tree)
+        raise UserError(f"{file}: found {found}, expected a mapping of sections")
+    try:
+        text = json.dumps(tree, default=_not_plain)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{file}: not plain data: {error}; expected text, numbers, lists and mappings") from None
+    try:
+        return Params.model_validate_json(text)
+    except ValidationError as error:
+        raise explain(error, Params, file) from None
+
+
+def load(path: Path) -> Params:
+    """Return the parameters in a JSON file (by its suffix) or a YAML file, or raise UserError with one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}, expected a parameter file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text, expected a parameter file") from None
+    try:
+        # JSON is read as such: YAML 1.1 takes JSON's 1e-05 for text.
+        if path.suffix == ".json":
+            tree = json.loads(text, object_pairs_hook=_unique_pairs)
+        else:
+            tree = yaml.load(text, Loader=_Loader)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (yaml.YAMLError, json.JSONDecodeError, RecursionError, ValueError) as error:
+        language = "JSON" if path.suffix == ".json" else "YAML"
+        raise UserError(f"{path}: not valid {language}: {' '.join(str(error).split())}") from None
+    return parse(tree, str(path))
+
+
+def uses(step: str) -> list[str]:
+    """Return the dotted names of the parameters on which `step` depends."""
+    return VIEWS[step].uses(Params)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of params.yaml, which editors use for completion and checks."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Params.model_json_schema(by_alias=True),
+    }

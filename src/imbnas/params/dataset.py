@@ -1,0 +1,115 @@
+"""What source and target have in common: a dataset, where it lies, how its images are read."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from imbnas.params.base import Section
+from imbnas.params.shared import Count, Positive
+
+DatasetName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "list"]
+PATH_DATASETS = ("folder", "list")
+
+
+def _plain_path(value: str) -> str:
+    """Refuse other spellings of a directory: steps compare roots to tell whether two datasets share images."""
+    plain = posixpath.normpath(value) if value else "."
+    if plain == ".":
+        raise ValueError(f"found {value!r}, expected a directory of the dataset's own, as in datasets/cifar10")
+    if plain != value:
+        raise ValueError(f"found {value}, expected it spelt {plain}")
+    return value
+
+
+RootPath = Annotated[str, AfterValidator(_plain_path)]
+
+
+class Splits(Section):
+    """Names below `root`: for `folder` the directories of class directories, for `list` the text files."""
+
+    train: str | None = None
+    """Training images; required by `list`; `folder` takes `root` itself when it is null."""
+    validation: str | None = None
+    """Published validation images, used when `validation.from` is published."""
+    test: str | None = None
+    """Published test images; null: a seeded, stratified share of the training images (`test_fraction`)."""
+
+
+class Validation(Section):
+    """Which rows judge subnets."""
+
+    from_: Annotated[Literal["reserve", "longtail", "published"], Field(alias="from")] = "reserve"
+    """`reserve`: `per_class` rows before any imbalance; `longtail`: a fraction of the long-tailed rows;
+    `published`: the dataset's own validation split."""
+    per_class: Count = 10
+    """Rows of each class for `reserve`; 0 reserves none (the literature's cells); search then refuses to run."""
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of each class's long-tailed rows for `longtail`, at least one row a class."""
+
+
+class SourceValidation(Section):
+    """Which source rows judge the supernet."""
+
+    per_class: Positive = 10
+    """Rows of each class, reserved before training."""
+
+
+class DatasetParams(Section):
+    """A dataset and how it is read."""
+
+    dataset: DatasetName = "digits"
+    """Its name in the registry; `folder` and `list` are your own images."""
+    root: RootPath = "datasets/digits"
+    """Directory of the raw files, a directory of its own for each dataset; DVC watches it."""
+    download: bool = False
+    """Whether torchvision may download into `root`; false expects the files there already."""
+    splits: Splits = Splits()
+    """Where a `folder` or `list` dataset keeps its splits."""
+    verify: Literal["headers", "full"] = "full"
+    """How `folder` and `list` images are checked up front: only their headers, or decoded in full."""
+
+    @model_validator(mode="after")
+    def _own_files(self) -> Self:
+        named = [name for name, value in self.splits if value is not None]
+        if named and self.dataset not in PATH_DATASETS:
+            raise ValueError(
+                f"splits.{named[0]} is set for {self.dataset}, expected null: only folder and list take it"
+            )
+        if self.dataset == "list" and self.splits.train is None:
+            raise ValueError("splits.train is null for a list dataset, expected the name of its training list")
+        if self.download and self.dataset in (*PATH_DATASETS, "digits"):
+            raise ValueError(f"download is true for {self.dataset}, expected false: there is nothing to download")
+        return self
+
+
+class Shape(Section):
+    """The shape of the network's input, which the target rules."""
+
+    dataset: DatasetName
+    """See `target.dataset`."""
+    image_size: Positive | None
+    """See `target.image_size`."""
+    channels: Literal[1, 3] | None
+    """See `target.channels`."""
+
+
+class Identity(Section):
+    """What the target must know of the source to keep their rows apart."""
+
+    dataset: DatasetName
+    """See `source.dataset`."""
+    root: RootPath
+    """See `source.root`."""
+    share: Annotated[float, Field(gt=0.0, le=1.0)]
+    """See `source.share`."""
+
+
+def same_images(source: DatasetParams | Identity, target: DatasetParams) -> bool:
+    """Return whether source and target would read the same images, so that they must take disjoint rows.
+
+    A published dataset is the same wherever its files lie; the user's own images are where `root` says.
+    """
+    return source.dataset == target.dataset and (source.dataset not in PATH_DATASETS or source.root == target.root)

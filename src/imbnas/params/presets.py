@@ -1,0 +1,82 @@
+"""Presets: complete parameter files that come with the package, and writing one as a project's params.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imbnas.errors import UserError
+from imbnas.files import write_bytes
+from imbnas.params.config import load
+
+PARAMS = "params.yaml"
+_HERE = Path(__file__).resolve()
+_PLACES = (_HERE.parents[1] / "presets", _HERE.parents[3] / "presets")
+"""In an installed wheel, and in a clone of the repository."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `initialise` did."""
+
+    params: Path
+    """The parameter file."""
+    changed: bool
+    """Whether its content is new."""
+    roots: tuple[str, ...]
+    """The dataset directories, which now exist."""
+    to_fill: tuple[str, ...]
+    """Those whose files are neither downloaded nor bundled."""
+
+
+def directory() -> Path:
+    """Return the directory of the presets; raises UserError where the installation lacks it."""
+    for place in _PLACES:
+        if place.is_dir():
+            return place
+    raise UserError(f"{_PLACES[0]}: not found, expected the presets; install imbnas again")
+
+
+def names() -> list[str]:
+    """Return the presets' names, sorted."""
+    return sorted(path.stem for path in directory().glob("*.yaml"))
+
+
+def summary(name: str) -> str:
+    """Return a preset's title, the second line of its file."""
+    return text(name).splitlines()[1].removeprefix("# ").rstrip(".")
+
+
+def text(name: str) -> str:
+    """Return the preset called `name` as the text of a params.yaml; raises UserError for an unknown name."""
+    if name not in names():
+        raise UserError(f"preset {name!r}: unknown, expected one of {', '.join(names())}")
+    content = (directory() / f"{name}.yaml").read_text(encoding="utf-8")
+    # In presets/ the schema lies one level up, beside params.yaml.
+    return content.replace("$schema=../", "$schema=", 1)
+
+
+def initialise(name: str, root: Path, force: bool) -> Written:
+    """Write the preset as `root`/params.yaml and create the dataset directories that it names.
+
+    DVC and Snakemake watch these directories, so they must exist even where a download fills them. Raises UserError
+    when params.yaml is there and no unchanged preset, whose loss would cost nothing, unless `force`.
+    """
+    content, target = text(name).encode(), root / PARAMS
+    try:
+        present = target.read_bytes() if target.exists() else None
+        unchanged = {text(other).encode() for other in names()}
+        if present is not None and present not in unchanged and not force:
+            raise UserError(
+                f"{target}: found one that is no unchanged preset, expected none; --force overwrites it with {name}"
+            )
+        params = load(directory() / f"{name}.yaml")
+        datasets = {each.root: each for each in (params.source, params.target)}
+        for each in datasets:
+            (root / each).mkdir(parents=True, exist_ok=True)
+        if present != content:
+            write_bytes(target, content)
+    except OSError as error:
+        raise UserError(f"{error.filename or target}: {error.strerror}, expected a directory to write to") from None
+    to_fill = tuple(each for each, data in datasets.items() if not data.download and data.dataset != "digits")
+    return Written(target, present != content, tuple(datasets), to_fill)

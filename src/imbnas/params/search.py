@@ -1,0 +1,70 @@
+"""Section `search`: ranking subnets with the adapted supernet."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from imbnas.params.base import Section, View, short
+from imbnas.params.shared import Numerics, Positive, SpaceParams
+
+
+class CalibrationParams(Section):
+    """BatchNorm statistics of each subnet, measured on long-tailed training rows without augmentation."""
+
+    rows: Positive = 512
+    """How many rows, at most all of them."""
+    sampling: Literal["instance", "balanced"] = "instance"
+    """`instance`: drawn like the long tail; `balanced`: the same number of each class as far as there are any."""
+    batch_size: Positive = 256
+    """Rows in one forward pass; the statistics are the mean over the passes."""
+
+
+class SearchParams(Section):
+    """The search."""
+
+    method: Literal["evolution", "random", "exhaustive", "tpe", "nsga2", "fixed"] = "evolution"
+    """How candidates are proposed; `fixed` takes `architecture` as given."""
+    objective: Literal["balanced_accuracy", "accuracy", "worst_class"] = "balanced_accuracy"
+    """What is maximised on the validation rows."""
+    population: Annotated[int, Field(ge=2)] = 20
+    """Architectures in one generation of `evolution` and `nsga2`."""
+    generations: Positive = 8
+    """Generations of `evolution` and `nsga2`, the random first one included."""
+    parents: Positive = 8
+    """Best architectures so far that `evolution` breeds from."""
+    mutation: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Chance that mutation redraws a choice block."""
+    candidates: Positive = 160
+    """Architectures that `random` and `tpe` evaluate."""
+    max_macs: Positive | None = None
+    """Most multiply-accumulate operations for one image; null: no limit."""
+    max_params: Positive | None = None
+    """Most parameters, the head included; null: no limit."""
+    architecture: list[Annotated[int, Field(ge=0)]] | None = None
+    """The choices of `fixed`, one a block."""
+    calibration: CalibrationParams = CalibrationParams()
+    """BatchNorm calibration."""
+    batch_size: Positive = 512
+    """Validation rows in one forward pass; does not change scores beyond rounding."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.method == "fixed") != (self.architecture is not None):
+            raise ValueError(
+                f"method is {self.method} and architecture is {short(self.architecture)}, "
+                "expected choices for fixed only"
+            )
+        if self.parents > self.population:
+            raise ValueError(f"parents is {self.parents}, expected at most population ({self.population})")
+        return self
+
+
+class SearchView(View):
+    """What the step `search` sees."""
+
+    seed: int
+    space: SpaceParams
+    runtime: Numerics
+    search: SearchParams

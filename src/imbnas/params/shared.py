@@ -1,0 +1,133 @@
+"""Sections that several steps share: the search space, and how the arithmetic is done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from imbnas.params.base import Section
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
+
+
+class Stem(Section):
+    """The first convolution, 3x3."""
+
+    channels: Positive = 16
+    """Output channels."""
+    stride: Literal[1, 2] = 1
+    """1 for images up to 64 pixels, 2 for ImageNet's 224."""
+
+
+class Stages(Section):
+    """Stages of choice blocks: one entry a stage in each list."""
+
+    channels: list[Positive] = [16, 32, 64]
+    """Output channels of each stage."""
+    repeats: list[Positive] = [2, 2, 2]
+    """Choice blocks in each stage."""
+    strides: list[Literal[1, 2]] = [1, 2, 2]
+    """Stride of each stage's first block."""
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        lengths = {len(self.channels), len(self.repeats), len(self.strides)}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(
+                f"channels, repeats and strides have {len(self.channels)}, {len(self.repeats)} and "
+                f"{len(self.strides)} entries, expected the same number, at least one"
+            )
+        return self
+
+
+class ShuffleChoices(Section):
+    """Options of the `shufflenet` space."""
+
+    choices: list[Literal["shuffle3", "shuffle5", "shuffle7", "xception"]] = [
+        "shuffle3",
+        "shuffle5",
+        "shuffle7",
+        "xception",
+    ]
+    """The candidates of every choice block, without repetition."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.choices)) != len(self.choices) or not self.choices:
+            raise ValueError(f"choices are {self.choices}, expected at least one and none twice")
+        return self
+
+
+class MobileChoices(Section):
+    """Options of the `mobile` space."""
+
+    kernels: list[Literal[3, 5, 7]] = [3, 5, 7]
+    """Kernel sizes of the depthwise convolution."""
+    expansions: list[Annotated[int, Field(ge=1, le=12)]] = [3, 6]
+    """Expansion ratios of the inverted residual."""
+    skip: bool = True
+    """Whether a block that keeps its shape may be left out, so that depth is searched too."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for name, values in (("kernels", self.kernels), ("expansions", self.expansions)):
+            if len(set(values)) != len(values) or not values:
+                raise ValueError(f"{name} are {values}, expected at least one and none twice")
+        return self
+
+
+class SpaceParams(Section):
+    """The search space: which networks exist."""
+
+    name: Literal["shufflenet", "mobile"] = "shufflenet"
+    """`shufflenet` is the Single Path One-Shot space, `mobile` inverted residuals with searched depth."""
+    stem: Stem = Stem()
+    """The first convolution."""
+    stages: Stages = Stages()
+    """The choice blocks."""
+    last_channels: Positive = 128
+    """Width of the final 1x1 convolution, which is the number of features that the linear head sees."""
+    shufflenet: ShuffleChoices = ShuffleChoices()
+    """Used when `name` is shufflenet."""
+    mobile: MobileChoices = MobileChoices()
+    """Used when `name` is mobile."""
+
+    @model_validator(mode="after")
+    def _widths(self) -> Self:
+        if self.name == "shufflenet":
+            odd = [c for c in [self.stem.channels, *self.stages.channels] if c % 2]
+            if odd:
+                raise ValueError(
+                    f"stem.channels and stages.channels hold odd widths {odd}, expected even ones: "
+                    "shufflenet splits channels in two"
+                )
+        return self
+
+
+class Numerics(Section):
+    """What changes the bits of a result: the steps depend on it."""
+
+    device: Device = "auto"
+    """`auto` takes CUDA when there is one."""
+    precision: Precision = "fp32"
+    """`bf16` computes convolutions and matrix products in bfloat16: faster on CUDA and AVX512-BF16, other bits."""
+    threads: Positive = 2
+    """CPU threads of the arithmetic; another number gives other bits, so it does not follow the machine."""
+    channels_last: bool = True
+    """Memory layout NHWC: 1.2 to 1.8 times faster convolutions on CPUs, other bits."""
+    deterministic: bool = True
+    """Refuse operations that give other bits on a second run."""
+
+
+class RuntimeParams(Numerics):
+    """How steps run; the part that is not in `Numerics` never changes a result."""
+
+    state_interval: Annotated[float, Field(ge=0.0)] = 300.0
+    """Seconds between two saved states of a training; 0 saves after every optimiser step."""
+    workers: Count = 2
+    """Processes that decode images of path datasets; array datasets need none."""

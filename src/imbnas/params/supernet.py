@@ -1,0 +1,30 @@
+"""Section `supernet`: training the weight-sharing network on the balanced source."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from imbnas.params.base import View
+from imbnas.params.recipe import RecipeParams
+from imbnas.params.shared import Numerics, Positive, SpaceParams
+
+Sampling = Literal["uniform", "fair", "sandwich"]
+
+
+class SupernetParams(RecipeParams):
+    """The supernet's training."""
+
+    sampling: Sampling = "fair"
+    """Paths of one optimiser step: one uniform path; every choice of every block once (FairNAS); or the largest, the
+    smallest and two uniform paths."""
+    probe_paths: Positive = 32
+    """Random paths whose mean balanced accuracy on the source's validation rows is logged at the end."""
+
+
+class SupernetView(View):
+    """What the step `supernet` sees."""
+
+    seed: int
+    space: SpaceParams
+    runtime: Numerics
+    supernet: SupernetParams

@@ -1,0 +1,149 @@
+"""What the tests of the parameters share: trees, their leaves, and another valid value for most of the knobs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = ROOT / "params.yaml"
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+
+# Each value is valid in the default tree and differs from the one there.
+OTHERS: dict[str, Any] = {
+    "seed": 7,
+    "space.name": "mobile",
+    "space.stem.channels": 24,
+    "space.stem.stride": 2,
+    "space.stages.channels": [16, 32, 48],
+    "space.stages.strides": [2, 2, 2],
+    "space.last_channels": 64,
+    "space.shufflenet.choices": ["shuffle3", "xception"],
+    "space.mobile.kernels": [3, 7],
+    "space.mobile.skip": False,
+    "runtime.device": "cpu",
+    "runtime.precision": "bf16",
+    "runtime.threads": 1,
+    "runtime.channels_last": False,
+    "runtime.deterministic": False,
+    "runtime.state_interval": 0.0,
+    "runtime.workers": 0,
+    "source.dataset": "mnist",
+    "source.root": "datasets/elsewhere",
+    "source.share": 0.25,
+    "source.validation.per_class": 3,
+    "source.verify": "headers",
+    "target.dataset": "fashion-mnist",
+    "target.root": "datasets/elsewhere",
+    "target.image_size": 16,
+    "target.channels": 3,
+    "target.test_fraction": 0.5,
+    "target.verify": "headers",
+    "target.validation.from": "longtail",
+    "target.validation.per_class": 0,
+    "target.validation.fraction": 0.5,
+    "imbalance.profile": "natural",
+    "imbalance.ratio": 0.01,
+    "imbalance.n_max": 40,
+    "imbalance.order": "shuffled",
+    "imbalance.seed": 3,
+    "supernet.sampling": "sandwich",
+    "supernet.epochs": 0,
+    "supernet.optimizer.lr": 1.0e-5,
+    "supernet.optimizer.nesterov": False,
+    "supernet.schedule.warmup": 0.0,
+    "supernet.augment.crop": "none",
+    "supernet.augment.pad": 2,
+    "supernet.augment.flip": True,
+    "supernet.label_smoothing": 0.1,
+    "adapt.strategy": "finetune",
+    "adapt.loss": "ce",
+    "adapt.weighting.beta": 0.5,
+    "adapt.head.epochs": 1,
+    "adapt.finetune.optimizer.momentum": 0.5,
+    "adapt.scratch.batch_size": 8,
+    "search.method": "random",
+    "search.max_macs": 10**12,
+    "search.mutation": 1.0,
+    "search.calibration.sampling": "balanced",
+    "retrain.rows": "train+validation",
+    "retrain.weighting.reduction": "batch-mean",
+    "retrain.references": False,
+    "retrain.augment.cutout": 2,
+    "evaluate.shots": "oltr",
+    "evaluate.confidence": 0.9,
+}
+
+
+@cache
+def _default_json() -> str:
+    return json.dumps(yaml.safe_load(DEFAULT.read_text(encoding="utf-8")))
+
+
+def default_tree() -> dict[str, Any]:
+    """Return params.yaml as plain data, a new copy each time."""
+    tree: dict[str, Any] = json.loads(_default_json())
+    return tree
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of every leaf; a list is a leaf."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def altered(dotted: str, value: Any, tree: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a copy of a tree, by default params.yaml's, with one parameter set (or added)."""
+    changed = copy.deepcopy(default_tree() if tree is None else tree)
+    *path, name = dotted.split(".")
+    inner = changed
+    for key in path:
+        inner = inner[key]
+    inner[name] = value
+    return changed
+
+
+def without(dotted: str) -> dict[str, Any]:
+    """Return params.yaml's tree without one parameter."""
+    changed = default_tree()
+    *path, name = dotted.split(".")
+    inner = changed
+    for key in path:
+        inner = inner[key]
+    del inner[name]
+    return changed
+
+
+def comments(file: Path) -> dict[str, str]:
+    """Return the comment of each parameter in a YAML file: at the end of its line, else in the lines above it."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    found: dict[str, str] = {}
+
+    def walk(node: yaml.MappingNode, prefix: str) -> None:
+        for key, value in node.value:
+            dotted = f"{prefix}{key.value}"
+            number = key.start_mark.line
+            if "  # " in lines[number]:
+                found[dotted] = lines[number].split("  # ", 1)[1]
+            else:
+                above = []
+                while number and lines[number - 1].strip().startswith("# "):
+                    number -= 1
+                    above.insert(0, lines[number].strip().removeprefix("# "))
+                found[dotted] = " ".join(above)
+            if isinstance(value, yaml.MappingNode):
+                walk(value, f"{dotted}.")
+
+    root = yaml.compose("\n".join(lines), Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
+    walk(root, "")
+    return found

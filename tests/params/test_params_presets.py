@@ -1,0 +1,222 @@
+"""The presets: complete, commented where they differ, citing what they hold; and `imbnas init`."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from params_trees import DEFAULT, PRESETS, ROOT, comments, default_tree, leaves
+
+from imbnas.cli import main
+from imbnas.data.imbalance import class_counts
+from imbnas.params import presets
+from imbnas.params.config import Params, load
+
+NAMES = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", "inaturalist2018", "mnist-lt"]
+
+
+def read(name: str) -> Params:
+    return load(ROOT / "presets" / f"{name}.yaml")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["imbnas", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_the_presets_are_these() -> None:
+    assert presets.names() == NAMES
+
+
+def test_digits_is_params_yaml() -> None:
+    assert presets.text("digits") == DEFAULT.read_text(encoding="utf-8"), (
+        "edit presets/digits.yaml, then run: imbnas init --force"
+    )
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
+def test_a_preset_is_complete_and_valid(file: Path) -> None:
+    written = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert [name for name, _ in leaves(written)] == [name for name, _ in leaves(default_tree())]
+    assert load(file).tree() == Params.model_validate_json(load(file).model_dump_json(by_alias=True)).tree()
+
+
+@pytest.mark.parametrize("file", [file for file in PRESETS if file.stem != "digits"], ids=lambda file: file.stem)
+def test_a_preset_comments_exactly_what_differs_from_the_default(file: Path) -> None:
+    said, default = comments(file), dict(leaves(default_tree()))
+    written = dict(leaves(yaml.safe_load(file.read_text(encoding="utf-8"))))
+    assert [name for name in written if bool(said[name]) != (written[name] != default[name])] == []
+
+
+def test_a_dataset_has_one_directory_in_all_presets() -> None:
+    roots: dict[str, str] = {}
+    for name in NAMES:
+        params = read(name)
+        for data in (params.source, params.target):
+            if data.dataset not in ("folder", "list"):
+                assert roots.setdefault(data.dataset, data.root) == data.root
+    assert len(set(roots.values())) == len(roots)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "largest", "smallest"),
+    [
+        ("cifar10-lt", np.full(10, 5000), 4900, 49),
+        ("cifar10-lt-self", np.full(10, 2500), 2450, 24),
+        ("cifar100-lt", np.full(100, 500), 480, 4),
+    ],
+)
+def test_the_class_counts_are_those_in_the_preset_s_comment(
+    name: str, rows: np.ndarray, largest: int, smallest: int
+) -> None:
+    params = read(name)
+    available = rows - params.target.validation.per_class
+    imbalance = params.imbalance
+    counts = class_counts(
+        imbalance.profile,
+        imbalance.ratio,
+        available,
+        imbalance.n_max,
+        imbalance.order,
+        imbalance.seed,
+        None,
+        [str(label) for label in range(len(rows))],
+    )
+    assert (counts[0], counts[-1]) == (largest, smallest)
+    text = (ROOT / "presets" / f"{name}.yaml").read_text(encoding="utf-8").replace("\n#", "")
+    assert f"{largest:,}" in text
+    assert f"tail {smallest}" in text
+
+
+@pytest.mark.parametrize("name", ["cifar10-lt", "cifar10-lt-self", "cifar100-lt"])
+def test_cifar_is_retrained_by_the_recipe_of_cao_et_al(name: str) -> None:
+    recipe = read(name).retrain
+    assert (recipe.epochs, recipe.batch_size) == (200, 128)
+    assert (recipe.optimizer.lr, recipe.optimizer.momentum, recipe.optimizer.weight_decay) == (0.1, 0.9, 2e-4)
+    assert [milestone * recipe.epochs for milestone in recipe.schedule.milestones] == [160, 180]
+    assert recipe.schedule.warmup * recipe.epochs == 5
+    assert recipe.optimizer.lr * recipe.schedule.gamma**2 == pytest.approx(1e-5)
+    assert (recipe.loss, recipe.weighting.beta, recipe.weighting.defer) == ("effective-number", 0.9999, 0.8)
+
+
+@pytest.mark.parametrize("name", ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "imagenet-lt", "inaturalist2018"])
+def test_the_space_is_single_path_one_shot_s(name: str) -> None:
+    space = read(name).space
+    assert sum(space.stages.repeats) == 20
+    assert len(space.shufflenet.choices) == 4
+    halvings = [space.stem.stride, *space.stages.strides].count(2)
+    assert (read(name).target.image_size or 32) // 2**halvings == (7 if "cifar" not in name else 8)
+
+
+def test_only_large_datasets_keep_their_natural_tail() -> None:
+    assert [name for name in NAMES if read(name).imbalance.profile == "natural"] == ["imagenet-lt", "inaturalist2018"]
+    assert read("imagenet-lt").target.validation.from_ == "published"
+    assert read("inaturalist2018").target.validation.from_ == "longtail"
+    assert read("inaturalist2018").retrain.rows == "train+validation"
+
+
+def test_a_wheel_carries_the_presets_where_the_package_looks_for_them() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    assert build["targets"]["wheel"]["force-include"] == {"presets": "imbnas/presets"}
+    assert presets._PLACES[0] == ROOT / "src" / "imbnas" / "presets"
+
+
+def test_init_writes_a_preset_and_its_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tmp_path / "project"
+    assert run(monkeypatch, "init", "--preset", "cifar10-lt", "--root", str(project)) == 0
+    assert sorted(path.relative_to(project).as_posix() for path in project.rglob("*")) == [
+        "datasets",
+        "datasets/cifar10",
+        "datasets/cifar100",
+        "params.yaml",
+    ]
+    assert (project / "params.yaml").read_text(encoding="utf-8") == presets.text("cifar10-lt")
+    assert load(project / "params.yaml") == read("cifar10-lt")
+    said = capsys.readouterr().out
+    assert "no Snakefile" in said
+    assert "clone the repository" in said
+
+
+def test_init_in_a_clone_does_not_speak_of_cloning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "Snakefile").touch()
+    assert run(monkeypatch, "init", "--preset", "imagenet-lt", "--root", str(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "Snakefile" not in said
+    assert said.count("bring its files") == 2
+
+
+def test_init_refuses_to_overwrite_unless_forced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "params.yaml"
+    own.write_text("seed: 1\n", encoding="utf-8")
+    assert run(monkeypatch, "init", "--root", str(tmp_path)) == 2
+    assert own.read_text(encoding="utf-8") == "seed: 1\n"
+    assert not (tmp_path / "datasets").exists()
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert str(own) in message
+    assert "--force" in message
+    assert run(monkeypatch, "init", "--root", str(tmp_path), "--force") == 0
+    assert own.read_text(encoding="utf-8") == presets.text("digits")
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_init_replaces_a_preset_that_nobody_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clone holds the default: choosing another preset there loses nothing.
+    assert run(monkeypatch, "init", "--root", str(tmp_path)) == 0
+    assert run(monkeypatch, "init", "--preset", "mnist-lt", "--root", str(tmp_path)) == 0
+    assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == presets.text("mnist-lt")
+    (tmp_path / "params.yaml").write_text(presets.text("mnist-lt") + "# mine\n", encoding="utf-8")
+    assert run(monkeypatch, "init", "--root", str(tmp_path)) == 2
+
+
+def test_init_leaves_an_unchanged_preset_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "init", "--root", str(tmp_path)) == 0
+    before = (tmp_path / "params.yaml").stat()
+    (tmp_path / "datasets" / "digits").rmdir()
+    assert run(monkeypatch, "init", "--root", str(tmp_path)) == 0
+    after = (tmp_path / "params.yaml").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert (tmp_path / "datasets" / "digits").is_dir()
+
+
+@pytest.mark.parametrize("name", ["cifar", "../digits", "", "digits.yaml"])
+def test_init_names_the_presets_when_it_does_not_know_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "init", "--preset", name, "--root", str(tmp_path)) == 2
+    message = capsys.readouterr().err
+    assert message == f"error: preset {name!r}: unknown, expected one of {', '.join(NAMES)}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_says_in_one_line_where_it_cannot_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(monkeypatch, "init", "--root", str(tmp_path / "file")) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "Not a directory" in message
+
+
+def test_init_lists_the_presets_with_their_titles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "init", "--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == NAMES
+    assert all(len(line.split()) > 5 for line in lines)
+    assert list(tmp_path.iterdir()) == []

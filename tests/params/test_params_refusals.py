@@ -1,0 +1,266 @@
+"""Wrong parameters: refused, and told in one line that names file, dotted parameter, what was found and expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from params_trees import DEFAULT, OTHERS, altered, default_tree, leaves, without
+
+from imbnas.errors import UserError
+from imbnas.params.config import load, parse
+
+
+def complaint(tree: Any) -> str:
+    with pytest.raises(UserError) as raised:
+        parse(tree, "p.yaml")
+    line = str(raised.value)
+    assert "\n" not in line
+    assert line.startswith("p.yaml: ")
+    return line.removeprefix("p.yaml: ")
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "line"),
+    [
+        ("retrain.epoch", 3, "retrain.epoch: unknown parameter, did you mean epochs?"),
+        ("sed", 3, "sed: unknown parameter, did you mean seed?"),
+        (
+            "space.stem.foo",
+            3,
+            "space.stem.foo: unknown parameter, expected one of channels, stride",
+        ),
+        ("target.validation.from_", "reserve", "target.validation.from_: unknown parameter, did you mean from?"),
+        ("retrain.a\nb", 1, None),
+        ("seed", "0", "seed: found text '0', expected a whole number; to YAML that is text, write 0"),
+        ("seed", 1.0, "seed: found 1.0, expected a whole number"),
+        ("seed", True, "seed: found true, expected a whole number"),
+        ("seed", None, "seed: found null, expected a whole number"),
+        ("seed", -1, "seed: found -1, expected a number of at least 0"),
+        ("seed", 2**31, "seed: found 2147483648, expected a number below 2147483648"),
+        ("imbalance.seed", 2**32, "imbalance.seed: found 4294967296, expected a number below 4294967296"),
+        ("imbalance.ratio", 0, "imbalance.ratio: found 0, expected a number above 0"),
+        ("imbalance.ratio", -20.0, "imbalance.ratio: found -20.0, expected a number above 0"),
+        ("imbalance.ratio", True, "imbalance.ratio: found true, expected a number"),
+        ("imbalance.ratio", NAN, "imbalance.ratio: found NaN, expected a finite number"),
+        ("imbalance.ratio", INF, "imbalance.ratio: found Infinity, expected a finite number"),
+        ("evaluate.confidence", NAN, "evaluate.confidence: found NaN, expected a finite number"),
+        ("retrain.weighting.beta", 1.0, "retrain.weighting.beta: found 1.0, expected a number below 1"),
+        ("search.mutation", 1.5, "search.mutation: found 1.5, expected a number of at most 1"),
+        ("runtime.state_interval", -INF, "runtime.state_interval: found -Infinity, expected a finite number"),
+        (
+            "retrain.optimizer.lr",
+            "1e-3",
+            "retrain.optimizer.lr: found text '1e-3', expected a number; to YAML that is text, write 0.001",
+        ),
+        (
+            "retrain.optimizer.lr",
+            "1e-5",
+            "retrain.optimizer.lr: found text '1e-5', expected a number; to YAML that is text, write 1.0e-05",
+        ),
+        ("retrain.optimizer.lr", "nan", "retrain.optimizer.lr: found text 'nan', expected a number"),
+        (
+            "retrain.epochs",
+            "1e2",
+            "retrain.epochs: found text '1e2', expected a whole number; to YAML that is text, write 100",
+        ),
+        ("retrain.epochs", "1.5", "retrain.epochs: found text '1.5', expected a whole number"),
+        ("runtime.channels_last", 1, "runtime.channels_last: found 1, expected true or false"),
+        ("source.root", 3, "source.root: found 3, expected text"),
+        ("space", [1], "space: found [1], expected a mapping of parameters"),
+        ("space.stem", None, "space.stem: found null, expected a mapping of parameters"),
+        ("space.stages.channels", 16, "space.stages.channels: found 16, expected a list"),
+        ("space.stages.strides", [1, 3, 2], "space.stages.strides[1]: found 3, expected 1 or 2"),
+        ("search.architecture", [0, "a"], "search.architecture[1]: found text 'a', expected a whole number"),
+        ("search.architecture", "0", "search.architecture: found text '0', expected a list"),
+        (
+            "target.validation.from",
+            "test",
+            "target.validation.from: found text 'test', expected reserve, longtail or published",
+        ),
+        ("target.channels", 2, "target.channels: found 2, expected 1 or 3"),
+        ("retrain.augment.pad", -1, "retrain.augment.pad: found -1, expected auto or a number of at least 0"),
+        ("retrain.augment.pad", "x", "retrain.augment.pad: found text 'x', expected auto or a whole number"),
+        ("retrain.augment.pad", [1], "retrain.augment.pad: found [1], expected auto or a whole number"),
+        ("adapt.head.augment.flip", 1, "adapt.head.augment.flip: found 1, expected auto or true or false"),
+        ("source.root", "datasets/digits/", "source.root: found datasets/digits/, expected it spelt datasets/digits"),
+        ("source.root", "./digits", "source.root: found ./digits, expected it spelt digits"),
+        ("target.root", "", "target.root: found '', expected a directory of the dataset's own, as in datasets/cifar10"),
+        (
+            "target.root",
+            ".",
+            "target.root: found '.', expected a directory of the dataset's own, as in datasets/cifar10",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str | None) -> None:
+    found = complaint(altered(dotted, value))
+    assert line is None or found == line
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"source.share": 1.0},
+            "source.share is 1.0 and source and target are both digits, expected a share below 1 that leaves rows for "
+            "the target",
+        ),
+        (
+            # A published dataset is the same in whatever directory it lies.
+            {"source.share": 1.0, "source.root": "datasets/copy"},
+            "source.share is 1.0 and source and target are both digits, expected a share below 1 that leaves rows for "
+            "the target",
+        ),
+        (
+            {"target.splits.train": "train"},
+            "target.splits.train is set for digits, expected null: only folder and list",
+        ),
+        (
+            {"source.dataset": "folder", "source.splits.test": "test"},
+            "source.splits.test is set, expected null: the source takes all its rows from splits.train",
+        ),
+        (
+            {"target.dataset": "list", "target.image_size": 32},
+            "target.splits.train is null for a list dataset, expected",
+        ),
+        ({"target.dataset": "folder"}, "target.image_size is null for folder, expected a number of pixels"),
+        ({"source.download": True}, "source.download is true for digits, expected false: there is nothing to download"),
+        (
+            {"target.validation.from": "published"},
+            "target.validation.from is published and splits.validation is null, expected a name there if and only if",
+        ),
+        ({"imbalance.profile": "counts"}, "imbalance.profile is counts and counts is null, expected a file for counts"),
+        ({"imbalance.counts": "c.txt"}, "imbalance.profile is exponential and counts is text 'c.txt', expected a file"),
+        (
+            {"search.method": "fixed"},
+            "search.method is fixed and architecture is null, expected choices for fixed only",
+        ),
+        ({"search.population": 20, "search.parents": 21}, "search.parents is 21, expected at most population (20)"),
+        (
+            {"retrain.schedule.name": "step", "retrain.schedule.milestones": []},
+            "retrain.schedule.name is step with milestones [], expected both for step",
+        ),
+        (
+            {"retrain.schedule.name": "step", "retrain.schedule.milestones": [0.9, 0.8]},
+            "retrain.schedule.milestones are [0.9, 0.8], expected ascending fractions",
+        ),
+        (
+            {"supernet.optimizer.momentum": 0.0},
+            "supernet.optimizer.nesterov is true with momentum 0, expected a momentum",
+        ),
+        (
+            {"space.stages": {"channels": [8, 8, 8], "repeats": [1], "strides": [1, 1, 1]}},
+            "space.stages.channels, repeats and strides have 3, 1 and 3 entries, expected",
+        ),
+        (
+            {"space.stem.channels": 15},
+            "space.stem.channels and stages.channels hold odd widths [15], expected even ones",
+        ),
+        ({"space.shufflenet.choices": []}, "space.shufflenet.choices are [], expected at least one and none twice"),
+        ({"space.mobile.kernels": [3, 3]}, "space.mobile.kernels are [3, 3], expected at least one and none twice"),
+    ],
+)
+def test_contradictions_name_their_parameters(changes: dict[str, Any], line: str) -> None:
+    tree = default_tree()
+    for dotted, value in changes.items():
+        tree = altered(dotted, value, tree)
+    assert complaint(tree).startswith(line)
+
+
+def test_two_folders_with_the_same_root_are_the_same_images() -> None:
+    tree = altered("source.share", 1.0)
+    for section in ("source", "target"):
+        tree[section] |= {"dataset": "folder", "root": f"datasets/{section}"}
+    tree["target"]["image_size"] = 32
+    parse(tree, "p.yaml")
+    tree["source"]["root"] = tree["target"]["root"]
+    assert complaint(tree).startswith("source.share is 1.0 and source and target are both folder")
+
+
+def test_a_misspelt_name_comes_before_the_one_that_is_then_missing() -> None:
+    tree = without("retrain.epochs")
+    tree["retrain"]["epoch"] = 3
+    assert complaint(tree) == "retrain.epoch: unknown parameter, did you mean epochs? (and 1 more)"
+    assert complaint(without("retrain.epochs")) == "retrain.epochs: missing, expected a value"
+
+
+@pytest.mark.parametrize("dotted", [name for name, value in leaves(default_tree())])
+def test_no_leaf_accepts_a_mapping(dotted: str) -> None:
+    assert complaint(altered(dotted, {"int": 1})).startswith(f'{dotted}: found {{"int": 1}}, expected ')
+
+
+@pytest.mark.parametrize("dotted", OTHERS)
+def test_pydantic_s_own_words_stay_inside(dotted: str) -> None:
+    line = complaint(altered(dotted, ["!"]))
+    assert "nput" not in line
+    assert "constrained" not in line
+    assert "literal" not in line
+
+
+@pytest.mark.parametrize(
+    ("tree", "line"),
+    [
+        (None, "found nothing, expected a mapping of sections"),
+        ([1, 2], "found [1, 2], expected a mapping of sections"),
+        ({(1, 2): 3}, "not plain data: keys must be str"),
+        ({"seed": b"0"}, "not plain data: found b'0' of type bytes; expected text, numbers, lists and mappings"),
+    ],
+)
+def test_what_is_no_tree_of_plain_data_is_refused(tree: Any, line: str) -> None:
+    assert complaint(tree).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("p.yaml", b"seed: 0\nspace: {}\nseed: 1\n", "line 3: seed is given twice, expected once"),
+        ("p.yaml", b"space:\n  stem: {channels: 16, channels: 32}\n", "line 2: channels is given twice, expected once"),
+        ("p.json", b'{"seed": 0, "seed": 1}', "seed is given twice, expected once"),
+        ("p.yaml", b"seed: [\n", "not valid YAML: "),
+        ("p.yaml", b"seed: 2026-13-45\n", "not valid YAML: "),
+        ("p.yaml", b"seed: 2026-01-02\n", "not plain data: found 2026-01-02 of type date; expected"),
+        ("p.yaml", b"? [a, b]\n: 1\n", "not valid YAML: "),
+        ("p.yaml", b"a: &a [*a]\n", "not valid YAML: "),
+        ("p.yaml", b"[" * 5000, "not valid YAML: "),
+        ("p.yaml", b"seed: \xff\n", "not UTF-8 text, expected a parameter file"),
+        ("p.yaml", b"", "found nothing, expected a mapping of sections"),
+        ("p.json", b"{", "not valid JSON: "),
+        ("p.json", b"[" * 100000, "not valid JSON: "),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, name: str, content: bytes, line: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        load(file)
+    assert str(raised.value).startswith(f"{file}: {line}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.yaml: No such file or directory, expected a parameter file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="Is a directory, expected a parameter file"):
+        load(tmp_path)
+
+
+def test_the_yaml_1_1_trap_is_met_in_a_real_file(tmp_path: Path) -> None:
+    text = DEFAULT.read_text(encoding="utf-8")
+    file = tmp_path / "params.yaml"
+    file.write_text(re.sub(r"weight_decay: \S+", "weight_decay: 5e-4", text, count=1), encoding="utf-8")
+    with pytest.raises(UserError, match=r"supernet\.optimizer\.weight_decay: found text '5e-4'.* write 0\.0005$"):
+        load(file)
+
+
+def test_a_json_snapshot_may_hold_json_s_floats(tmp_path: Path) -> None:
+    file = tmp_path / "snapshot.json"
+    file.write_text(json.dumps(altered("retrain.optimizer.lr", 1e-5)), encoding="utf-8")
+    assert "1e-05" in file.read_text(encoding="utf-8")
+    assert load(file).retrain.optimizer.lr == 1e-5
