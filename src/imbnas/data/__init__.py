@@ -1,0 +1,1 @@
+"""Datasets, their splits, the long-tailed choice of rows, image stores, augmentation and samplers."""

@@ -1,0 +1,182 @@
+"""Normalisation and training-time augmentation of a whole batch on its device, without a loop over images.
+
+Random numbers come from a generator on the CPU and are then moved, so that a CPU and a GPU draw alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from imbnas.data.raw import Shape
+from imbnas.errors import UserError
+
+Crop = Literal["pad", "resized", "none"]
+
+# Area and aspect ratio of a resized crop (Szegedy et al. 2015).
+_AREA = (0.08, 1.0)
+_RATIO = (3 / 4, 4 / 3)
+
+
+class Resolved(NamedTuple):
+    """Concrete augmentation: the crop, its padding in pixels, and whether half of the images are mirrored."""
+
+    crop: Crop
+    pad: int
+    flip: bool
+
+
+def resolve_augment(crop: str, pad: int | str, flip: bool | str, photographs: bool, kind: str, side: int) -> Resolved:
+    """Replace "auto": files ("paths") take resized crops and arrays padded ones, by an eighth of the side (at least 1).
+
+    Photographs are mirrored. Raises UserError for padding that the chosen crop would not use.
+    """
+    chosen: Crop = "resized" if kind == "paths" else "pad"
+    if crop != "auto":
+        chosen = crop  # type: ignore[assignment]
+    if chosen != "pad" and pad != "auto":
+        raise UserError(f"augment.pad: found {pad} with crop {chosen}, expected auto: only the crop pad uses it")
+    pixels = max(1, side // 8) if pad == "auto" else int(pad)
+    return Resolved(chosen, pixels if chosen == "pad" else 0, photographs if flip == "auto" else bool(flip))
+
+
+def load_side(crop: str, side: int) -> int:
+    """Return the side in pixels at which image files are read for a network's input of `side` pixels.
+
+    Resized crops take 8/7 of it, so that 224 is cut from 256: in training and, as the centre, in evaluation.
+    """
+    return round(side * 8 / 7) if crop == "resized" else side
+
+
+class Augment:
+    """Turns uint8 images into the network's normalised input."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        crop: Crop,
+        pad: int,
+        flip: bool,
+        cutout: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        """Take the network's input shape and how to get there.
+
+        `crop` "pad" adds `pad` black pixels on each side and cuts at a random offset; "resized" scales a random region
+        of 8 to 100 % of the area; "none" cuts the centre. `flip` mirrors half of the images. `cutout` is the side in
+        pixels of a square set to the mean colour around a random pixel (DeVries and Taylor 2017); 0 for none. `mean`
+        and `std` are per channel on the scale [0, 1].
+        """
+        self.shape, self.crop, self.pad, self.flip, self.cutout = shape, crop, pad, flip, cutout
+        self._mean = torch.tensor(mean, dtype=torch.float64)
+        self._std = torch.tensor(std, dtype=torch.float64)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return images uint8 (N, C, H', W') as float32 (N, C, H, W), normalised.
+
+        With a generator (on the CPU) they are augmented; the same generator state gives the same result. Without one
+        nothing is random: larger images are cut to their centre. Raises ValueError for images smaller than the shape.
+        """
+        height, width = self.shape.height, self.shape.width
+        if images.shape[2] < height or images.shape[3] < width:
+            raise ValueError(f"images are {tuple(images.shape[2:])}, expected at least {(height, width)}")
+        if generator is None:
+            return self._normalise(_centre(images, height, width))
+        if self.crop == "resized":
+            return self._blank(self._normalise(self._resized(images, generator)), generator)
+        if self.crop == "none":
+            images = _centre(images, height, width)
+        return self._blank(self._normalise(self._window(images, generator)), generator)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        # One multiplication and one addition a pixel; the constants are rounded once, from float64.
+        scale = (1 / (255 * self._std)).float().view(1, -1, 1, 1).to(images.device)
+        shift = (-self._mean / self._std).float().view(1, -1, 1, 1).to(images.device)
+        return images.to(torch.float32) * scale + shift
+
+    def _window(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Cut a window at a random offset from each padded image, mirrored or not, in one gather."""
+        count, channels = images.shape[:2]
+        if self.pad == 0 and not self.flip and images.shape[2:] == (self.shape.height, self.shape.width):
+            return images
+        padded = F.pad(images, (self.pad,) * 4) if self.pad else images
+        tops = _integers(count, padded.shape[2] - self.shape.height + 1, generator)
+        lefts = _integers(count, padded.shape[3] - self.shape.width + 1, generator)
+        columns = torch.arange(self.shape.width).expand(count, -1)
+        if self.flip:
+            columns = torch.where(_coins(count, generator)[:, None], self.shape.width - 1 - columns, columns)
+        rows = (tops[:, None] + torch.arange(self.shape.height)).to(images.device)
+        columns = (lefts[:, None] + columns).to(images.device)
+        index = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(count, 1, -1)
+        cut = padded.flatten(2).gather(2, index.expand(-1, channels, -1))
+        return cut.view(count, channels, self.shape.height, self.shape.width)
+
+    def _resized(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Scale a random region of each image to the shape, bilinearly: float32 values on the scale 0..255.
+
+        A region that would be longer than the image is cut to its side, where Szegedy et al. draw again.
+        """
+        count, _, height, width = images.shape
+        area = _uniform(count, *_AREA, generator)
+        aspect = _uniform(count, math.log(_RATIO[0]), math.log(_RATIO[1]), generator).exp()
+        part_y = (area / aspect * width / height).sqrt().clamp(max=1.0)
+        part_x = (area * aspect * height / width).sqrt().clamp(max=1.0)
+        top = (1 - part_y) * _uniform(count, 0.0, 1.0, generator)
+        left = (1 - part_x) * _uniform(count, 0.0, 1.0, generator)
+        ys = top[:, None] + part_y[:, None] * _centres(self.shape.height)
+        xs = left[:, None] + part_x[:, None] * _centres(self.shape.width)
+        if self.flip:
+            xs = torch.where(_coins(count, generator)[:, None], xs.flip(1), xs)
+        size = (count, self.shape.height, self.shape.width)
+        grid = torch.stack([xs[:, None, :].expand(size), ys[:, :, None].expand(size)], dim=3) * 2 - 1
+        return F.grid_sample(
+            images.to(torch.float32),
+            grid.to(torch.float32).to(images.device),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )
+
+    def _blank(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Set a square around a random pixel of each image to zero, which is the mean colour."""
+        if not self.cutout:
+            return images
+        count, _, height, width = images.shape
+        tops = _integers(count, height, generator) - self.cutout // 2
+        lefts = _integers(count, width, generator) - self.cutout // 2
+        rows = _inside(tops, self.cutout, height)[:, None, :, None]
+        columns = _inside(lefts, self.cutout, width)[:, None, None, :]
+        return images.masked_fill((rows & columns).to(images.device), 0.0)
+
+
+def _integers(count: int, high: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, high, (count,), generator=generator)
+
+
+def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
+
+
+def _coins(count: int, generator: torch.Generator) -> Tensor:
+    return _integers(count, 2, generator) == 1
+
+
+def _centres(size: int) -> Tensor:
+    """Return the centres of `size` pixels on the scale 0..1."""
+    return (torch.arange(size, dtype=torch.float64) + 0.5) / size
+
+
+def _inside(start: Tensor, length: int, size: int) -> Tensor:
+    places = torch.arange(size)
+    return (places >= start[:, None]) & (places < start[:, None] + length)
+
+
+def _centre(images: Tensor, height: int, width: int) -> Tensor:
+    top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+    return images[:, :, top : top + height, left : left + width]

@@ -1,0 +1,73 @@
+"""Datasets that a library brings along or downloads: scikit-learn's digits, and torchvision's MNIST and CIFAR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from imbnas.data.raw import Raw
+from imbnas.errors import UserError
+
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+_FOLDERS = {
+    "mnist": "MNIST/raw",
+    "fashion-mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+}
+
+
+def load_digits(root: Path) -> Raw:
+    """Return scikit-learn's 1,797 digits as uint8 (N, 8, 8, 1); nothing is read from `root`.
+
+    The 17 grey levels 0..16 are spread over 0..255.
+    """
+    from sklearn import datasets
+
+    bunch = datasets.load_digits()
+    images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
+    return Raw(bunch.target.astype(np.int64), [str(k) for k in range(10)], images, None, root)
+
+
+def load_torchvision(name: str, root: Path, download: bool, section: str) -> tuple[Raw, Raw]:
+    """Return the training and test split of a dataset as torchvision reads it from `root`, in the published order.
+
+    Raises UserError with one line when files are missing or corrupt, or the download fails. `section` is named in it.
+    """
+    from torchvision import datasets
+
+    reader = getattr(datasets, _TORCHVISION[name])
+    halves = []
+    for train in (True, False):
+        try:
+            data = reader(str(root), train=train, download=download)
+        # torchvision meets bad files with assertions, RuntimeError, ValueError, EOFError, zlib and pickle errors.
+        except Exception as error:
+            raise UserError(_complaint(name, root, download, section, error)) from None
+        halves.append(_as_raw(data, root))
+    return halves[0], halves[1]
+
+
+def _complaint(name: str, root: Path, download: bool, section: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    folder = root / _FOLDERS[name]
+    if download:
+        return (
+            f"{section}.root: {name} could not be downloaded to or read from {root} ({reason}), "
+            f"expected a network, or intact files in {folder}"
+        )
+    state = "corrupt" if folder.is_dir() and any(folder.iterdir()) else "missing"
+    return (
+        f"{section}.root: the files of {name} are {state} in {root} ({reason}), "
+        f"expected them in {folder}: set {section}.download to true or place them there"
+    )
+
+
+def _as_raw(data: object, root: Path) -> Raw:
+    images = np.asarray(data.data)  # type: ignore[attr-defined]
+    labels = np.asarray(data.targets, dtype=np.int64)  # type: ignore[attr-defined]
+    classes = [str(label) for label in data.classes]  # type: ignore[attr-defined]
+    if images.ndim == 3:
+        images = images[..., None]
+    return Raw(labels, classes, images, None, root)

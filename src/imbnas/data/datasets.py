@@ -1,0 +1,88 @@
+"""The registry of datasets: their names, their native image shape, and how each is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from imbnas.data.builtin import load_digits, load_torchvision
+from imbnas.data.paths import read_folder, read_list
+from imbnas.data.raw import Dataset, Raw, Shape
+from imbnas.data.verify import check_images
+from imbnas.errors import UserError
+
+__all__ = ["Dataset", "Raw", "Shape", "is_path_dataset", "load_dataset", "native_shape", "same_dataset"]
+
+_NATIVE = {
+    "digits": Shape(8, 8, 1),
+    "mnist": Shape(28, 28, 1),
+    "fashion-mnist": Shape(28, 28, 1),
+    "cifar10": Shape(32, 32, 3),
+    "cifar100": Shape(32, 32, 3),
+}
+# A mirrored digit is another sign; a mirrored shoe, cat or tree is as good as the first.
+_MIRRORED_IS_VALID = {"fashion-mnist", "cifar10", "cifar100", "folder", "list"}
+_READERS = {"folder": read_folder, "list": read_list}
+
+
+def is_path_dataset(name: str) -> bool:
+    """Return whether the dataset's images stay files (`folder` and `list`)."""
+    return name in _READERS
+
+
+def native_shape(name: str, image_size: int | None, channels: int | None) -> Shape:
+    """Return the shape of the network's input for a dataset: its own, unless `image_size` or `channels` overrides it.
+
+    `folder` and `list` have no size of their own (UserError without `image_size`) and default to 3 channels.
+    """
+    native = _NATIVE.get(name)
+    if native is None and image_size is None:
+        raise UserError(f"target.image_size: null for {name}, expected a number of pixels")
+    height = image_size or (native.height if native else 0)
+    width = image_size or (native.width if native else 0)
+    return Shape(height, width, channels or (native.channels if native else 3))
+
+
+def same_dataset(name: str, root: Path, other_name: str, other_root: Path) -> bool:
+    """Return whether two parameters mean the same raw images, whatever way their roots are written."""
+    if name != other_name:
+        return False
+    # A published dataset is the same wherever its files lie.
+    return name not in _READERS or root.resolve() == other_root.resolve()
+
+
+def load_dataset(
+    name: str,
+    root: Path,
+    *,
+    download: bool = False,
+    splits: Mapping[str, str | None] | None = None,
+    verify: str = "full",
+    section: str = "target",
+) -> Dataset:
+    """Return a dataset's published splits.
+
+    `root` is the directory of its raw files; `splits` maps train, validation and test to names below it (`folder` and
+    `list` only). Images of path datasets are checked now: only their headers, or decoded when `verify` is "full".
+    `section` ("source" or "target") is named in messages. Raises UserError when files are missing, corrupt, or fewer
+    than two classes remain.
+    """
+    if name in _READERS:
+        listings = _READERS[name](root, dict(splits or {}), section)
+        for listing in listings.values():
+            if listing is not None:
+                check_images(root, listing.raw.paths or [], verify == "full", listing.place)
+        train, validation, test = (
+            listing.raw if listing is not None else None
+            for listing in (listings["train"], listings["validation"], listings["test"])
+        )
+        assert train is not None
+        dataset = Dataset(train, validation, test, name in _MIRRORED_IS_VALID)
+    elif name == "digits":
+        dataset = Dataset(load_digits(root), None, None, name in _MIRRORED_IS_VALID)
+    else:
+        train, test = load_torchvision(name, root, download, section)
+        dataset = Dataset(train, None, test, name in _MIRRORED_IS_VALID)
+    if len(dataset.train.classes) < 2:
+        raise UserError(f"{section}.dataset: {root} holds one class, expected at least two")
+    return dataset

@@ -1,0 +1,62 @@
+"""Pixels: image files to arrays, and arrays to another size or number of channels; the same bytes everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imbnas.data.raw import Shape
+from imbnas.data.verify import FORMATS, unreadable
+from imbnas.errors import UserError
+
+
+def decode_file(file: Path, side: int, channels: int) -> np.ndarray:
+    """Return the image in `file` as uint8 (side, side, channels): its central square, scaled bilinearly.
+
+    That is the short side scaled to `side` and a centre crop, in one pass. Transparency is dropped, EXIF rotation is
+    not applied, 16-bit grey keeps its high byte, and colour becomes grey by ITU-R 601 luma (PIL's "L").
+    Raises UserError naming a file that is missing or damaged.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as opened:
+            image = _eight_bit(opened, channels)
+    # On damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, and its own bomb error.
+    except Exception as error:
+        raise UserError(f"{file}: {unreadable(error)}") from None
+    width, height = image.size
+    short = min(width, height)
+    left, top = (width - short) / 2, (height - short) / 2
+    square = image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))
+    return np.asarray(square, dtype=np.uint8).reshape(side, side, channels)
+
+
+def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I"):
+        # PIL's own conversion clips 16-bit values at 255, which turns a radiograph white.
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def convert_array(images: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return uint8 images (N, H, W, C) scaled bilinearly to `shape`; grey is repeated, colour becomes 601 luma."""
+    if images.shape[3] == 3 and shape.channels == 1:
+        count, height, width, _ = images.shape
+        tall = Image.fromarray(np.ascontiguousarray(images).reshape(count * height, width, 3))
+        images = np.asarray(tall.convert("L")).reshape(count, height, width, 1)
+    if images.shape[1:3] != (shape.height, shape.width):
+        images = np.stack([_resize(image, shape) for image in images]) if len(images) else _none(images, shape)
+    if images.shape[3] == 1 and shape.channels == 3:
+        images = np.repeat(images, 3, axis=3)
+    return np.ascontiguousarray(images)
+
+
+def _resize(image: np.ndarray, shape: Shape) -> np.ndarray:
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
+    scaled = picture.resize((shape.width, shape.height), Image.Resampling.BILINEAR)
+    return np.asarray(scaled, dtype=np.uint8).reshape(shape.height, shape.width, image.shape[2])
+
+
+def _none(images: np.ndarray, shape: Shape) -> np.ndarray:
+    return np.zeros((0, shape.height, shape.width, images.shape[3]), np.uint8)

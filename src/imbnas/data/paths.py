@@ -1,0 +1,245 @@
+"""Datasets whose images are the user's own files: a directory per class, or a text file of paths and labels."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from imbnas.data.raw import Raw, relative_path
+from imbnas.data.verify import KINDS, has_image_name
+from imbnas.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A raw split and where each of its rows comes from: `place(i)` is a file, or FILE:LINE and the path there."""
+
+    raw: Raw
+    place: Callable[[int], str]
+
+
+def read_folder(root: Path, splits: Mapping[str, str | None], section: str) -> dict[str, Listing | None]:
+    """Return the splits of a tree with one directory per class, class names sorted, images sorted by path.
+
+    `splits` maps train, validation and test to directories below `root`; without train, `root` itself is the training
+    tree and the directories of the other splits are no classes of it. Hidden files are passed over; any other file
+    that is not an image by its name is an error. Raises UserError naming the directory or file.
+    """
+    names = _split_names(splits, section)
+    _refuse_nested(names, section)
+    below = {PurePosixPath(name).parts[0] for name in names.values()}
+    train_top = names.get("train")
+    classes = _class_names(root, train_top, below if train_top is None else set())
+    train = _read_tree(root, train_top, classes, classes)
+    empty = np.flatnonzero(np.bincount(train.raw.labels, minlength=len(classes)) == 0)
+    if len(empty):
+        folder = root / (train_top or "") / classes[empty[0]]
+        raise UserError(f"{folder}: no image of class {classes[empty[0]]!r} found, expected at least one")
+    listings: dict[str, Listing | None] = {"train": train}
+    for split in ("validation", "test"):
+        listings[split] = None
+        if split in names:
+            listings[split] = _read_tree(root, names[split], _class_names(root, names[split], set()), classes)
+    return listings
+
+
+def _split_names(splits: Mapping[str, str | None], section: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for split in SPLITS:
+        name = splits.get(split)
+        if name is not None:
+            try:
+                names[split] = relative_path(name)
+            except ValueError as error:
+                raise UserError(f"{section}.splits.{split}: {name!r}: {error}") from None
+    return names
+
+
+def _refuse_nested(names: Mapping[str, str], section: str) -> None:
+    for split, name in names.items():
+        for other, parent in names.items():
+            if split != other and PurePosixPath(name).is_relative_to(parent):
+                raise UserError(
+                    f"{section}.splits.{split}: {name!r} lies in splits.{other} {parent!r}, expected them apart"
+                )
+
+
+def _class_names(root: Path, top: str | None, apart: set[str]) -> list[str]:
+    """Return the sorted names of the class directories in `root/top`, without those in `apart`."""
+    folder = root / top if top else root
+    names = []
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}, expected a directory with one directory per class") from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name in apart:
+            continue
+        if entry.is_dir():
+            names.append(entry.name)
+        elif has_image_name(entry.name):
+            raise UserError(f"{folder / entry.name}: an image outside any class, expected it in a class directory")
+    if not names:
+        raise UserError(f"{folder}: no class directories found, expected one directory per class")
+    return names
+
+
+def _read_tree(root: Path, top: str | None, present: list[str], classes: list[str]) -> Listing:
+    """Return the images of `present` class directories, labelled by their place in the training set's `classes`."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    paths: list[str] = []
+    labels: list[int] = []
+    for name in present:
+        where = f"{top}/{name}" if top else name
+        if name not in label_of:
+            raise UserError(f"{root / where}: class {name!r} is not in the training images, expected one of theirs")
+        found = sorted(_images_in(root, where, set()))
+        paths += found
+        labels += [label_of[name]] * len(found)
+    if not paths:
+        raise UserError(f"{root / top if top else root}: no images found, expected {KINDS} files")
+    return Listing(Raw(np.array(labels, dtype=np.int64), classes, None, paths, root), lambda i: str(root / paths[i]))
+
+
+def _images_in(root: Path, where: str, seen: set[str]) -> list[str]:
+    """Return all images below `root/where`, links followed; `seen` holds the real directories entered already."""
+    real = os.path.realpath(root / where)
+    if real in seen:
+        raise UserError(f"{root / where}: a link to a directory that is read already, expected each directory once")
+    seen.add(real)
+    found: list[str] = []
+    for entry in os.scandir(root / where):
+        name = f"{where}/{entry.name}"
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            found += _images_in(root, name, seen)
+        elif has_image_name(entry.name):
+            found.append(name)
+        else:
+            raise UserError(f"{root / name}: not an image by its name, expected {KINDS} (hidden files are passed over)")
+    return found
+
+
+def read_list(root: Path, splits: Mapping[str, str | None], section: str) -> dict[str, Listing | None]:
+    """Return the splits of text files with lines `path label`, as ImageNet-LT and iNaturalist publish them.
+
+    The label is the last word of a line, so that a path may contain spaces; it is relative to `root`. The training
+    list must hold every class 0..C-1. Raises UserError that begins with FILE:LINE for a wrong line, a label that the
+    training list lacks, a path that leaves the root, or an image listed twice, be it in two lists.
+    """
+    names = _split_names(splits, section)
+    listings: dict[str, Listing | None] = dict.fromkeys(SPLITS)
+    owner: dict[str, tuple[set[str], Path]] = {}
+    classes: list[str] = []
+    for split, name in names.items():
+        lines = _read_lines(root / name)
+        if split == "train":
+            classes = _complete(lines)
+        lines.check_labels(len(classes))
+        paths = set(lines.paths)
+        if len(paths) != len(lines.paths):
+            raise _twice(lines)
+        for others, file in owner.values():
+            both = paths & others
+            if both:
+                index = next(i for i, path in enumerate(lines.paths) if path in both)
+                raise UserError(f"{lines.place(index)} is in {file} too, expected an image in one list only")
+        owner[split] = (paths, root / name)
+        listings[split] = Listing(Raw(lines.labels, classes, None, lines.paths, root), lines.place)
+    return listings
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The rows of one list file, and the line number of each."""
+
+    file: Path
+    paths: list[str]
+    labels: np.ndarray
+    numbers: np.ndarray
+
+    def place(self, index: int) -> str:
+        return f"{self.file}:{self.numbers[index]}: {self.paths[index]}"
+
+    def check_labels(self, classes: int) -> None:
+        """Raise UserError for the first label outside 0..classes-1."""
+        outside = np.flatnonzero(self.labels >= classes)
+        if len(outside):
+            index = int(outside[0])
+            raise UserError(
+                f"{self.file}:{self.numbers[index]}: label {self.labels[index]} is not in the training list, "
+                f"expected 0..{classes - 1}"
+            )
+
+
+def _read_lines(file: Path) -> _Lines:
+    paths: list[str] = []
+    # Packed integers: such a list may have ten million lines.
+    labels, numbers = array("q"), array("q")
+    value: dict[str, int] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="\n") as stream:
+            for number, line in enumerate(stream, 1):
+                parts = line.strip().rsplit(None, 1)
+                if not parts:
+                    continue
+                if len(parts) == 1:
+                    raise UserError(f"{file}:{number}: found {parts[0]!r}, expected a path and a label")
+                path, word = parts
+                if word not in value:
+                    value[word] = _label(file, number, word)
+                paths.append(_checked(file, number, path))
+                labels.append(value[word])
+                numbers.append(number)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}, expected a text file with lines `path label`") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error.reason}), expected lines `path label`") from None
+    if not paths:
+        raise UserError(f"{file}: no lines found, expected lines `path label`")
+    return _Lines(file, paths, np.array(labels, dtype=np.int64), np.array(numbers, dtype=np.int64))
+
+
+def _label(file: Path, number: int, word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) < 10):
+        raise UserError(f"{file}:{number}: label {word!r}, expected a whole number from 0")
+    return int(word)
+
+
+def _checked(file: Path, number: int, path: str) -> str:
+    # Millions of lines pass here: only odd ones pay for the full check.
+    if path.startswith(("/", ".")) or "//" in path or "/." in path or "\0" in path:
+        try:
+            path = relative_path(path)
+        except ValueError as error:
+            raise UserError(f"{file}:{number}: {path!r}: {error}") from None
+    if not has_image_name(path):
+        raise UserError(f"{file}:{number}: {path}: not an image by its name, expected {KINDS}")
+    return path
+
+
+def _complete(lines: _Lines) -> list[str]:
+    """Return the class names "0", "1", ... of the training list, or raise UserError naming the first empty class."""
+    present = np.unique(lines.labels)
+    missing = np.flatnonzero(present != np.arange(len(present)))
+    if len(missing):
+        raise UserError(f"{lines.file}: class {missing[0]} has no image, expected one for each of 0..{present[-1]}")
+    return [str(label) for label in present]
+
+
+def _twice(lines: _Lines) -> UserError:
+    first: dict[str, int] = {}
+    for index, path in enumerate(lines.paths):
+        if path in first:
+            earlier = lines.numbers[first[path]]
+            return UserError(f"{lines.place(index)} is listed twice (before in line {earlier}), expected once")
+        first[path] = index
+    raise AssertionError("no path is listed twice")

@@ -1,0 +1,78 @@
+"""Checking image files before anything is computed with them, on several threads (PIL decodes without the GIL)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image, UnidentifiedImageError
+
+from imbnas.errors import UserError
+
+Result = TypeVar("Result")
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+KINDS = ".jpg, .jpeg, .png, .webp or .bmp"
+_CHUNK = 128
+
+
+def has_image_name(path: str) -> bool:
+    """Return whether a file's name ends as an accepted image's does, in upper or lower case."""
+    return path.lower().endswith(EXTENSIONS)
+
+
+def threads() -> int:
+    """Return how many threads to use: the processors that this process may use, at least two."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(2, usable or 2)
+
+
+def map_threaded(function: Callable[[str], Result], items: Sequence[str]) -> Iterator[Result]:
+    """Yield `function(item)` in the order of `items`, computed on `threads()` threads.
+
+    When the caller stops early or an exception passes, the items not yet begun are dropped.
+    """
+    executor = ThreadPoolExecutor(threads())
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    try:
+        for results in executor.map(lambda chunk: [function(item) for item in chunk], chunks):
+            yield from results
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def check_images(root: Path, paths: Sequence[str], full: bool, place: Callable[[int], str]) -> None:
+    """Check that every file is an image: its header, and with `full` every pixel's decoding.
+
+    `paths` are relative to `root`; `place(i)` returns the text that begins the message about file i. Raises UserError
+    for the first bad file in order, so that the message does not depend on timing.
+    """
+    for index, fault in enumerate(map_threaded(lambda path: fault_of(root / path, full), paths)):
+        if fault is not None:
+            raise UserError(f"{place(index)}: {fault}")
+
+
+def fault_of(file: Path, full: bool) -> str | None:
+    """Return what is wrong with an image file in a few words, None when nothing is."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            if full:
+                image.load()
+    except FileNotFoundError:
+        return "image not found, expected a file there"
+    except UnidentifiedImageError:
+        return "not an image by its content, expected JPEG, PNG, WebP or BMP"
+    # On damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, and its own bomb error.
+    except Exception as error:
+        return unreadable(error)
+    return None
+
+
+def unreadable(error: Exception) -> str:
+    """Return one line for whatever PIL raised on a damaged image file."""
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return f"cannot be read as an image ({reason}), expected a complete JPEG, PNG, WebP or BMP"

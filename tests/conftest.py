@@ -1,0 +1,37 @@
+"""Fixtures that several test directories use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = Path(os.environ.get("IMBNAS_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str = "master") -> Path:
+    """Return a directory with CIFAR-10 and MNIST as torchvision reads them, or skip with the reason."""
+    ready = os.environ.get("IMBNAS_TEST_TORCHVISION_ROOT")
+    if ready:
+        return Path(ready)
+    unpack = SHARED_DATA / "unpack"
+    if not unpack.exists():
+        pytest.skip(f"real CIFAR-10 and MNIST are absent: {unpack} not found (set IMBNAS_TEST_DATA)")
+    root = tmp_path_factory.mktemp("real_data")
+    subprocess.run([sys.executable, str(unpack), str(root)], check=True, stdout=subprocess.DEVNULL)
+    return root
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project in which a tiny chain has run up to `retrain`; copy it before changing anything."""
+    import tiny_chain
+
+    root = tmp_path_factory.mktemp("chain")
+    assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", "search", "retrain") == 0
+    return root

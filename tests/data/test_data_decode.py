@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imbnas.data.decode import convert_array, decode_file
+from imbnas.data.raw import Shape
+from imbnas.data.verify import check_images, fault_of, map_threaded
+from imbnas.errors import UserError
+
+
+def save(tmp_path: Path, image: Image.Image, name: str = "x.png", **options) -> Path:
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def test_same_size_is_read_as_it_is(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(decode_file(save(tmp_path, Image.fromarray(pixels)), 9, 3), pixels)
+
+
+def test_the_central_square_is_taken(tmp_path: Path):
+    pixels = np.zeros((10, 30, 3), dtype=np.uint8)
+    pixels[:, 10:20] = 200
+    assert (decode_file(save(tmp_path, Image.fromarray(pixels)), 10, 3) == 200).all()
+    assert (decode_file(save(tmp_path, Image.fromarray(pixels.transpose(1, 0, 2))), 10, 3) == 200).all()
+
+
+def test_the_same_as_resizing_first_and_cropping_then(tmp_path: Path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8))
+    plain = image.resize((60, 40), Image.Resampling.BILINEAR).crop((10, 0, 50, 40))
+    np.testing.assert_array_equal(decode_file(save(tmp_path, image), 40, 3), np.asarray(plain))
+
+
+def test_grey_colour_and_transparency(tmp_path: Path):
+    colour = np.zeros((4, 4, 3), np.uint8)
+    colour[...] = (200, 100, 50)
+    # ITU-R 601: 0.299 R + 0.587 G + 0.114 B.
+    luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
+    file = save(tmp_path, Image.fromarray(colour))
+    assert decode_file(file, 4, 1).tolist() == np.full((4, 4, 1), luma).tolist()
+    grey = save(tmp_path, Image.fromarray(colour[..., 0]))
+    assert decode_file(grey, 4, 3).tolist() == np.full((4, 4, 3), 200).tolist()
+    clear = np.concatenate([colour, np.zeros((4, 4, 1), np.uint8)], axis=2)
+    assert (decode_file(save(tmp_path, Image.fromarray(clear, "RGBA")), 4, 3) == colour).all()
+
+
+def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path: Path):
+    pixels = (np.arange(16, dtype=np.uint16) * 4096 + 17).reshape(4, 4)
+    file = save(tmp_path, Image.fromarray(pixels))
+    assert decode_file(file, 4, 1)[..., 0].tolist() == (pixels >> 8).tolist()
+
+
+def test_rotation_marks_are_ignored(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    marked = save(tmp_path, Image.fromarray(pixels), "a.png", exif=exif)
+    np.testing.assert_array_equal(decode_file(marked, 8, 3), pixels)
+
+
+def test_a_camera_file_of_two_pictures_gives_the_first(tmp_path: Path):
+    first, second = (Image.fromarray(np.full((16, 16, 3), value, np.uint8)) for value in (50, 200))
+    first.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[second])
+    assert abs(decode_file(tmp_path / "x.jpg", 16, 3).astype(int) - 50).max() <= 2
+
+
+def test_a_bad_file_is_named(tmp_path: Path):
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    with pytest.raises(UserError, match=r"x\.png: cannot be read as an image"):
+        decode_file(tmp_path / "x.png", 4, 3)
+    assert fault_of(tmp_path / "x.png", full=False) is not None
+
+
+def test_other_formats_are_refused_whatever_their_name(tmp_path: Path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "x.gif")
+    (tmp_path / "x.gif").rename(tmp_path / "x.png")
+    assert "not an image by its content" in str(fault_of(tmp_path / "x.png", full=False))
+
+
+def test_the_first_fault_in_order_is_reported(tmp_path: Path):
+    good = save(tmp_path, Image.fromarray(np.zeros((4, 4), np.uint8)), "good.png")
+    paths = [good.name] * 400 + ["late.png"] + [good.name] * 300 + ["later.png"]
+    with pytest.raises(UserError, match=r"row 400: image not found"):
+        check_images(tmp_path, paths, True, lambda index: f"row {index}")
+
+
+def test_threads_keep_the_order():
+    items = [str(k) for k in range(1000)]
+    assert list(map_threaded(int, items)) == list(range(1000))
+
+
+def test_grey_is_repeated_and_colour_becomes_luma():
+    images = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
+    grey = convert_array(images, Shape(6, 6, 1))
+    np.testing.assert_array_equal(grey[3, ..., 0], np.asarray(Image.fromarray(images[3]).convert("L")))
+    back = convert_array(grey, Shape(6, 6, 3))
+    np.testing.assert_array_equal(back, np.repeat(grey, 3, axis=3))
+    np.testing.assert_array_equal(convert_array(images, Shape(6, 6, 3)), images)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resizing_is_pils_bilinear(channels):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, channels), dtype=np.uint8)
+    larger = convert_array(images, Shape(20, 20, channels))
+    picture = Image.fromarray(images[1].squeeze())
+    expected = np.asarray(picture.resize((20, 20), Image.Resampling.BILINEAR)).reshape(20, 20, channels)
+    np.testing.assert_array_equal(larger[1], expected)
+    assert convert_array(images[:0], Shape(20, 20, 3)).shape == (0, 20, 20, 3)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imbnas.data.datasets import load_dataset
+from imbnas.data.paths import read_list
+from imbnas.data.raw import relative_path
+from imbnas.errors import UserError
+
+
+@pytest.fixture
+def tree(tmp_path: Path, save_image) -> Path:
+    """A folder dataset: train and test with the classes cat and dog, and a hidden file."""
+    for k, name in enumerate(["train/dog/1.png", "train/dog/sub/0.JPG", "train/cat/b.webp", "train/cat/a.bmp"]):
+        save_image(name, k)
+    save_image("test/dog/7.jpeg", 9)
+    root = tmp_path / "images"
+    (root / "train/cat/.DS_Store").write_text("x")
+    return root
+
+
+def folder(root: Path, **splits):
+    return load_dataset("folder", root, splits=splits)
+
+
+def test_folder_is_sorted_by_class_and_path(tree: Path):
+    dataset = folder(tree, train="train", test="test")
+    assert dataset.train.classes == ["cat", "dog"]
+    assert dataset.train.paths == ["train/cat/a.bmp", "train/cat/b.webp", "train/dog/1.png", "train/dog/sub/0.JPG"]
+    assert dataset.train.labels.tolist() == [0, 0, 1, 1]
+    assert dataset.test is not None
+    assert (dataset.test.paths, dataset.test.labels.tolist()) == (["test/dog/7.jpeg"], [1])
+    assert dataset.validation is None
+
+
+def test_root_itself_may_be_the_training_tree(tmp_path: Path, save_image):
+    for name in ("cat/1.png", "dog/1.png", "held/out/cat/1.png"):
+        save_image(name)
+    dataset = folder(tmp_path / "images", test="held/out")
+    assert dataset.train.classes == ["cat", "dog"]
+    assert dataset.test is not None
+    assert dataset.test.paths == ["held/out/cat/1.png"]
+
+
+def test_a_linked_tree_is_followed(tree: Path, tmp_path: Path):
+    link = tmp_path / "link"
+    link.symlink_to(tree / "train", target_is_directory=True)
+    assert folder(link).train.paths == ["cat/a.bmp", "cat/b.webp", "dog/1.png", "dog/sub/0.JPG"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda t: (t / "train/bird").mkdir(), r"train/bird: no image of class 'bird' found"),
+        (lambda t: (t / "train/cat/notes.txt").write_text("x"), r"train/cat/notes.txt: not an image by its name"),
+        (lambda t: (t / "train/x.png").write_text("x"), r"train/x.png: an image outside any class"),
+        (lambda t: (t / "test/bird").mkdir(), r"test/bird: class 'bird' is not in the training images"),
+        (lambda t: (t / "train/cat/loop").symlink_to(t / "train/cat"), r"train/cat/loop: a link to a directory"),
+        (lambda t: (t / "train/cat/no.png").symlink_to(t / "none.png"), r"train/cat/no.png: image not found"),
+        (lambda t: (t / "test/dog/7.jpeg").unlink(), r"test: no images found"),
+    ],
+)
+def test_bad_trees_are_refused_by_name(tree: Path, prepare, message):
+    prepare(tree)
+    with pytest.raises(UserError, match=message):
+        folder(tree, train="train", test="test")
+
+
+def test_one_class_is_not_enough(tmp_path: Path, save_image):
+    save_image("cat/1.png")
+    with pytest.raises(UserError, match=r"target\.dataset: .* holds one class, expected at least two"):
+        folder(tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": "../x"}, r"target\.splits\.train: '\.\./x': contains '\.\.'"),
+        ({"test": "/x"}, r"target\.splits\.test: '/x': an absolute path"),
+        ({"train": "train", "test": "train/cat"}, r"target\.splits\.test: 'train/cat' lies in splits\.train 'train'"),
+        ({"train": "train", "test": "train"}, "lies in"),
+        ({"train": "."}, "names the root itself"),
+        ({"train": "absent"}, r"absent: No such file"),
+    ],
+)
+def test_bad_split_names(tree: Path, splits, message):
+    with pytest.raises(UserError, match=message):
+        folder(tree, **splits)
+
+
+@pytest.mark.parametrize(("text", "short"), [("a/b.png", "a/b.png"), ("./a//b.png", "a/b.png"), ("a..b/c", "a..b/c")])
+def test_relative_path(text, short):
+    assert relative_path(text) == short
+
+
+@pytest.fixture
+def listed(tmp_path: Path, save_image) -> Path:
+    """A list dataset of four images, one with spaces in its name, and a test list."""
+    for k, name in enumerate(["a/1.png", "a/2 of two.PNG", "b/1.jpg", "b/2.jpg", "c/1.png"]):
+        save_image(name, k)
+    root = tmp_path / "images"
+    (root / "train.txt").write_text("a/1.png 0\n\n./a/2 of two.PNG\t0\r\nb//1.jpg 1\n")
+    (root / "test.txt").write_text("b/2.jpg 1\n")
+    return root
+
+
+def test_list_keeps_its_order_and_takes_the_last_word_for_the_label(listed: Path):
+    dataset = load_dataset("list", listed, splits={"train": "train.txt", "validation": None, "test": "test.txt"})
+    assert dataset.train.paths == ["a/1.png", "a/2 of two.PNG", "b/1.jpg"]
+    assert dataset.train.labels.tolist() == [0, 0, 1]
+    assert dataset.train.classes == ["0", "1"]
+    assert dataset.test is not None
+    assert dataset.test.classes == ["0", "1"]
+    assert dataset.test.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("a/1.png 0\nb/1.jpg -1\n", r"train\.txt:2: label '-1', expected a whole number from 0"),
+        ("a/1.png 0\nb/1.jpg 1.0\n", r"train\.txt:2: label '1\.0'"),
+        ("a/1.png 0\nb/1.jpg ²\n", r"train\.txt:2: label '²'"),
+        ("a/1.png 0\n\nb/1.jpg\n", r"train\.txt:3: found 'b/1\.jpg', expected a path and a label"),
+        ("a/1.png 0\nb/1.jpg 2\n", r"train\.txt: class 1 has no image, expected one for each of 0\.\.2"),
+        ("a/1.png 1\nb/1.jpg 2\n", r"train\.txt: class 0 has no image"),
+        ("a/1.png 0\nb/1.jpg 999999999\n", r"train\.txt: class 1 has no image"),
+        ("a/1.png 0\nb/1.jpg 1\n./a/1.png 1\n", r"train\.txt:3: a/1\.png is listed twice \(before in line 1\)"),
+        ("a/1.png 0\n../b/1.jpg 1\n", r"train\.txt:2: '\.\./b/1\.jpg': contains '\.\.'"),
+        ("a/1.png 0\nb/../b/1.jpg 1\n", r"train\.txt:2: .*contains '\.\.'"),
+        ("a/1.png 0\n/b/1.jpg 1\n", r"train\.txt:2: '/b/1\.jpg': an absolute path"),
+        ("a/1.png 0\n\nb/9.jpg 1\n", r"train\.txt:3: b/9\.jpg: image not found"),
+        ("a/1.png 0\nb/1.tiff 1\n", r"train\.txt:2: b/1\.tiff: not an image by its name"),
+        ("a/1.png 0\nb/2.jpg 1\n", r"test\.txt:1: b/2\.jpg is in .*train\.txt too"),
+        ("\n", r"train\.txt: no lines found"),
+        ("a/1.png 0\n", r"test\.txt:1: label 1 is not in the training list, expected 0\.\.0"),
+    ],
+)
+def test_bad_lists_name_file_and_line(listed: Path, train, message):
+    (listed / "train.txt").write_text(train)
+    with pytest.raises(UserError, match=message) as caught:
+        load_dataset("list", listed, splits={"train": "train.txt", "test": "test.txt"})
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_and_binary_lists(listed: Path):
+    with pytest.raises(UserError, match=r"none\.txt: No such file"):
+        read_list(listed, {"train": "none.txt"}, "source")
+    (listed / "train.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"train\.txt: not UTF-8 text"):
+        read_list(listed, {"train": "train.txt"}, "source")
+
+
+@pytest.mark.parametrize("verify", ["headers", "full"])
+def test_damaged_files_are_named(listed: Path, save_image, verify):
+    save_image("b/1.jpg", size=(90, 80))
+    whole = (listed / "b/1.jpg").read_bytes()
+    options = {"splits": {"train": "train.txt"}, "verify": verify}
+    (listed / "b/1.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"train\.txt:4: b/1\.jpg: not an image by its content"):
+        load_dataset("list", listed, **options)
+    (listed / "b/1.jpg").write_bytes(whole[: len(whole) * 3 // 4])
+    if verify == "headers":
+        load_dataset("list", listed, **options)
+        return
+    with pytest.raises(UserError, match=r"train\.txt:4: b/1\.jpg: cannot be read as an image \(.*truncated"):
+        load_dataset("list", listed, **options)
