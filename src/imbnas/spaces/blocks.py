@@ -1,0 +1,149 @@
+"""The candidate operations of choice blocks, as torch modules without knowledge of spaces.
+
+No module changes its input in place: a search that shares prefixes feeds one tensor to several candidates.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_norm(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] | None = None,
+) -> list[nn.Module]:
+    """Return a convolution without bias, padded to keep the size at stride 1, then BatchNorm and the activation.
+
+    `activation` is a class that takes `inplace`, such as nn.ReLU; None ends with BatchNorm. In place is safe here,
+    because the activation's input is always BatchNorm's fresh output.
+    """
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    return layers if activation is None else [*layers, activation(inplace=True)]
+
+
+def depthwise(
+    channels: int, kernel: int, stride: int = 1, activation: type[nn.Module] | None = None
+) -> list[nn.Module]:
+    """Return a depthwise convolution with BatchNorm and, unless None, the activation."""
+    return conv_norm(channels, channels, kernel, stride, groups=channels, activation=activation)
+
+
+def interleave_channels(x: Tensor) -> Tensor:
+    """Shuffle channels in two groups (Zhang et al. 2018): of (N, C, H, W), 0, C/2, 1, C/2 + 1, ... in this order.
+
+    The memory layout is kept. torch's own kernel does so on CPUs only; elsewhere an NHWC tensor would come back NCHW.
+    """
+    if x.device.type != "cpu" and x.is_contiguous(memory_format=torch.channels_last):
+        return _interleave_nhwc(x)
+    return F.channel_shuffle(x, 2)
+
+
+def _interleave_nhwc(x: Tensor) -> Tensor:
+    """Do the same by views of the NHWC memory and one copy."""
+    halves = x.permute(0, 2, 3, 1).unflatten(3, (2, x.shape[1] // 2))
+    return halves.transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+
+
+class ShuffleUnit(nn.Module):
+    """ShuffleNetV2's unit that keeps the shape: half of the channels pass, the others go through the branch."""
+
+    def __init__(self, branch: nn.Sequential) -> None:
+        """Take the branch, C/2 channels to C/2 channels."""
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        kept, changed = x.chunk(2, dim=1)
+        return interleave_channels(torch.cat((kept, self.branch(changed)), dim=1))
+
+
+class ShuffleDownUnit(nn.Module):
+    """ShuffleNetV2's unit that changes stride or channels: all channels go through both branches."""
+
+    def __init__(self, projection: nn.Sequential, branch: nn.Sequential) -> None:
+        """Take two branches that see the whole input and whose output channels add up."""
+        super().__init__()
+        self.projection = projection
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H/stride, W/stride)."""
+        return interleave_channels(torch.cat((self.projection(x), self.branch(x)), dim=1))
+
+
+def shuffle_unit(inputs: int, outputs: int, stride: int, kernel: int, xception: bool = False) -> nn.Module:
+    """Return a unit of the Single Path One-Shot space (Guo et al. 2020, section 4; Ma et al. 2018 for ShuffleNetV2).
+
+    The branch is 1x1, depthwise `kernel`, 1x1; with `xception` it is three depthwise-separable convolutions. Its inner
+    width is half of the output. A unit that changes stride or channels has a projection (depthwise, 1x1) as wide as
+    its input, as published; where the output is no wider than the input, as wide as half of the output.
+    """
+    middle = outputs // 2
+    if stride == 1 and inputs == outputs:
+        return ShuffleUnit(_shuffle_branch(middle, middle, middle, 1, kernel, xception))
+    projected = inputs if inputs < outputs else outputs // 2
+    projection = [
+        *depthwise(inputs, kernel, stride),
+        *conv_norm(inputs, projected, 1, activation=nn.ReLU),
+    ]
+    branch = _shuffle_branch(inputs, middle, outputs - projected, stride, kernel, xception)
+    return ShuffleDownUnit(nn.Sequential(*projection), branch)
+
+
+def _shuffle_branch(inputs: int, middle: int, outputs: int, stride: int, kernel: int, xception: bool) -> nn.Sequential:
+    if xception:
+        separable = [
+            *depthwise(inputs, kernel, stride),
+            *conv_norm(inputs, middle, 1, activation=nn.ReLU),
+            *depthwise(middle, kernel),
+            *conv_norm(middle, middle, 1, activation=nn.ReLU),
+            *depthwise(middle, kernel),
+            *conv_norm(middle, outputs, 1, activation=nn.ReLU),
+        ]
+        return nn.Sequential(*separable)
+    return nn.Sequential(
+        *conv_norm(inputs, middle, 1, activation=nn.ReLU),
+        *depthwise(middle, kernel, stride),
+        *conv_norm(middle, outputs, 1, activation=nn.ReLU),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block (Sandler et al. 2018): 1x1 to the expanded width, depthwise, linear 1x1 back.
+
+    The input is added where the shape is kept. At expansion 1 the first 1x1 is left out, as published.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, kernel: int, expansion: int) -> None:
+        """Build the branch; `expansion` is the ratio of inner to input channels."""
+        super().__init__()
+        inner = inputs * expansion
+        self.residual = stride == 1 and inputs == outputs
+        self.branch = nn.Sequential(
+            *(conv_norm(inputs, inner, 1, activation=nn.ReLU6) if expansion > 1 else []),
+            *depthwise(inner, kernel, stride, activation=nn.ReLU6),
+            *conv_norm(inner, outputs, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H/stride, W/stride)."""
+        y: Tensor = self.branch(x)
+        return x + y if self.residual else y
+
+
+class GlobalPool(nn.Module):
+    """Mean over the pixels; unlike adaptive pooling its gradient on CUDA is deterministic."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C)."""
+        return x.mean(dim=(2, 3))

@@ -1,0 +1,133 @@
+"""The networks: a chain of stem, blocks, last convolution, pooling and a linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from imbnas.spaces.blocks import GlobalPool
+
+Architecture = tuple[int, ...]
+"""The choice of each choice block, counted from 0."""
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+class Supernet(nn.Module):
+    """All candidates of all choice blocks; one forward pass takes the path that an architecture names.
+
+    `blocks[i][c]` is candidate c of block i. State keys start with `stem.`, `blocks.<i>.<c>.`, `last.` and `head.`.
+    """
+
+    def __init__(
+        self, stem: nn.Module, blocks: Iterable[Iterable[nn.Module]], last: nn.Module, head: nn.Linear
+    ) -> None:
+        """Take the parts, whose channels must fit each other."""
+        super().__init__()
+        self.stem = stem
+        self.blocks = nn.ModuleList(nn.ModuleList(candidates) for candidates in blocks)
+        self.last = last
+        self.pool = GlobalPool()
+        self.head = head
+
+    def steps(self, architecture: Architecture) -> list[nn.Module]:
+        """Return the path's modules, stem to pooling: each takes one tensor, the last gives (N, num_features).
+
+        Two architectures that agree in their first k choices share the first k + 1 steps, module by module.
+        """
+        chosen = zip(self.blocks, architecture, strict=True)
+        blocks = (cast(nn.ModuleList, candidates)[choice] for candidates, choice in chosen)
+        return [self.stem, *blocks, self.last, self.pool]
+
+    def features(self, x: Tensor, architecture: Architecture) -> Tensor:
+        """Map images (N, C, H, W) to what the head sees, (N, num_features)."""
+        for step in self.steps(architecture):
+            x = step(x)
+        return x
+
+    def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, num_classes)."""
+        logits: Tensor = self.head(self.features(x, architecture))
+        return logits
+
+
+class Subnet(nn.Module):
+    """One architecture on its own: a supernet's path without the choice dimension (`blocks.<i>.`)."""
+
+    def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], last: nn.Module, head: nn.Linear) -> None:
+        """Take the parts, whose channels must fit each other."""
+        super().__init__()
+        self.stem = stem
+        self.blocks = nn.ModuleList(blocks)
+        self.last = last
+        self.pool = GlobalPool()
+        self.head = head
+
+    def steps(self) -> list[nn.Module]:
+        """Return the modules, stem to pooling: each takes one tensor, the last gives (N, num_features)."""
+        return [self.stem, *self.blocks, self.last, self.pool]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to what the head sees, (N, num_features)."""
+        for step in self.steps():
+            x = step(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, num_classes)."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+def init_head(head: nn.Linear) -> None:
+    """Draw the head's weights from normal(0, 0.01) of torch's global generator; the bias is zero."""
+    nn.init.normal_(head.weight, 0.0, 0.01)
+    nn.init.zeros_(head.bias)
+
+
+def initialise(network: Net) -> Net:
+    """Give a network that was built on the meta device memory on the CPU and its first weights, and return it.
+
+    Convolutions: normal with variance 2 / (output channels x kernel area), torch's fan-out (He et al. 2015), which is
+    small for depthwise ones, as in torchvision's MobileNetV2. BatchNorm: weight 1, bias 0, statistics 0 and 1. Head:
+    `init_head`. The draw depends on torch's global CPU generator and on nothing else; seed it with torch.manual_seed.
+    """
+    for module in network.modules():
+        _materialise(module)
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            init_head(module)
+    return network
+
+
+def _materialise(module: nn.Module) -> None:
+    """Replace a module's own meta tensors by memory on the CPU.
+
+    nn.Module.to_empty does the same, but its first call imports torch's symbolic shapes, which takes two seconds.
+    """
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        setattr(module, name, nn.Parameter(torch.empty(parameter.shape, device="cpu")))
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu"))
+
+
+def subnet_state(state: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """Return the part of a supernet's state that an architecture uses, under the subnet's names.
+
+    The tensors are the same ones, not copies.
+    """
+    kept: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if not key.startswith("blocks."):
+            kept[key] = value
+            continue
+        _, block, choice, rest = key.split(".", 3)
+        if int(choice) == architecture[int(block)]:
+            kept[f"blocks.{block}.{rest}"] = value
+    return kept

@@ -1,0 +1,31 @@
+"""From the parameters' section `space` to a search space; the only module here that reads a parameter model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from imbnas.params.shared import SpaceParams
+from imbnas.spaces.base import Outline, SearchSpace
+from imbnas.spaces.mobile import MobileSpace
+from imbnas.spaces.shufflenet import ShuffleNetSpace
+
+SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
+    "shufflenet": lambda params, outline: ShuffleNetSpace(outline, params.shufflenet.choices),
+    "mobile": lambda params, outline: MobileSpace(
+        outline, params.mobile.kernels, params.mobile.expansions, params.mobile.skip
+    ),
+}
+"""How each `space.name` is made."""
+
+
+def make_space(params: SpaceParams) -> SearchSpace:
+    """Return the search space that the parameters describe."""
+    outline = Outline(
+        stem_channels=params.stem.channels,
+        stem_stride=params.stem.stride,
+        channels=tuple(params.stages.channels),
+        repeats=tuple(params.stages.repeats),
+        strides=tuple(params.stages.strides),
+        last_channels=params.last_channels,
+    )
+    return SPACES[params.name](params, outline)
