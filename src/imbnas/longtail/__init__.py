@@ -1,0 +1,1 @@
+"""Long-tailed learning: losses, schedules, heads, metrics and calibration."""

@@ -1,0 +1,166 @@
+"""Classifier heads on features, and corrections of a trained one: cosine, LWS, tau-norm, class means, log-priors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from imbnas.errors import UserError
+from imbnas.longtail.weights import check_counts
+
+TAU_GRID: tuple[float, ...] = tuple(round(0.1 * i, 1) for i in range(21))
+"""The exponents that Kang et al. 2020 try on the validation rows: 0, 0.1, ... 2."""
+
+
+def linear_head(features: int, classes: int) -> nn.Linear:
+    """Return a newly initialised linear head: weights normal with deviation 0.01 (torch's generator), biases 0.
+
+    Retraining it on frozen features is cRT (Kang et al. 2020), with a class-balanced sampler or a re-weighted loss.
+    """
+    head = nn.Linear(features, classes)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+class CosineHead(nn.Module):
+    """Cosines of features and class weights times `scale`, without bias; LDAM wants scale 1 (Cao et al. 2019).
+
+    Args:
+        features: width of the features.
+        classes: number of classes.
+        scale: factor of the cosines.
+    """
+
+    def __init__(self, features: int, classes: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(F.normalize(torch.randn(classes, features)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, C) in [-scale, scale] of features (B, F)."""
+        return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
+
+
+class ScaledHead(nn.Module):
+    """Learnable weight scaling, LWS (Kang et al. 2020): s_k (w_k x + b_k) where only the C scales s are trained.
+
+    Args:
+        head: the trained linear head; its weights and biases are copied and stay fixed.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", head.weight.detach().clone())
+        self.register_buffer("bias", _bias(head).detach().clone())
+        self.scales = nn.Parameter(torch.ones_like(self.bias))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, C) of features (B, F)."""
+        return self.scales * F.linear(features, self.weight, self.bias)
+
+    def linear(self) -> nn.Linear:
+        """Return the linear head with the scales multiplied in."""
+        scales = self.scales.detach()
+        return _linear(self.weight * scales[:, None], self.bias * scales)
+
+
+def tau_normalise(head: nn.Linear, tau: float) -> nn.Linear:
+    """Return a linear head of weights w_k / |w_k|^tau without bias (Kang et al. 2020); tau 1 gives unit rows.
+
+    tau 0 leaves the weights as they are; the bias is dropped all the same. A row of zeros stays zero.
+    """
+    weight = head.weight.detach()
+    norms = weight.norm(dim=1, keepdim=True)
+    norms = torch.where(norms > 0, norms, 1.0)
+    return _linear(weight / norms**tau, None)
+
+
+def choose_tau(head: nn.Linear, features: Tensor, labels: Tensor, grid: tuple[float, ...] = TAU_GRID) -> float:
+    """Return the tau of the grid with the best balanced accuracy on validation features (N, F) and labels (N,).
+
+    The first of equal ones is taken. The rows must not be those of the test split.
+
+    Raises:
+        UserError: for no rows.
+    """
+    if len(labels) == 0:
+        raise UserError("choosing tau: found no validation rows, expected at least one")
+    support = torch.bincount(labels, minlength=head.out_features)
+    present = support > 0
+    best, best_score = grid[0], -1.0
+    for tau in grid:
+        hit = tau_normalise(head, tau)(features).argmax(dim=1) == labels
+        hits = torch.bincount(labels[hit], minlength=head.out_features)
+        score = float((hits[present].double() / support[present]).mean())
+        if score > best_score:
+            best, best_score = tau, score
+    return best
+
+
+class NearestClassMean(nn.Module):
+    """Nearest class mean, Kang et al.'s `cl2n`: minus the squared distance of centred unit features to class means.
+
+    Args:
+        features: training features (N, F), computed with the test-time preprocessing.
+        labels: their classes (N,).
+        classes: number of classes C.
+
+    Raises:
+        UserError: for a class without rows.
+    """
+
+    mean: Tensor
+    centroids: Tensor
+
+    def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
+        super().__init__()
+        support = torch.bincount(labels, minlength=classes)
+        check_counts(support.cpu().numpy())
+        mean = features.mean(dim=0)
+        sums = features.new_zeros(classes, features.shape[1])
+        sums.index_add_(0, labels, F.normalize(features - mean))
+        self.register_buffer("mean", mean)
+        self.register_buffer("centroids", sums / support[:, None])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return scores (B, C) of features (B, F), at most 0 but for rounding; the largest is the nearest class."""
+        unit = F.normalize(features - self.mean)
+        squares = unit.square().sum(dim=1, keepdim=True) + self.centroids.square().sum(dim=1)
+        return 2.0 * F.linear(unit, self.centroids) - squares
+
+
+def posthoc_adjustment(logits: Tensor, counts: ArrayLike, tau: float = 1.0) -> Tensor:
+    """Return logits (B, C) - tau log(n_k / N): post-hoc logit adjustment (Menon et al. 2021), tau 0 changes nothing.
+
+    For a model trained with plain cross-entropy only: the logit-adjusted loss has taken the prior out already.
+
+    Raises:
+        UserError: for a class without rows.
+    """
+    values = check_counts(counts)
+    offsets = torch.as_tensor(tau * np.log(values / values.sum()), dtype=logits.dtype, device=logits.device)
+    return logits - offsets
+
+
+def _bias(head: nn.Linear) -> Tensor:
+    return head.weight.new_zeros(head.out_features) if head.bias is None else head.bias
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Return a linear layer that holds copies of the given parameters."""
+    head = nn.utils.skip_init(
+        nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=weight.dtype
+    )
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        if bias is not None:
+            head.bias.copy_(bias)
+    return head

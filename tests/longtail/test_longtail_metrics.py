@@ -1,0 +1,232 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_score,
+    recall_score,
+)
+
+from imbnas.errors import UserError
+from imbnas.longtail.metrics import bootstrap, forward_backward, standard_error, summarise
+from imbnas.longtail.shots import Thresholds
+
+NAMES = [
+    "accuracy",
+    "balanced_accuracy",
+    "many",
+    "medium",
+    "few",
+    "worst_class",
+    "harmonic_mean",
+    "geometric_mean",
+    "macro_f1",
+]
+
+
+def toy():
+    """Return three classes with recalls 1, 1/2 and 1/4, trained on 200, 50 and 5 rows."""
+    labels = [0] * 2 + [1] * 4 + [2] * 4
+    predictions = [0, 0, 1, 1, 0, 0, 2, 0, 0, 1]
+    return labels, predictions, [200, 50, 5]
+
+
+def test_toy_by_hand():
+    summary = summarise(*toy(), "kang")
+    assert list(summary) == [*NAMES, "recall", "precision", "f1", "support"]
+    assert summary["accuracy"] == 0.5
+    assert summary["balanced_accuracy"] == pytest.approx(1.75 / 3)
+    assert (summary["many"], summary["medium"], summary["few"]) == (1.0, 0.5, 0.25)
+    assert summary["worst_class"] == 0.25
+    assert summary["harmonic_mean"] == pytest.approx(3 / (1 + 2 + 4))
+    assert summary["geometric_mean"] == pytest.approx(0.5)
+    np.testing.assert_allclose(summary["precision"], [2 / 6, 2 / 3, 1.0])
+    np.testing.assert_allclose(summary["f1"], [4 / 8, 4 / 7, 2 / 5])
+    assert summary["macro_f1"] == pytest.approx((4 / 8 + 4 / 7 + 2 / 5) / 3)
+    np.testing.assert_array_equal(summary["support"], [2, 4, 4])
+
+
+def test_empty_groups_are_none():
+    labels, predictions, _ = toy()
+    summary = summarise(labels, predictions, [500, 300, 101], "kang")
+    assert summary["many"] == pytest.approx(1.75 / 3)
+    assert summary["medium"] is None
+    assert summary["few"] is None
+    assert set(bootstrap(labels, predictions, [500, 300, 101], "kang", resamples=5)) == set(NAMES) - {"medium", "few"}
+
+
+def test_group_is_by_training_count_not_by_test_rows():
+    labels, predictions, _ = toy()
+    summary = summarise(labels, predictions, [5, 50, 200], "kang")
+    assert (summary["many"], summary["few"]) == (0.25, 1.0)
+
+
+def test_zero_recall():
+    summary = summarise([0, 1], [0, 0], [9, 1], "thirds")
+    assert summary["worst_class"] == summary["harmonic_mean"] == summary["geometric_mean"] == 0.0
+
+
+def test_classes_without_test_rows():
+    """Class 2 is predicted but has no row, class 3 occurs nowhere, class 1 is never predicted."""
+    summary = summarise([0, 0, 1], [0, 2, 0], [9, 8, 7, 6], Thresholds(8, 8))
+    np.testing.assert_array_equal(summary["recall"], [0.5, 0.0, np.nan, np.nan])
+    np.testing.assert_array_equal(summary["precision"], [0.5, 0.0, 0.0, np.nan])
+    np.testing.assert_array_equal(summary["f1"], [0.5, 0.0, 0.0, np.nan])
+    assert summary["balanced_accuracy"] == 0.25
+    assert summary["macro_f1"] == pytest.approx(0.5 / 3)
+    assert (summary["many"], summary["medium"], summary["few"]) == (0.5, 0.0, None)
+
+
+@st.composite
+def outcomes(draw):
+    classes = draw(st.integers(2, 6))
+    index = st.integers(0, classes - 1)
+    pairs = draw(st.lists(st.tuples(index, index), min_size=1, max_size=60))
+    labels, predictions = zip(*pairs, strict=True)
+    return classes, list(labels), list(predictions)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@settings(deadline=None)
+@given(outcomes())
+def test_against_scikit_learn(outcome):
+    classes, labels, predictions = outcome
+    summary = summarise(labels, predictions, [50] * classes, "kang")
+    assert summary["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert summary["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predictions))
+    assert summary["macro_f1"] == pytest.approx(f1_score(labels, predictions, average="macro", zero_division=0))
+    every = {"labels": range(classes), "average": None, "zero_division": 0}
+    for name, score in (("recall", recall_score), ("precision", precision_score), ("f1", f1_score)):
+        np.testing.assert_allclose(np.nan_to_num(summary[name]), score(labels, predictions, **every))
+
+
+@settings(deadline=None)
+@given(outcomes())
+def test_means_are_ordered_and_groups_agree(outcome):
+    classes, labels, predictions = outcome
+    summary = summarise(labels, predictions, [50] * classes, "kang")
+    assert summary["medium"] == summary["balanced_accuracy"]
+    order = ["worst_class", "harmonic_mean", "geometric_mean", "balanced_accuracy"]
+    values = [summary[name] for name in order]
+    assert all(a <= b + 1e-12 for a, b in pairwise(values))
+    if len(set(np.bincount(labels, minlength=classes).tolist())) == 1:
+        assert summary["accuracy"] == pytest.approx(summary["balanced_accuracy"])
+
+
+def test_standard_error():
+    expected = math.sqrt(0.25 / 4 + 0.1875 / 4) / 3
+    assert standard_error([1.0, 0.5, 0.25], [2, 4, 4]) == pytest.approx(expected)
+    assert standard_error([1.0, 0.5, 0.25, np.nan], [2, 4, 4, 0]) == pytest.approx(expected)
+    with pytest.raises(UserError, match="no class with rows"):
+        standard_error([np.nan], [0])
+
+
+def simulated(rows=120):
+    rng = np.random.default_rng(7)
+    recall = np.linspace(0.95, 0.3, 10)
+    labels = rng.permutation(np.repeat(np.arange(10), rows))
+    wrong = (labels + rng.integers(1, 10, len(labels))) % 10
+    predictions = np.where(rng.random(len(labels)) < recall[labels], labels, wrong)
+    return labels, predictions, [int(5000 * 0.01 ** (k / 9)) for k in range(10)]
+
+
+def test_bootstrap_agrees_with_the_standard_error():
+    labels, predictions, counts = simulated()
+    summary = summarise(labels, predictions, counts, "kang")
+    intervals = bootstrap(labels, predictions, counts, "kang", resamples=2000, confidence=0.95, seed=1)
+    error = standard_error(summary["recall"], summary["support"])
+    low, high = intervals["balanced_accuracy"]
+    assert (high - low) / (2 * 1.959964) == pytest.approx(error, rel=0.06)
+    assert (low + high) / 2 == pytest.approx(summary["balanced_accuracy"], abs=0.1 * error)
+    for name in ("accuracy", "many", "medium", "macro_f1"):
+        assert intervals[name][0] < summary[name] < intervals[name][1]
+
+
+def test_bootstrap_is_seeded_and_wider_at_a_higher_level():
+    data = simulated(20)
+    first = bootstrap(*data, "kang", resamples=200, seed=4)
+    assert first == bootstrap(*data, "kang", resamples=200, seed=4)
+    assert first != bootstrap(*data, "kang", resamples=200, seed=5)
+    wide = bootstrap(*data, "kang", resamples=200, confidence=0.99, seed=4)
+    assert all(wide[name][0] <= first[name][0] and first[name][1] <= wide[name][1] for name in first)
+
+
+def test_bootstrap_does_not_depend_on_the_order_within_a_class_of_equal_outcomes():
+    labels, predictions, counts = toy()
+    shuffled = [2, 1, 0, 2, 1, 0, 2, 1, 2, 1]
+    moved = [2, 1, 0, 0, 1, 0, 0, 0, 1, 0]
+    assert bootstrap(shuffled, moved, counts, "kang", resamples=50) == bootstrap(
+        labels, predictions, counts, "kang", resamples=50
+    )
+
+
+def test_bootstrap_is_stratified():
+    """A class whose rows are all right stays so in every resample, and one single row can only be itself."""
+    intervals = bootstrap([0, 0, 0, 1], [0, 0, 0, 0], [200, 5], "kang", resamples=50)
+    assert intervals["many"] == (1.0, 1.0)
+    assert intervals["few"] == (0.0, 0.0)
+    assert intervals["accuracy"] == (0.75, 0.75)
+
+
+def test_bootstrap_with_a_class_without_test_rows():
+    intervals = bootstrap([0, 0, 2], [0, 1, 2], [9, 8, 7], "kang", resamples=300)
+    assert intervals["balanced_accuracy"] == (0.5, 1.0)
+
+
+def test_forward_and_backward_by_hand():
+    """Ratio 4 over three classes gives shares 4 : 2 : 1 from the head, and 1 : 2 : 4."""
+    scores = forward_backward([0.9, 0.6, 0.3], [100, 10, 1], ratios=(4.0,))
+    assert list(scores) == ["forward-4", "uniform", "backward-4"]
+    assert scores["forward-4"] == pytest.approx((4 * 0.9 + 2 * 0.6 + 0.3) / 7)
+    assert scores["uniform"] == pytest.approx(0.6)
+    assert scores["backward-4"] == pytest.approx((0.9 + 2 * 0.6 + 4 * 0.3) / 7)
+
+
+def test_forward_and_backward_follow_counts_and_skip_missing_classes():
+    default = forward_backward([0.3, 0.9, 0.6], [1, 100, 10])
+    assert list(default) == [
+        *(f"forward-{r}" for r in (50, 25, 10, 5, 2)),
+        "uniform",
+        *(f"backward-{r}" for r in (2, 5, 10, 25, 50)),
+    ]
+    assert list(default.values()) == sorted(default.values(), reverse=True)
+    assert default["forward-50"] == pytest.approx(forward_backward([0.9, 0.6, 0.3], [100, 10, 1])["forward-50"])
+    partial = forward_backward([0.9, np.nan, 0.3], [100, 10, 1], ratios=(4.0,))
+    assert partial["forward-4"] == pytest.approx((4 * 0.9 + 0.3) / 5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(1, 100))
+def test_forward_and_backward_mirror_each_other(recall, ratio):
+    counts = list(range(len(recall), 0, -1))
+    scores = forward_backward(recall, counts, ratios=(ratio,))
+    mirrored = forward_backward(recall[::-1], counts, ratios=(ratio,))
+    assert scores[f"forward-{ratio:g}"] == pytest.approx(mirrored[f"backward-{ratio:g}"])
+    assert scores["uniform"] == pytest.approx(np.mean(recall))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: summarise([], [], [1], "kang"), "not empty"),
+        (lambda: summarise([0], [0, 0], [1], "kang"), "expected \\(rows,\\) twice"),
+        (lambda: summarise([0, 1], [0, 2], [1, 1], "kang"), "predictions: found int64 from 0 to 2, .* 0 to 1"),
+        (lambda: summarise([0, -1], [0, 1], [1, 1], "kang"), "labels: found int64 from -1"),
+        (lambda: summarise([0.0, 1.0], [0, 1], [1, 1], "kang"), "labels: found float64"),
+        (lambda: summarise([0], [0], [1], "quarters"), "shot rule"),
+        (lambda: bootstrap([0], [0], [1], "kang", resamples=0), "found 0 resamples"),
+        (lambda: bootstrap([0], [0], [1], "kang", confidence=1.0), "at 1.0"),
+        (lambda: forward_backward([np.nan], [1]), "found 0"),
+        (lambda: forward_backward([0.5], [1, 2]), "expected a match"),
+        (lambda: forward_backward([0.5], [1], ratios=(0.5,)), "ratios: found 0.5"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(UserError, match=message):
+        call()
