@@ -1,0 +1,1 @@
+"""Search over subnets of an adapted supernet: scoring, samplers, constraints, ranking statistics."""

@@ -1,0 +1,118 @@
+"""Every architecture that was scored, once, in order; kept in a file so that an interrupted search loses nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from imbnas.errors import UserError
+from imbnas.spaces.base import Architecture, Cost
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the validation rows say of one architecture; accuracies in [0, 1]."""
+
+    balanced_accuracy: float
+    accuracy: float
+    worst_class: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One scored architecture."""
+
+    architecture: Architecture
+    generation: int
+    score: Score
+    cost: Cost
+
+
+class Archive:
+    """Scores by architecture.
+
+    Scored architectures are appended to `path` line by line. A search that starts again reads them back and finds each
+    score there as its method, which is a function of its seed and of scores, proposes the same architectures again.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        score: Callable[[Architecture], Score],
+        cost: Callable[[Architecture], Cost],
+        objective: str,
+        pause: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read what an earlier attempt left in `path`; `pause` is called after each scoring and may raise."""
+        self._path = path
+        self._score = score
+        self._cost = cost
+        self._objective = objective
+        self._pause = pause
+        self._known = _read(path)
+        self.entries: dict[Architecture, Entry] = {}
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        """Say whether this search has evaluated `architecture` already."""
+        return architecture in self.entries
+
+    def value(self, architecture: Architecture) -> float:
+        """Return the objective of an evaluated architecture."""
+        return float(getattr(self.entries[architecture].score, self._objective))
+
+    def macs(self, architecture: Architecture) -> int:
+        """Return the multiply-accumulate operations of any architecture."""
+        return self._cost(architecture).macs
+
+    def evaluate(self, architectures: Sequence[Architecture], generation: int) -> None:
+        """Score those that are new, each once."""
+        for architecture in architectures:
+            if architecture in self.entries:
+                continue
+            score = self._known.get(architecture)
+            if score is None:
+                score = self._score(architecture)
+                self._append(architecture, score)
+                self._pause()
+            self.entries[architecture] = Entry(architecture, generation, score, self._cost(architecture))
+
+    def ranked(self) -> list[Entry]:
+        """Return the entries best first: higher objective, then fewer MACs, then the smaller tuple."""
+        return sorted(
+            self.entries.values(),
+            key=lambda entry: (-self.value(entry.architecture), entry.cost.macs, entry.architecture),
+        )
+
+    def _append(self, architecture: Architecture, score: Score) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"architecture": architecture, **asdict(score)})
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def finish(self) -> None:
+        """Delete the file: the search's outputs are written."""
+        self._path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[Architecture, Score]:
+    """Read an earlier attempt's scores; a last line without its newline was cut off by a kill and is dropped."""
+    if not path.exists():
+        return {}
+    known: dict[Architecture, Score] = {}
+    content = path.read_text(encoding="utf-8")
+    whole = content[: content.rfind("\n") + 1]
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            record = json.loads(line)
+            architecture = tuple(record.pop("architecture"))
+            known[architecture] = Score(**record)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise UserError(
+                f"{path}:{number}: not a search score, expected one; delete the file to start over"
+            ) from None
+    if whole != content:
+        path.write_text(whole, encoding="utf-8")
+    return known

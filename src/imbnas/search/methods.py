@@ -1,0 +1,115 @@
+"""How candidates are proposed: random, exhaustive, fixed, and evolution over the space's mutation and crossover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from imbnas.search.archive import Archive
+from imbnas.seeds import stream
+from imbnas.spaces.base import Architecture, SearchSpace
+
+TRIES = 100
+"""Proposals that may fail (known already, or over a limit) for each candidate before a random one is taken."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where a method searches: the space, which of its architectures are within the limits, and a feasible draw."""
+
+    space: SearchSpace
+    allowed: Callable[[Architecture], bool]
+    draw: Callable[[np.random.Generator], Architecture]
+
+
+def random_search(field: Field, archive: Archive, candidates: int, seed: int) -> None:
+    """Evaluate `candidates` different feasible architectures, fewer when there are not so many."""
+    rng = stream(seed, "search", "random")
+    archive.evaluate(_distinct(field, set(), candidates, rng), 0)
+
+
+def exhaustive(field: Field, archive: Archive) -> None:
+    """Evaluate every feasible architecture of a space small enough to enumerate."""
+    archive.evaluate([a for a in field.space.enumerate() if field.allowed(a)], 0)
+
+
+def evolution(
+    field: Field,
+    archive: Archive,
+    *,
+    population: int,
+    generations: int,
+    parents: int,
+    mutation: float,
+    seed: int,
+) -> None:
+    """Evolve as in Guo et al. 2020, algorithm 1: the best so far breed by mutation and by crossover, half and half.
+
+    Generation 0 is random. Every candidate is new and feasible: where breeding finds none, a random one is taken;
+    where none is left, the search ends. Each generation has its own random stream.
+    """
+    for generation in range(generations):
+        rng = stream(seed, "search", "evolution", generation)
+        seen = set(archive.entries)
+        children: list[Architecture] = []
+        if generation:
+            best = [entry.architecture for entry in archive.ranked()[:parents]]
+            mutant, child = _offspring(field, best, rng, mutation)
+            children += _breed(field, seen, population // 2, mutant)
+            children += _breed(field, seen | set(children), population - population // 2, child)
+        children += _distinct(field, seen | set(children), population - len(children), rng)
+        if not children:
+            return
+        archive.evaluate(children, generation)
+
+
+def _offspring(
+    field: Field, best: list[Architecture], rng: np.random.Generator, mutation: float
+) -> tuple[Callable[[], Architecture], Callable[[], Architecture]]:
+    """Return the two ways to breed from the best: a mutant of one, a child of two."""
+
+    def mutant() -> Architecture:
+        return field.space.mutate(_pick(best, rng), rng, mutation)
+
+    def child() -> Architecture:
+        return field.space.crossover(_pick(best, rng), _pick(best, rng), rng)
+
+    return mutant, child
+
+
+def _pick(best: list[Architecture], rng: np.random.Generator) -> Architecture:
+    return best[int(rng.integers(len(best)))]
+
+
+def _breed(
+    field: Field, seen: set[Architecture], count: int, propose: Callable[[], Architecture]
+) -> list[Architecture]:
+    """Return up to `count` new feasible proposals within a bounded number of tries."""
+    children: dict[Architecture, None] = {}
+    for _ in range(TRIES * count):
+        if len(children) == count:
+            break
+        child = propose()
+        if child not in seen and child not in children and field.allowed(child):
+            children[child] = None
+    return list(children)
+
+
+def _distinct(field: Field, seen: set[Architecture], count: int, rng: np.random.Generator) -> list[Architecture]:
+    """Return `count` random feasible architectures that are not in `seen`, fewer only when no more exist.
+
+    Random draws come first; when they keep hitting known ones, a small space is listed and the rest drawn from what
+    is left.
+    """
+    chosen = _breed(field, seen, count, lambda: field.draw(rng))
+    if len(chosen) < count and field.space.size <= 100_000:
+        left = [a for a in _feasible(field) if a not in seen and a not in set(chosen)]
+        order = rng.permutation(len(left))[: count - len(chosen)]
+        chosen += [left[int(k)] for k in order]
+    return chosen
+
+
+def _feasible(field: Field) -> Iterator[Architecture]:
+    return (a for a in field.space.enumerate() if field.allowed(a))

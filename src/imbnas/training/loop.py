@@ -1,0 +1,160 @@
+"""The training loop: deterministic by counters, resumable at every optimiser step, blind to what it trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imbnas.data.augment import Augment
+from imbnas.data.images import ImageStore
+from imbnas.data.samplers import Sampler
+from imbnas.errors import UserError
+from imbnas.params.recipe import RecipeParams
+from imbnas.progress import Log
+from imbnas.seeds import derive
+from imbnas.training.optimizer import make_optimizer, rate_factor, set_rate
+from imbnas.training.runtime import Runtime
+from imbnas.training.state import ResumeState
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Objective(Protocol):
+    """Which loss acts in an epoch: the seam for deferred and progressive schedules."""
+
+    def __call__(self, epoch: int) -> Loss:
+        """Return the loss of the 0-based epoch, a mean over the batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what is trained on what.
+
+    `passes(step)` gives, for an optimiser step, the extra arguments of each forward pass: an empty tuple for a plain
+    network, one architecture per path for a supernet. Their gradients add up, as in FairNAS.
+    """
+
+    name: str
+    model: nn.Module
+    recipe: RecipeParams
+    store: ImageStore
+    augment: Augment
+    sampler: Sampler
+    objective: Objective
+    seed: int
+    passes: Callable[[int], Sequence[tuple[Any, ...]]] = lambda step: [()]
+
+
+def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut an epoch's rows into batches; a last batch of a single row is left out, since BatchNorm needs two."""
+    cuts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return cuts[:-1] if len(cuts) > 1 and len(cuts[-1]) == 1 else cuts
+
+
+def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[float]:
+    """Train `job.model` in place and return the mean loss of each epoch.
+
+    Every random draw is a function of (seed, counter), so the bytes that come out are the same whether or not the
+    training was interrupted. Raises UserError when the loss stops being finite, Interrupted after a signal.
+    """
+    recipe, model = job.recipe, runtime.place(job.model)
+    optimizer = make_optimizer(model, recipe.optimizer)
+    trained, optimizer = runtime.fabric.setup(model, optimizer)
+    per_epoch = len(batches_of(job.sampler.epoch(0), recipe.batch_size))
+    steps = per_epoch * recipe.epochs
+    step, history = _restore(job, model, optimizer, state, log)
+    running = torch.zeros((), device=runtime.device)
+    if step % per_epoch:
+        running += history.pop()
+
+    def snapshot() -> dict[str, Any]:
+        return {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "history": [*history, running.item()] if step % per_epoch else list(history),
+        }
+
+    with log.bar(job.name, steps, step) as bar:
+        for epoch in range(step // per_epoch, recipe.epochs):
+            loss_of = job.objective(epoch)
+            model.train()
+            batches = batches_of(job.sampler.epoch(epoch), recipe.batch_size)[step % per_epoch :]
+            for images, labels in job.store.batches(batches):
+                set_rate(optimizer, recipe.optimizer.lr * rate_factor(recipe.schedule, step, steps))
+                running += _step(job, trained, optimizer, runtime, loss_of, images, labels, step)
+                step += 1
+                if step % per_epoch == 0:
+                    history.append(_close_epoch(job, epoch, running, per_epoch, log))
+                    running.zero_()
+                bar.advance(note=f"loss {history[-1]:.3f}" if history else "")
+                if step < steps:
+                    state.tick(snapshot)
+    # The end is a state too: a kill before the outputs are written then repeats nothing.
+    state.save(snapshot())
+    return history
+
+
+def _step(
+    job: Job,
+    trained: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    runtime: Runtime,
+    loss_of: Loss,
+    images: Tensor,
+    labels: Tensor,
+    step: int,
+) -> Tensor:
+    """Take one optimiser step and return its mean loss over the passes, still on the device."""
+    # Dropout and the like draw from the global generator: seeding it per step keeps them functions of the counter.
+    torch.manual_seed(derive(job.seed, job.name, "global", step))
+    generator = torch.Generator().manual_seed(derive(job.seed, job.name, "augment", step))
+    inputs = runtime.lay_out(job.augment(images, generator))
+    optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=runtime.device)
+    passes = job.passes(step)
+    for arguments in passes:
+        loss = loss_of(trained(inputs, *arguments), labels)
+        runtime.fabric.backward(loss)
+        total += loss.detach().float()
+    if job.recipe.optimizer.clip:
+        parameters = [p for p in trained.parameters() if p.grad is not None]
+        torch.nn.utils.clip_grad_norm_(parameters, job.recipe.optimizer.clip)
+    optimizer.step()
+    return total / len(passes)
+
+
+def _close_epoch(job: Job, epoch: int, running: Tensor, per_epoch: int, log: Log) -> float:
+    mean = running.item() / per_epoch
+    if not math.isfinite(mean):
+        raise UserError(
+            f"{job.name}: the loss is {mean} in epoch {epoch + 1}, expected a finite one; "
+            f"lower its optimizer.lr (found {job.recipe.optimizer.lr:g}) or its optimizer.clip"
+        )
+    log.to_file(f"{job.name}: epoch {epoch + 1} of {job.recipe.epochs}, loss {mean:.4f}")
+    return mean
+
+
+def _restore(
+    job: Job, model: nn.Module, optimizer: torch.optim.Optimizer, state: ResumeState, log: Log
+) -> tuple[int, list[float]]:
+    """Load a saved state into model and optimiser and return its step and history; (0, []) without one."""
+    saved = state.load()
+    if saved is None:
+        return 0, []
+    try:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step, history = int(saved["step"]), [float(value) for value in saved["history"]]
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{state.path}: not the state of {job.name} ({reason}), expected it; delete the file") from None
+    log(f"{job.name}: goes on from optimiser step {step}")
+    return step, history

@@ -1,0 +1,55 @@
+"""Device, precision, threads and determinism, set once at the start of a step."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from imbnas.errors import UserError
+from imbnas.params.shared import Numerics
+
+
+class Runtime:
+    """The arithmetic's setting, carried by Lightning Fabric.
+
+    Setting threads and determinism is global to the process: a step makes one Runtime and keeps it.
+    """
+
+    def __init__(self, numerics: Numerics) -> None:
+        """Set threads and determinism; raise UserError when CUDA is asked for and absent."""
+        if numerics.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("runtime.device: found 'cuda' on a machine where torch sees none, expected 'auto' or 'cpu'")
+        # cuBLAS reads this when its first handle is made; without it matrix products on CUDA are not repeatable.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_num_threads(numerics.threads)
+        torch.use_deterministic_algorithms(numerics.deterministic)
+        torch.backends.cudnn.benchmark = False
+        accelerator = "auto" if numerics.device == "auto" else numerics.device
+        if accelerator == "auto":
+            accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+        precision = "bf16-mixed" if numerics.precision == "bf16" else "32-true"
+        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+        self.device = self.fabric.device
+        self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
+
+    @property
+    def device_name(self) -> str:
+        """Return the device as a person names it."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device in the chosen memory layout."""
+        return module.to(device=self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
+
+    def lay_out(self, images: Tensor) -> Tensor:
+        """Return images (N, C, H, W) in the chosen memory layout."""
+        return images.contiguous(memory_format=self.layout)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which forward passes run at the chosen precision."""
+        return cast(AbstractContextManager[object], self.fabric.autocast())

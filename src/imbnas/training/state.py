@@ -1,0 +1,98 @@
+"""State of an unfinished training: saved by rename, locked against a second process, deleted at the end."""
+
+from __future__ import annotations
+
+import fcntl
+import pickle
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from imbnas.errors import Interrupted, UserError
+from imbnas.files import write_with
+
+
+class ResumeState:
+    """The saved state of one training, at `<base>.<name>.pt`.
+
+    Use it as a context manager: it holds the lock, and turns SIGTERM and SIGINT into a save followed by
+    `Interrupted` at the next call of `tick`, which is the only place where state is whole.
+    """
+
+    def __init__(self, base: Path, name: str, interval: float, on_save: Callable[[], None] | None = None) -> None:
+        """Prepare; `interval` is in seconds between two saves, `on_save` is called after each of them."""
+        self.path = base.with_name(f"{base.name}.{name}.pt")
+        self._interval = interval
+        self._on_save = on_save
+        self._saved = time.monotonic()
+        self._stop = 0
+
+    @contextmanager
+    def held(self) -> Iterator[ResumeState]:
+        """Hold the lock and the signals; raise UserError when another process trains the same thing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.path}: another process runs this very step, expected one; wait for it or stop it"
+                ) from None
+            before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._saved = time.monotonic()
+            try:
+                yield self
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._stop = number
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the saved state on the CPU, None when there is none; raise UserError when the file is not one."""
+        if not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"{self.path}: not a readable training state ({reason}), expected one; delete it to start over"
+            ) from None
+        if not isinstance(state, dict):
+            raise UserError(f"{self.path}: found {type(state).__name__}, expected a training state; delete it")
+        return state
+
+    def tick(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Save `state()` when the interval is over or a signal came; after a signal raise Interrupted."""
+        if self._stop or time.monotonic() - self._saved >= self._interval:
+            self.save(state())
+        if self._stop:
+            raise Interrupted("state saved; run the same command again to go on")
+
+    def pause(self) -> None:
+        """Raise Interrupted after a signal; for work whose progress is on disk already."""
+        if time.monotonic() - self._saved >= self._interval and self._on_save is not None:
+            self._saved = time.monotonic()
+            self._on_save()
+        if self._stop:
+            raise Interrupted("progress saved; run the same command again to go on")
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the state by rename."""
+        write_with(self.path, lambda part: torch.save(state, part))
+        self._saved = time.monotonic()
+        if self._on_save is not None:
+            self._on_save()
+
+    def finish(self) -> None:
+        """Delete the state: the step's output is written."""
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".lock").unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""Methods of the search on a toy: they respect limits, repeat nothing, find the best, and replay after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imbnas.errors import UserError
+from imbnas.params.shared import SpaceParams, Stages
+from imbnas.search import optuna_methods
+from imbnas.search.archive import Archive, Score
+from imbnas.search.methods import Field, evolution, exhaustive, random_search
+from imbnas.spaces.base import Architecture
+from imbnas.spaces.constraints import Limits, sample_feasible
+from imbnas.spaces.registry import make_space
+
+SPACE = make_space(SpaceParams(stages=Stages(channels=[16, 32], repeats=[2, 2], strides=[1, 2])))
+TABLE = SPACE.cost_table((8, 8, 1), 10)
+COSTS = sorted(TABLE.cost(a).macs for a in SPACE.enumerate())
+LIMITS = Limits(COSTS[len(COSTS) // 2], None)
+FIELD = Field(
+    SPACE,
+    lambda a: LIMITS.allow(TABLE.cost(a)),
+    lambda rng: sample_feasible(SPACE, TABLE, rng, LIMITS),
+)
+
+
+def quality(architecture: Architecture) -> Score:
+    """A smooth toy objective with ties: the share of blocks that chose 2."""
+    share = architecture.count(2) / len(architecture)
+    return Score(balanced_accuracy=share, accuracy=1 - share, worst_class=0.0, standard_error=0.1)
+
+
+def archive_at(path: Path, score: Callable[[Architecture], Score] = quality) -> Archive:
+    return Archive(path / "scores.jsonl", score, TABLE.cost, "balanced_accuracy")
+
+
+def excess(architecture: Architecture) -> tuple[float, ...]:
+    return LIMITS.excess(TABLE.cost(architecture))
+
+
+METHODS: dict[str, Callable[[Archive, int], None]] = {
+    "evolution": lambda archive, seed: evolution(
+        FIELD, archive, population=10, generations=4, parents=4, mutation=0.2, seed=seed
+    ),
+    "random": lambda archive, seed: random_search(FIELD, archive, 40, seed),
+    "tpe": lambda archive, seed: optuna_methods.tpe(FIELD, archive, 40, seed, excess),
+    "nsga2": lambda archive, seed: optuna_methods.nsga2(FIELD, archive, 10, 4, seed, excess),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_evaluates_its_budget_of_feasible_architectures_once(tmp_path: Path, name: str) -> None:
+    calls: list[Architecture] = []
+
+    def score(architecture: Architecture) -> Score:
+        calls.append(architecture)
+        return quality(architecture)
+
+    archive = archive_at(tmp_path, score)
+    METHODS[name](archive, 1)
+    assert len(calls) == len(set(calls)) == len(archive.entries) == 40
+    assert all(FIELD.allowed(a) for a in calls)
+    assert list(archive.entries) == calls
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_killed_search_ends_like_an_undisturbed_one(tmp_path: Path, name: str) -> None:
+    whole = archive_at(tmp_path / "whole")
+    METHODS[name](whole, 5)
+    budget = 17
+
+    def dying(architecture: Architecture) -> Score:
+        nonlocal budget
+        budget -= 1
+        if budget < 0:
+            raise KeyboardInterrupt
+        return quality(architecture)
+
+    with pytest.raises(KeyboardInterrupt):
+        METHODS[name](archive_at(tmp_path / "cut", dying), 5)
+    file = tmp_path / "cut" / "scores.jsonl"
+    file.write_text(file.read_text()[:-9])  # the last line was cut off by the kill
+    scored: list[Architecture] = []
+    again = archive_at(tmp_path / "cut", lambda a: (scored.append(a), quality(a))[1])
+    METHODS[name](again, 5)
+    assert list(again.entries.items()) == list(whole.entries.items())
+    assert len(scored) == 40 - 16
+
+
+def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
+    found = []
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        archive = archive_at(tmp_path / place)
+        METHODS["evolution"](archive, seed)
+        found.append(list(archive.entries))
+    assert found[0] == found[1] != found[2]
+
+
+def test_exhaustive_finds_the_best_and_evolution_comes_near(tmp_path: Path) -> None:
+    everything, evolved = archive_at(tmp_path / "all"), archive_at(tmp_path / "evo")
+    exhaustive(FIELD, everything)
+    assert len(everything.entries) == sum(FIELD.allowed(a) for a in SPACE.enumerate())
+    METHODS["evolution"](evolved, 0)
+    best = everything.ranked()[0]
+    assert everything.value(best.architecture) == max(a.count(2) / 4 for a in SPACE.enumerate() if FIELD.allowed(a))
+    assert evolved.value(evolved.ranked()[0].architecture) >= 0.75 * everything.value(best.architecture)
+
+
+def test_evolution_ends_when_nothing_new_is_left(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path)
+    evolution(FIELD, archive, population=100, generations=10, parents=5, mutation=0.1, seed=0)
+    assert len(archive.entries) == sum(FIELD.allowed(a) for a in SPACE.enumerate())
+
+
+def test_ties_go_to_fewer_macs_then_to_the_smaller_tuple(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path, lambda a: Score(0.5, 0.5, 0.0, 0.1))
+    exhaustive(FIELD, archive)
+    order = [(entry.cost.macs, entry.architecture) for entry in archive.ranked()]
+    assert order == sorted(order)
+
+
+def test_the_objective_decides(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "s", quality, TABLE.cost, "accuracy")
+    exhaustive(FIELD, archive)
+    assert archive.ranked()[0].architecture.count(2) == 0
+
+
+def test_a_foreign_score_file_is_refused_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "scores.jsonl"
+    file.write_text(json.dumps({"architecture": [0, 0, 0, 0], "score": 1}) + "\n")
+    with pytest.raises(UserError, match=r"scores\.jsonl:1: not a search score"):
+        archive_at(tmp_path)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31 - 1))
+def test_random_search_is_distinct_for_any_seed(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    archive = archive_at(tmp_path_factory.mktemp("s"))
+    random_search(FIELD, archive, 12, seed)
+    assert len(archive.entries) == 12
+    assert all(np.all(np.array(a) < SPACE.choices) for a in archive.entries)

@@ -1,0 +1,58 @@
+"""The learning rate's course, and which tensors decay."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from imbnas.params.recipe import OptimizerParams, ScheduleParams
+from imbnas.training.optimizer import make_optimizer, rate_factor
+
+
+def test_cosine_with_warmup_by_hand() -> None:
+    schedule = ScheduleParams(name="cosine", warmup=0.1)
+    factors = [rate_factor(schedule, step, 100) for step in range(100)]
+    assert factors[0] == pytest.approx(1 / 11)
+    assert factors[9] == pytest.approx(10 / 11)
+    assert factors[10] == 1.0
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert all(a <= b for a, b in zip(factors[:10], factors[1:11], strict=True))
+    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+
+
+def test_step_schedule_drops_at_160_and_180_of_200() -> None:
+    schedule = ScheduleParams(name="step", warmup=0.0, milestones=[0.8, 0.9], gamma=0.01)
+    assert [rate_factor(schedule, step, 200) for step in (159, 160, 179, 180)] == pytest.approx([1, 0.01, 0.01, 1e-4])
+
+
+def test_constant() -> None:
+    assert rate_factor(ScheduleParams(name="constant", warmup=0.0), 7, 9) == 1.0
+
+
+def test_only_weights_decay_and_frozen_ones_are_left_out() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    model[2].requires_grad_(False)
+    groups = make_optimizer(model, OptimizerParams(weight_decay=0.1)).param_groups
+    assert [(group["weight_decay"], [tuple(p.shape) for p in group["params"]]) for group in groups] == [
+        (0.1, [(2, 1, 3, 3)]),
+        (0.0, [(2,), (2,), (2,)]),
+    ]
+
+
+def test_a_step_equals_nesterov_by_hand() -> None:
+    weight = nn.Parameter(torch.tensor([[1.0, -2.0]]))
+    model = nn.Module()
+    model.register_parameter("weight", weight)
+    optimizer = make_optimizer(model, OptimizerParams(lr=0.1, momentum=0.9, weight_decay=0.5))
+    expected, velocity = torch.tensor([[1.0, -2.0]], dtype=torch.float64), 0.0
+    for gradient in (torch.tensor([[0.3, 0.1]]), torch.tensor([[-0.2, 0.4]])):
+        weight.grad = gradient.clone()
+        optimizer.step()
+        whole = gradient.double() + 0.5 * expected
+        velocity = 0.9 * velocity + whole
+        expected = expected - 0.1 * (whole + 0.9 * velocity)
+    assert torch.allclose(weight.double(), expected, atol=1e-6)
