@@ -1,0 +1,169 @@
+"""The command line: one thin command per step, and those that use or describe a result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imbnas.errors import UserError
+from imbnas.steps.graph import PATHS, STEPS
+
+app = typer.Typer(
+    help="Architectures for long-tailed data, found reproducibly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="Parameter file, YAML or JSON.")]
+Root = Annotated[Path, typer.Option("--root", help="Project directory, to which paths are relative.")]
+Moves = Annotated[
+    list[str] | None,
+    typer.Option("--path", metavar="NAME=PATH", help="Move one file or directory of the chain, e.g. supernet=..."),
+]
+Code = Annotated[
+    str | None,
+    typer.Option("--code", metavar="DIGEST", help="Refuse to run unless the step's code begins with this digest."),
+]
+LogFile = Annotated[Path | None, typer.Option("--log", help="File that receives plain lines.")]
+
+
+def _add_step(step: str) -> None:
+    """Register `imbnas <step>`."""
+
+    def command(
+        config: ConfigFile = Path("params.yaml"),
+        root: Root = Path(),
+        path: Moves = None,
+        log: LogFile = None,
+        code: Code = None,
+    ) -> None:
+        from imbnas.params.config import load
+        from imbnas.steps.runner import run_step
+
+        raise SystemExit(run_step(step, load(config), root, _moves(path or []), log, code))
+
+    command.__doc__ = STEPS[step].summary
+    app.command(step, help=STEPS[step].summary)(command)
+
+
+def _moves(pairs: list[str]) -> dict[str, Path]:
+    moved: dict[str, Path] = {}
+    for pair in pairs:
+        name, mark, value = pair.partition("=")
+        if not mark or name not in PATHS or not value:
+            raise UserError(f"--path {pair}: expected NAME=PATH with a NAME of {', '.join(PATHS)}")
+        moved[name] = Path(value)
+    return moved
+
+
+for _step in STEPS:
+    _add_step(_step)
+
+
+@app.command()
+def check(config: ConfigFile = Path("params.yaml")) -> None:
+    """Check a parameter file and say what it describes."""
+    from imbnas.params.config import load
+
+    params = load(config)
+    print(
+        f"{config}: {params.source.dataset} -> {params.target.dataset}, {params.imbalance.profile} ratio "
+        f"{params.imbalance.ratio:g}, {params.space.name}, adapt {params.adapt.strategy}, search {params.search.method}"
+    )
+
+
+@app.command()
+def init(
+    preset: Annotated[str, typer.Option("--preset", help="Which preset; --list names them.")] = "digits",
+    root: Root = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite another params.yaml.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Only list the presets.")] = False,
+) -> None:
+    """Write a preset as params.yaml and create the dataset directories that it names."""
+    from imbnas.params import presets
+
+    if show:
+        for name in presets.names():
+            print(f"{name:16} {presets.summary(name)}")
+        return
+    done = presets.initialise(preset, root, force)
+    print(f"{done.params}: preset {preset} {'written' if done.changed else 'was there already'}")
+    for directory in done.roots:
+        print(f"{root / directory}: {'bring its files' if directory in done.to_fill else 'ready'}")
+    if not (root / "Snakefile").exists():
+        print(
+            f"no Snakefile in {root}: run the steps one by one (imbnas {', imbnas '.join(STEPS)}), or clone the "
+            "repository, whose workflow runs them with Snakemake or DVC"
+        )
+
+
+@app.command()
+def schema(
+    write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write it there instead.")] = None,
+) -> None:
+    """Print the JSON schema of params.yaml, which editors use for completion and checks."""
+    from imbnas.files import write_bytes
+    from imbnas.params.schema import schema_text
+
+    if write is None:
+        print(schema_text(), end="")
+    else:
+        write_bytes(write, schema_text().encode())
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A network, such as models/final.safetensors.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Classes to name for each image.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which classes images show: a table on a terminal, else tab-separated image, class, probability."""
+    from imbnas.predict import predict, print_predictions
+
+    print_predictions(predict(model, images, top), as_json)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A network, such as models/final.safetensors.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE.pt2", help="Default: beside the network.")
+    ] = None,
+) -> None:
+    """Write a network and its preprocessing as a torch.export program that runs without imbnas."""
+    from imbnas.export import export
+
+    print(f"{export(model, output)}: written; its logits equal the network's bit by bit")
+
+
+@app.command()
+def table(root: Root = Path(), path: Moves = None) -> None:
+    """Show the results and what the steps have cost."""
+    from rich.console import Console
+
+    from imbnas.report.tables import print_results
+
+    places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
+    print_results(places["details"], places["cost"], Console())
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one line for bad input, never a traceback for it."""
+    # Threads that wait for each other by spinning make a shared machine ten times slower; read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

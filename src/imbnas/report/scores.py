@@ -1,0 +1,97 @@
+"""The figures of one network, from its answers on the test rows (numpy and pandas only)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imbnas.longtail.calibration import expected_calibration_error
+from imbnas.longtail.metrics import bootstrap, forward_backward, standard_error, summarise
+from imbnas.longtail.shots import GROUPS, shot_groups
+
+BIN_RULE = "bins (a, b] of equal width, a confidence of 0 in the first"
+"""Which edge of a confidence bin belongs to it, in words."""
+INTERVAL_RULE = "percentiles of a bootstrap of the test rows within each class"
+"""How intervals are made, in words."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A network's answers on N test rows: true labels, predicted labels, and its confidence in the latter."""
+
+    actual: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How answers are measured: the training rows of each class (C,), the shot rule, bins of the calibration error,
+    and level, number of resamples and seed of the intervals."""
+
+    counts: np.ndarray
+    shots: str
+    bins: int
+    confidence: float
+    resamples: int
+    seed: int
+
+
+def score(answers: Answers, names: list[str], protocol: Protocol) -> dict[str, Any]:
+    """Return all figures of a network as JSON values: shares in [0, 1], None for an empty shot group.
+
+    The calibration error of a group is that of the rows whose true class is in it. `names` are the class names.
+    """
+    actual, predicted = answers.actual, answers.predicted
+    summary = summarise(actual, predicted, protocol.counts, protocol.shots)
+    correct = actual == predicted
+    groups = np.asarray(shot_groups(protocol.counts, protocol.shots))[actual]
+    intervals = bootstrap(
+        actual,
+        predicted,
+        protocol.counts,
+        protocol.shots,
+        resamples=protocol.resamples,
+        confidence=protocol.confidence,
+        seed=protocol.seed,
+    )
+    scalars = {key: value for key, value in summary.items() if not isinstance(value, np.ndarray)}
+    return {
+        **scalars,
+        "worst_class_name": names[int(np.nanargmin(summary["recall"]))],
+        "standard_error": standard_error(summary["recall"], summary["support"]),
+        "ece": expected_calibration_error(answers.confidence, correct, protocol.bins),
+        "ece_by_group": {
+            group: expected_calibration_error(answers.confidence[inside], correct[inside], protocol.bins)
+            if (inside := groups == group).any()
+            else None
+            for group in GROUPS
+        },
+        "shifted_test": forward_backward(summary["recall"], protocol.counts),
+        "intervals": {key: list(bounds) for key, bounds in intervals.items()},
+    }
+
+
+def class_table(network: str, answers: Answers, names: list[str], protocol: Protocol) -> pd.DataFrame:
+    """Return a row per class: network, label, class, count, group, support, recall, precision, f1, predicted.
+
+    `count` is of training rows, `support` of test rows, `predicted` of predictions; recall is NaN without test rows.
+    """
+    summary = summarise(answers.actual, answers.predicted, protocol.counts, protocol.shots)
+    return pd.DataFrame(
+        {
+            "network": network,
+            "label": np.arange(len(names)),
+            "class": names,
+            "count": protocol.counts,
+            "group": shot_groups(protocol.counts, protocol.shots),
+            "support": summary["support"],
+            "recall": summary["recall"],
+            "precision": summary["precision"],
+            "f1": summary["f1"],
+            "predicted": np.bincount(answers.predicted, minlength=len(names)),
+        }
+    )

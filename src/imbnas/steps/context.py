@@ -1,0 +1,122 @@
+"""What surrounds a step: where files lie, where it logs, when it saves its state, what it has cost so far."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imbnas.closure import step_digest
+from imbnas.errors import UserError
+from imbnas.files import canonical_json, digest_file, read_json, write_json
+from imbnas.progress import Log
+from imbnas.steps.graph import PATHS, STEPS, maker
+
+WORK = ".imbnas"
+
+
+@dataclass
+class Context:
+    """Everything a step gets besides its view of the parameters; none of it may change the step's outputs."""
+
+    step: str
+    root: Path
+    log: Log
+    overrides: Mapping[str, Path] = field(default_factory=dict)
+    state_interval: float = 300.0
+    workers: int = 0
+    started: float = field(default_factory=time.monotonic)
+    device: str = "cpu"
+    _digest: str = ""
+    _earlier: dict[str, Any] = field(default_factory=lambda: {"seconds": 0.0, "attempts": 0})
+
+    def path(self, name: str) -> Path:
+        """Return where the file or directory called `name` in `graph.PATHS` lies."""
+        return self.overrides.get(name, self.root / PATHS[name])
+
+    def check_inputs(self) -> None:
+        """Raise UserError naming the first missing input and the step that makes it."""
+        for name in STEPS[self.step].inputs:
+            if not self.path(name).exists():
+                raise UserError(f"{self.path(name)}: not found, expected the output of `imbnas {maker(name)}`")
+
+    def identify(self, view_json: str, versions: Mapping[str, str]) -> str:
+        """Fix and return the digest of all that determines the outputs: parameters, inputs, code and versions."""
+        parts: dict[str, Any] = {
+            "params": view_json,
+            "code": step_digest(self.step),
+            "versions": dict(versions),
+        }
+        for name in STEPS[self.step].inputs:
+            path = self.path(name)
+            parts[name] = digest_file(path / "info.json" if path.is_dir() else path)
+        lock = self.root / "requirements.lock"
+        parts["lock"] = digest_file(lock) if lock.exists() else ""
+        self._digest = hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:32]
+        if self._cost_file.exists():
+            self._earlier = json.loads(self._cost_file.read_text(encoding="utf-8"))
+        return self._digest
+
+    @property
+    def identified(self) -> bool:
+        """Say whether `identify` has run."""
+        return bool(self._digest)
+
+    @property
+    def state_path(self) -> Path:
+        """Return where this run's resumable state lies, without a suffix; `identify` comes first."""
+        if not self._digest:
+            raise RuntimeError("identify() comes before state_path")
+        return self.root / WORK / "resume" / self.step / self._digest
+
+    def cost(self) -> dict[str, Any]:
+        """Return seconds and attempts of this run, earlier interrupted attempts included."""
+        seconds = self._earlier["seconds"] + time.monotonic() - self.started
+        return {"seconds": round(seconds, 3), "attempts": self._earlier["attempts"] + 1}
+
+    def note_cost(self) -> None:
+        """Record what was spent so far, so that a killed attempt is counted up to its last saved state."""
+        write_json(self._cost_file, self.cost())
+
+    @property
+    def _cost_file(self) -> Path:
+        return self.root / WORK / "resume" / self.step / f"{self._digest}.cost.json"
+
+    def publish_cost(self) -> None:
+        """Add this step's cost to results/cost.json, which is no step's output, and forget the attempts."""
+        path = self.path("cost")
+        spent = self.cost()
+        with _locked(self.root / WORK / "cost.lock"):
+            table: dict[str, Any] = read_json(path, "the costs of earlier steps") if path.exists() else {"steps": {}}
+            table["steps"][self.step] = {**spent, "device": self.device, "processor": _processor()}
+            order = {name: k for k, name in enumerate(STEPS)}
+            table["steps"] = dict(sorted(table["steps"].items(), key=lambda item: order.get(item[0], len(order))))
+            table["total_seconds"] = round(sum(entry["seconds"] for entry in table["steps"].values()), 3)
+            write_json(path, table)
+        self._cost_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _processor() -> str:
+    """Return the processor's model as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,75 @@
+"""The graph of the chain: what each step reads and writes, by name, and where that lies by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PATHS: dict[str, str] = {
+    "source_train": "data/source/train",
+    "source_validation": "data/source/validation",
+    "target_train": "data/target/train",
+    "target_validation": "data/target/validation",
+    "target_test": "data/target/test",
+    "longtail": "data/longtail.parquet",
+    "imbalance": "results/imbalance.json",
+    "supernet": "models/supernet.safetensors",
+    "adapted": "models/adapted.safetensors",
+    "search": "results/search.parquet",
+    "architecture": "results/architecture.json",
+    "final": "models/final.safetensors",
+    "references": "models/references.safetensors",
+    "metrics": "results/metrics.json",
+    "details": "results/details.json",
+    "classes": "results/classes.parquet",
+    "figures": "results/figures",
+    "plots": "results/plots",
+    "cost": "results/cost.json",
+}
+"""Every file or directory of the chain by its name, relative to the project's root."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the names in `PATHS` that it reads and writes, and what it does in one line."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    summary: str
+
+
+STEPS: dict[str, Step] = {
+    "source": Step((), ("source_train", "source_validation"), "Materialise the balanced source dataset."),
+    "target": Step(
+        (), ("target_train", "target_validation", "target_test"), "Materialise the target dataset's splits."
+    ),
+    "imbalance": Step(("target_train",), ("longtail", "imbalance"), "Choose the long-tailed training rows."),
+    "supernet": Step(
+        ("source_train", "source_validation"), ("supernet",), "Train the supernet on the balanced source."
+    ),
+    "adapt": Step(
+        ("supernet", "longtail", "target_train"),
+        ("adapted",),
+        "Carry the supernet over to the long-tailed target.",
+    ),
+    "search": Step(
+        ("adapted", "longtail", "target_train", "target_validation"),
+        ("search", "architecture"),
+        "Rank subnets on the validation rows under a cost constraint.",
+    ),
+    "retrain": Step(
+        ("architecture", "longtail", "target_train", "target_validation"),
+        ("final", "references"),
+        "Train the chosen subnet and two references from scratch on the long tail.",
+    ),
+    "evaluate": Step(
+        ("final", "references", "search", "architecture", "longtail", "imbalance", "target_test"),
+        ("metrics", "details", "classes", "figures", "plots"),
+        "Measure the final networks on the test split.",
+    ),
+}
+"""The eight steps in order."""
+
+
+def maker(name: str) -> str:
+    """Return the step that writes the path called `name`."""
+    return next(step for step, spec in STEPS.items() if name in spec.outputs)

@@ -1,0 +1,266 @@
+"""Step `search`: rank subnets of the adapted supernet on the validation rows under a cost constraint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from imbnas.data.split import write_table
+from imbnas.errors import UserError
+from imbnas.files import write_json
+from imbnas.longtail.metrics import standard_error
+from imbnas.params.search import SearchView
+from imbnas.search.archive import Archive, Entry, Score
+from imbnas.search.methods import Field, evolution, exhaustive, random_search
+from imbnas.seeds import stream
+from imbnas.spaces.base import Architecture, SearchSpace
+from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
+from imbnas.spaces.cost import CostTable
+from imbnas.spaces.registry import make_space
+from imbnas.steps.context import Context
+from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
+from imbnas.training.runtime import Runtime
+from imbnas.training.scoring import Batches, Scorer
+from imbnas.training.state import ResumeState
+from imbnas.training.weights import load_meta, load_weights
+
+COLUMNS = pa.schema(
+    {
+        "evaluation": pa.int64(),
+        "generation": pa.int64(),
+        "architecture": pa.string(),
+        "score": pa.float64(),
+        "standard_error": pa.float64(),
+        "balanced_accuracy": pa.float64(),
+        "accuracy": pa.float64(),
+        "worst_class": pa.float64(),
+        "macs": pa.int64(),
+        "params": pa.int64(),
+        "rank": pa.int64(),
+        "chosen": pa.bool_(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the search takes place: the space, what its architectures cost, and what they may cost."""
+
+    space: SearchSpace
+    table: CostTable
+    limits: Limits
+
+
+def run(view: SearchView, context: Context) -> None:
+    """Write all candidates with their scores, and the chosen architecture beside two references."""
+    tail, held_out = read_tail(context)
+    info = tail.split.info
+    space = make_space(view.space)
+    setting = Setting(
+        space, space.cost_table(info.shape, len(info.classes)), Limits(view.search.max_macs, view.search.max_params)
+    )
+    feasible(setting.table, setting.limits)
+    if view.search.method == "fixed":
+        _fixed(view, context, setting)
+        return
+    validation = read_validation(context, held_out)
+    runtime = Runtime(view.runtime)
+    context.device = runtime.device_name
+    scorer = _scorer(view, context, runtime, space, tail, validation)
+    state = ResumeState(context.state_path, "scores", context.state_interval, context.note_cost)
+    with state.held():
+        archive = Archive(
+            state.path.with_suffix(".jsonl"),
+            lambda architecture: _score(scorer, architecture),
+            setting.table.cost,
+            view.search.objective,
+            pause=state.pause,
+        )
+        _search(view, setting, archive)
+        best = _write_candidates(context, archive)
+        outcome = {"score": archive.value(best.architecture), "standard_error": best.score.standard_error}
+        _write_architecture(view, context, setting, best.architecture, outcome, validation)
+        context.log(
+            f"evaluated {len(archive.entries)} architectures, chose {'-'.join(map(str, best.architecture))} "
+            f"with {view.search.objective} {outcome['score']:.4f} (standard error {outcome['standard_error']:.4f})"
+        )
+        archive.finish()
+        state.finish()
+
+
+def _search(view: SearchView, setting: Setting, archive: Archive) -> None:
+    """Let the chosen method fill the archive."""
+    params, seed = view.search, view.seed
+    space, table, limits = setting.space, setting.table, setting.limits
+    field = Field(
+        space,
+        lambda architecture: limits.allow(table.cost(architecture)),
+        lambda rng: sample_feasible(space, table, rng, limits),
+    )
+    if params.method == "evolution":
+        evolution(
+            field,
+            archive,
+            population=params.population,
+            generations=params.generations,
+            parents=params.parents,
+            mutation=params.mutation,
+            seed=seed,
+        )
+    elif params.method == "random":
+        random_search(field, archive, params.candidates, seed)
+    elif params.method == "exhaustive":
+        exhaustive(field, archive)
+    else:
+        from imbnas.search import optuna_methods
+
+        def excess(architecture: Architecture) -> tuple[float, ...]:
+            return limits.excess(table.cost(architecture))
+
+        if params.method == "tpe":
+            optuna_methods.tpe(field, archive, params.candidates, seed, excess)
+        else:
+            optuna_methods.nsga2(field, archive, params.population, params.generations, seed, excess)
+
+
+def _scorer(
+    view: SearchView,
+    context: Context,
+    runtime: Runtime,
+    space: SearchSpace,
+    tail: Rows,
+    rows: Rows,
+) -> Scorer:
+    """Build the adapted supernet and the rows on which paths are calibrated and scored."""
+    path = context.path("adapted")
+    weights, meta = load_weights(path, "supernet")
+    classes = len(tail.split.info.classes)
+    if meta["space"] != view.space.model_dump(mode="json") or len(meta["classes"]) != classes:
+        raise UserError(f"{path}: made for another space or other classes than params.yaml describes, run adapt")
+    supernet = space.build_supernet(classes, tail.split.info.shape[2])
+    supernet.load_state_dict(weights)
+    calibration = view.search.calibration
+    chosen = calibration_rows(tail, calibration.rows, calibration.sampling, view.seed)
+    return Scorer(
+        runtime,
+        supernet,
+        Batches(make_store(chosen, runtime, context), calibration.batch_size),
+        Batches(make_store(rows, runtime, context), view.search.batch_size),
+        make_augment(tail.split, None),
+        classes,
+    )
+
+
+def calibration_rows(tail: Rows, count: int, sampling: str, seed: int) -> Rows:
+    """Return up to `count` training rows, drawn once: like the long tail, or evenly over the classes."""
+    order = stream(seed, "search", "calibration").permutation(len(tail))
+    if sampling == "balanced":
+        labels = tail.labels[order]
+        # The rank of each row within its class: taking low ranks first serves all classes alike.
+        by_class = np.argsort(labels, kind="stable")
+        sizes = np.bincount(labels)
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        order = order[np.argsort(rank, kind="stable")]
+    return tail.at(order[:count])
+
+
+def _score(scorer: Scorer, architecture: Architecture) -> Score:
+    tally = scorer(architecture)
+    recall = tally.recall
+    return Score(
+        balanced_accuracy=tally.balanced_accuracy,
+        accuracy=tally.accuracy,
+        worst_class=float(np.nanmin(recall)),
+        standard_error=float(standard_error(recall, tally.support)),
+    )
+
+
+def _describe(setting: Setting, architecture: Architecture) -> dict[str, Any]:
+    cost = setting.table.cost(architecture)
+    return {
+        "architecture": list(architecture),
+        "blocks": setting.space.describe(architecture),
+        "macs": cost.macs,
+        "params": cost.params,
+    }
+
+
+def _write_candidates(context: Context, archive: Archive) -> Entry:
+    """Write the table of all candidates in the order of their evaluation and return the best."""
+    ranked = archive.ranked()
+    rank = {entry.architecture: place for place, entry in enumerate(ranked, 1)}
+    entries = list(archive.entries.values())
+    columns: dict[str, Any] = {
+        "evaluation": list(range(len(entries))),
+        "generation": [entry.generation for entry in entries],
+        "architecture": ["-".join(map(str, entry.architecture)) for entry in entries],
+        "score": [archive.value(entry.architecture) for entry in entries],
+        "standard_error": [entry.score.standard_error for entry in entries],
+        "balanced_accuracy": [entry.score.balanced_accuracy for entry in entries],
+        "accuracy": [entry.score.accuracy for entry in entries],
+        "worst_class": [entry.score.worst_class for entry in entries],
+        "macs": [entry.cost.macs for entry in entries],
+        "params": [entry.cost.params for entry in entries],
+        "rank": [rank[entry.architecture] for entry in entries],
+        "chosen": [rank[entry.architecture] == 1 for entry in entries],
+    }
+    write_table(context.path("search"), pa.table(columns, schema=COLUMNS))
+    return ranked[0]
+
+
+def _write_architecture(
+    view: SearchView,
+    context: Context,
+    setting: Setting,
+    best: Architecture,
+    outcome: dict[str, Any],
+    validation: Rows | None = None,
+) -> None:
+    """Write the chosen architecture and the two that it is compared with; nothing of how it was found but the method.
+
+    Another budget that ends in the same choice so gives the same bytes, and `retrain` stays as it is.
+    """
+    space, table, limits = setting.space, setting.table, setting.limits
+    rng = stream(view.seed, "search", "reference")
+    references = {"random": sample_feasible(space, table, rng, limits), "largest": largest(table, limits)}
+    digests = dict(load_meta(context.path("adapted"), "supernet")["digests"])
+    if validation is not None:
+        digests["validation"] = validation.split.info.digest
+    record = {
+        "space": view.space.name,
+        "method": view.search.method,
+        "objective": view.search.objective,
+        "validation_rows": len(validation) if validation is not None else 0,
+        "chosen": {**outcome, **_describe(setting, best)},
+        "references": {name: _describe(setting, found) for name, found in references.items()},
+        "limits": {"max_macs": limits.max_macs, "max_params": limits.max_params},
+        "digests": digests,
+    }
+    write_json(context.path("architecture"), record)
+
+
+def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
+    """Take the architecture that the parameters give, without validation rows or weights."""
+    architecture = setting.space.check(view.search.architecture or ())
+    cost, limits = setting.table.cost(architecture), setting.limits
+    if not limits.allow(cost):
+        raise UserError(
+            f"search.architecture: has {cost.macs} MACs and {cost.params} parameters, expected at most "
+            f"search.max_macs ({limits.max_macs}) and search.max_params ({limits.max_params})"
+        )
+    given = {
+        "evaluation": 0,
+        "generation": 0,
+        "architecture": "-".join(map(str, architecture)),
+        "macs": cost.macs,
+        "params": cost.params,
+        "rank": 1,
+        "chosen": True,
+    }
+    columns = {name: [given.get(name)] for name in COLUMNS.names}
+    write_table(context.path("search"), pa.table(columns, schema=COLUMNS))
+    _write_architecture(view, context, setting, architecture, {"score": None, "standard_error": None})

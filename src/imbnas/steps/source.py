@@ -1,0 +1,48 @@
+"""Step `source`: materialise the balanced dataset on which the supernet is trained, in the target's shape."""
+
+from __future__ import annotations
+
+from imbnas.data.datasets import load_dataset, native_shape
+from imbnas.data.duplicates import first_occurrence
+from imbnas.data.materialise import write_split
+from imbnas.data.splits import source_parts
+from imbnas.params.source import SourceView
+from imbnas.steps.context import Context
+
+
+def run(view: SourceView, context: Context) -> None:
+    """Write the source's training and validation split; UserError names what is wrong with files or parameters."""
+    params, target = view.source, view.target
+    shape = native_shape(target.dataset, target.image_size, target.channels)
+    dataset = load_dataset(
+        params.dataset,
+        context.root / params.root,
+        download=params.download,
+        splits=params.splits.model_dump(),
+        verify=params.verify,
+        section="source",
+    )
+    raw = dataset.train
+    parts = source_parts(
+        raw.labels,
+        first_occurrence(raw),
+        raw.classes,
+        share=params.share,
+        per_class=params.validation.per_class,
+        seed=view.seed,
+    )
+    train = None
+    for split, rows in (("train", parts.train), ("validation", parts.validation)):
+        info = write_split(
+            context.path(f"source_{split}"),
+            raw,
+            rows,
+            shape,
+            dataset=params.dataset,
+            split=split,
+            root=params.root,
+            photographs=dataset.photographs,
+            train=train,
+        )
+        train = train or info
+        context.log(f"{params.dataset} {split}: {info.rows} rows, digest {info.digest[:16]}")

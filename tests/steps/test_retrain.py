@@ -1,0 +1,108 @@
+"""Step `retrain`: the chosen subnet and its references, from scratch, with one recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_chain
+import torch
+
+from imbnas.steps import retrain
+from imbnas.training import loop
+from imbnas.training.weights import load_meta, load_weights
+
+FINAL, REFERENCES = "models/final.safetensors", "models/references.safetensors"
+
+
+def test_networks_match_the_architecture_file(chain: Path) -> None:
+    record = json.loads((chain / "results/architecture.json").read_text())
+    final, references = load_meta(chain / FINAL, "subnet"), load_meta(chain / REFERENCES, "references")
+    assert final["architecture"] == record["chosen"]["architecture"]
+    assert {k: v["architecture"] for k, v in references["networks"].items()} == {
+        k: v["architecture"] for k, v in record["references"].items()
+    }
+    assert sum(final["counts"]) == len(pd.read_parquet(chain / "data/longtail.parquet"))
+
+
+def test_equal_architectures_are_trained_once_and_are_equal(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    file = root / "results/architecture.json"
+    record = json.loads(file.read_text())
+    record["chosen"] = {**record["references"]["largest"], "score": 0.5, "standard_error": 0.1}
+    file.write_text(json.dumps(record))
+    trained = []
+    real = retrain.train
+    monkeypatch.setattr(retrain, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
+    assert tiny_chain.run(root, "retrain") == 0
+    assert len(trained) == 2
+    final, _ = load_weights(root / FINAL)
+    references, _ = load_weights(root / REFERENCES)
+    assert all(torch.equal(value, references[f"largest.{name}"]) for name, value in final.items())
+
+
+def test_references_and_validation_rows_are_options_that_act(chain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    before, _ = load_weights(root / FINAL)
+    assert tiny_chain.run(root, "retrain", retrain__references=False) == 0
+    tensors, meta = load_weights(root / REFERENCES)
+    assert tensors == {}
+    assert meta["networks"] == {}
+    same, _ = load_weights(root / FINAL)
+    assert all(torch.equal(before[name], same[name]) for name in before)
+    assert tiny_chain.run(root, "retrain", retrain__references=False, retrain__rows="train+validation") == 0
+    more = load_meta(root / FINAL)
+    assert sum(more["trained_counts"]) == sum(more["counts"]) + 100
+
+
+def test_a_kill_between_networks_repeats_no_training(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    expected = tiny_chain.digests(root, "retrain")
+    real, steps, calls = retrain.train, [], []
+
+    def killed(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError("killed")
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(retrain, "train", killed)
+    with pytest.raises(MemoryError):
+        tiny_chain.run(root, "retrain")
+    step = loop._step
+    monkeypatch.setattr(loop, "_step", lambda *a: (steps.append(a[7]), step(*a))[1])
+    monkeypatch.setattr(retrain, "train", real)
+    assert tiny_chain.run(root, "retrain") == 0
+    per_network = 3 * len(loop.batches_of(np.arange(sum(load_meta(root / FINAL)["counts"])), 32))
+    assert len(steps) == 2 * per_network
+    assert tiny_chain.digests(root, "retrain") == expected
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda r: r.pop("chosen"), "not an architecture file"),
+        (lambda r: r.update(space="mobile"), "is of the space mobile"),
+        (lambda r: r["chosen"].update(architecture=[9, 9, 9]), "chosen"),
+    ],
+)
+def test_a_foreign_architecture_file_is_refused(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], edit: object, message: str
+) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    file = root / "results/architecture.json"
+    record = json.loads(file.read_text())
+    edit(record)  # type: ignore[operator]
+    file.write_text(json.dumps(record))
+    assert tiny_chain.run(root, "retrain") == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "architecture.json" in error
+    assert message in error

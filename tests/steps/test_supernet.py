@@ -1,0 +1,90 @@
+"""Step `supernet`: seeded weights, path sampling, and the same bytes after any interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_chain
+import torch
+
+from imbnas.params.shared import SpaceParams
+from imbnas.seeds import derive
+from imbnas.spaces.registry import make_space
+from imbnas.training import loop
+from imbnas.training.weights import load_weights
+
+OUTPUT = "models/supernet.safetensors"
+
+
+def test_epochs_0_writes_the_seeded_initial_weights(chain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    assert tiny_chain.run(root, "supernet", supernet__epochs=0) == 0
+    found, meta = load_weights(root / OUTPUT, "supernet")
+    space = make_space(SpaceParams.model_validate_json(json.dumps(meta["space"])))
+    torch.manual_seed(derive(0, "supernet", "weights"))
+    expected = space.build_supernet(10, 1).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_training_changes_every_weight_and_repeats_bit_for_bit(chain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    before = tiny_chain.digests(root, "supernet")
+    (root / OUTPUT).unlink()
+    assert tiny_chain.run(root, "supernet") == 0
+    assert tiny_chain.digests(root, "supernet") == before
+    trained, meta = load_weights(root / OUTPUT)
+    assert 0.0 <= meta["probe_balanced_accuracy"] <= 1.0
+    assert tiny_chain.run(root, "supernet", supernet__epochs=0) == 0
+    initial, _ = load_weights(root / OUTPUT)
+    # A BatchNorm scale before a depthwise convolution and another BatchNorm has no gradient: only weights are compared.
+    weights = [name for name, value in trained.items() if value.ndim > 1]
+    assert [name for name in weights if torch.equal(trained[name], initial[name])] == []
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "sandwich"])
+def test_each_sampling_trains_otherwise(chain: Path, tmp_path: Path, sampling: str) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    fair = tiny_chain.digests(root, "supernet")
+    assert tiny_chain.run(root, "supernet", supernet__sampling=sampling, supernet__epochs=1) == 0
+    assert tiny_chain.digests(root, "supernet") != fair
+
+
+@pytest.mark.parametrize("stop_at", [1, 9, 40])
+def test_sigterm_at_any_step_changes_nothing(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    expected = tiny_chain.digests(root, "supernet")
+    (root / OUTPUT).unlink()
+    steps = 0
+    real = loop._step
+
+    def counted(*arguments: object, **named: object) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_step", counted)
+    assert tiny_chain.run(root, "supernet") == 143
+    assert not (root / OUTPUT).exists()
+    assert len(list((root / ".imbnas/resume/supernet").glob("*.pt"))) == 1
+    assert tiny_chain.run(root, "supernet") == 0
+    total = 8 * -(-len(np.load(root / "data/source/train/images.npy")) // 64)
+    assert steps == total, "a resumed training repeats no step"
+    assert tiny_chain.digests(root, "supernet") == expected
+    assert list((root / ".imbnas/resume/supernet").iterdir()) == []
+
+
+def test_a_diverging_loss_is_told_in_one_line(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    code = tiny_chain.run(root, "supernet", supernet__optimizer={"lr": 1e30, "clip": 0.0})
+    assert code == 2
+    assert "supernet: the loss is" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import fake_project as fake
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import imbnas.export as module
+from imbnas.cli import app
+from imbnas.errors import UserError
+from imbnas.export import EXTRA, Deployed, export
+from imbnas.networks import load_subnet
+from imbnas.steps.graph import PATHS
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    fake.write_project(root, files=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def exported(project: Path) -> Path:
+    return export(project / PATHS["final"])
+
+
+def images(batch: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(batch).integers(0, 256, (batch, 3, 16, 16)).astype(np.uint8))
+
+
+class TestProgram:
+    def test_lies_beside_the_network(self, project: Path, exported: Path) -> None:
+        assert exported == project / "models" / "final.pt2"
+
+    def test_gives_the_networks_logits(self, project: Path, exported: Path) -> None:
+        program = torch.export.load(exported).module()
+        deployed = Deployed(load_subnet(project / PATHS["final"]))
+        for batch in (1, 2, 5, 33):
+            with torch.no_grad():
+                assert torch.equal(program(images(batch)), deployed(images(batch)))
+
+    def test_normalises_and_cuts_the_centre_itself(self, project: Path, exported: Path) -> None:
+        network = load_subnet(project / PATHS["final"])
+        mean, std = (torch.tensor(network.meta[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+        inputs = (images(4)[:, :, 1:15, 1:15].float() / 255 - mean) / std
+        with torch.no_grad():
+            expected = network.model(inputs)
+            found = torch.export.load(exported).module()(images(4))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+    def test_carries_its_metadata(self, exported: Path) -> None:
+        extra = {EXTRA: ""}
+        torch.export.load(exported, extra_files=extra)
+        meta = json.loads(extra[EXTRA])
+        assert meta["classes"] == fake.CLASSES
+        assert meta["input"] == {"dtype": "uint8", "shape": ["batch", 3, 16, 16]}
+        assert meta["output"]["shape"] == ["batch", 4]
+        assert tuple(meta["architecture"]) == fake.ARCHITECTURES["final"]
+
+    def test_runs_where_imbnas_is_absent(self, exported: Path) -> None:
+        code = (
+            "import sys; sys.modules['imbnas'] = None\n"
+            "import torch\n"
+            "program = torch.export.load(sys.argv[1]).module()\n"
+            "print(tuple(program(torch.zeros(3, 3, 16, 16, dtype=torch.uint8)).shape))"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True, check=True)
+        assert done.stdout == "(3, 4)\n"
+
+    def test_same_bytes_again_and_no_paths(self, project: Path, exported: Path, tmp_path: Path) -> None:
+        again = export(project / PATHS["final"], tmp_path / "again.pt2")
+        parts = [
+            {name.split("/", 1)[1]: box.read(name) for name in box.namelist()} for box in map(opened, (exported, again))
+        ]
+        assert parts[0] == parts[1]
+        places = (str(project).encode(), os.fsencode(Path(module.__file__).parent), b"site-packages")
+        assert not any(place in content for content in parts[0].values() for place in places)
+
+
+def opened(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+class TestErrors:
+    def test_other_suffix(self, project: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"x\.onnx: expected a name that ends in \.pt2"):
+            export(project / PATHS["final"], tmp_path / "x.onnx")
+
+    def test_references(self, project: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="holds the reference networks"):
+            export(project / PATHS["references"], tmp_path / "x.pt2")
+
+    def test_nothing_is_left_when_the_logits_differ(
+        self, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch, "equal", lambda first, second: False)
+        with pytest.raises(UserError, match=r"x\.pt2: not written, its logits differ"):
+            export(project / PATHS["final"], tmp_path / "x.pt2")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_command(self, project: Path, tmp_path: Path) -> None:
+        target = tmp_path / "deep" / "net.pt2"
+        done = CliRunner().invoke(app, ["export", str(project / PATHS["final"]), "--output", str(target)])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.startswith(str(target))
+        assert target.exists()

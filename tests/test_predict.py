@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fake_project as fake
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from imbnas.cli import app
+from imbnas.errors import UserError
+from imbnas.networks import load_references, load_subnet
+from imbnas.predict import BATCH, Prediction, predict, print_predictions
+from imbnas.steps.graph import PATHS
+from imbnas.training.weights import load_weights, save_weights
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    fake.write_networks(root, fake.write_test_split(root, files=True))
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(project: Path) -> Path:
+    return project / PATHS["final"]
+
+
+@pytest.fixture(scope="module")
+def photos(project: Path) -> list[Path]:
+    return sorted((project / "photos").rglob("*.png"))
+
+
+class TestPredict:
+    def test_probabilities_are_the_networks_own(self, model: Path, photos: list[Path]) -> None:
+        network = load_subnet(model)
+        pixels = np.array(Image.open(photos[0]), dtype=np.float64)
+        inputs = (pixels / 255 - network.meta["mean"][0]) / network.meta["std"][0]
+        with torch.no_grad():
+            shares = network.model(torch.tensor(inputs)[None, None].float()).double().softmax(dim=1)[0]
+        found = predict(model, photos[:1], 4)[0]
+        assert [name for name, _ in found.classes] == [fake.CLASSES[k] for k in shares.argsort(descending=True)]
+        assert [share for _, share in found.classes] == pytest.approx(sorted(shares.tolist(), reverse=True), abs=1e-5)
+        assert sum(share for _, share in found.classes) == pytest.approx(1.0)
+
+    @pytest.mark.parametrize(("top", "named"), [(1, 1), (3, 3), (4, 4), (99, 4)])
+    def test_top(self, model: Path, photos: list[Path], top: int, named: int) -> None:
+        found = predict(model, photos[:2], top)
+        assert [len(one.classes) for one in found] == [named, named]
+
+    def test_order_and_batches_do_not_matter(self, model: Path, photos: list[Path]) -> None:
+        many = (photos * 2)[: BATCH + 3]
+        together = predict(model, many, 1)
+        assert [one.image for one in together] == many
+        alone = [predict(model, [image], 1)[0] for image in many[-4:]]
+        for first, second in zip(together[-4:], alone, strict=True):
+            assert first.classes[0][0] == second.classes[0][0]
+            assert first.classes[0][1] == pytest.approx(second.classes[0][1], abs=1e-5)
+
+    def test_other_sizes_and_modes(self, model: Path, tmp_path: Path) -> None:
+        picture = Image.fromarray(np.full((40, 90, 4), 90, np.uint8), "RGBA")
+        picture.save(tmp_path / "wide.png")
+        picture.convert("L").resize((8, 8)).save(tmp_path / "small.png")
+        wide, small = predict(model, [tmp_path / "wide.png", tmp_path / "small.png"], 1)
+        assert wide.classes[0][0] == small.classes[0][0]
+        assert wide.classes[0][1] == pytest.approx(small.classes[0][1], abs=1e-5)
+
+
+class TestErrors:
+    def expect(self, model: Path, images: list[Path], text: str) -> None:
+        with pytest.raises(UserError, match=text) as caught:
+            predict(model, images, 1)
+        assert "\n" not in str(caught.value)
+
+    def test_missing_image(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
+        self.expect(model, [photos[0], tmp_path / "none.png"], r"none\.png: not found, expected an image")
+
+    def test_corrupt_image(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
+        (tmp_path / "half.png").write_bytes(photos[0].read_bytes()[:60])
+        self.expect(model, [tmp_path / "half.png"], r"half\.png: cannot be read as an image")
+
+    def test_no_image_at_all(self, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "text.png").write_text("hello")
+        self.expect(model, [tmp_path / "text.png"], r"text\.png: cannot be read as an image")
+
+    def test_directory(self, model: Path, tmp_path: Path) -> None:
+        self.expect(model, [tmp_path], r"cannot be read as an image")
+
+    def test_missing_network(self, photos: list[Path], tmp_path: Path) -> None:
+        self.expect(tmp_path / "m.safetensors", photos[:1], r"m\.safetensors: not found")
+
+    def test_foreign_network(self, photos: list[Path], tmp_path: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({"w": torch.zeros(2)}, str(tmp_path / "m.safetensors"))
+        self.expect(tmp_path / "m.safetensors", photos[:1], r"without imbnas metadata")
+
+    def test_truncated_network(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
+        (tmp_path / "m.safetensors").write_bytes(model.read_bytes()[:-50])
+        self.expect(tmp_path / "m.safetensors", photos[:1], r"not a whole safetensors file")
+
+    def test_supernet(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
+        state, meta = load_weights(model)
+        save_weights(tmp_path / "s.safetensors", state, {**meta, "kind": "supernet"})
+        self.expect(tmp_path / "s.safetensors", photos[:1], r"holds a supernet, expected a single network")
+
+    def test_references(self, project: Path, photos: list[Path]) -> None:
+        self.expect(project / PATHS["references"], photos[:1], r"holds the reference networks, expected a single")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"architecture": [0]},
+            {"architecture": [3, 3]},
+            {"architecture": "x"},
+            {"classes": ["a", "b"]},
+            {"space": {"name": "none"}},
+            {"shape": [8, 8]},
+        ],
+    )
+    def test_tensors_that_do_not_fit(
+        self, model: Path, photos: list[Path], tmp_path: Path, changes: dict[str, Any]
+    ) -> None:
+        state, meta = load_weights(model)
+        save_weights(tmp_path / "m.safetensors", state, {**meta, **changes})
+        self.expect(tmp_path / "m.safetensors", photos[:1], r"m\.safetensors: tensors and metadata do not make")
+
+    def test_metadata_without_classes(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
+        state, meta = load_weights(model)
+        del meta["classes"]
+        save_weights(tmp_path / "m.safetensors", state, meta)
+        self.expect(tmp_path / "m.safetensors", photos[:1], r"m\.safetensors: its metadata has no classes")
+
+
+class TestReferences:
+    def test_each_is_its_own_network(self, project: Path) -> None:
+        found = load_references(project / PATHS["references"])
+        assert list(found) == ["random", "largest"]
+        for name, network in found.items():
+            assert tuple(network.meta["architecture"]) == fake.ARCHITECTURES[name]
+            assert not network.model.training
+            assert network.meta["params"] == sum(p.numel() for p in network.model.parameters())
+
+    def test_none(self, tmp_path: Path) -> None:
+        fake.write_networks(tmp_path, fake.write_test_split(tmp_path), references=False)
+        assert load_references(tmp_path / PATHS["references"]) == {}
+
+
+FOUND = [Prediction(Path("a b.png"), [("cat [1]", 0.7), ("ant", 0.3)])]
+
+
+class TestPrinting:
+    def test_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_predictions(FOUND, False)
+        assert capsys.readouterr().out == "a b.png\tcat [1]\t0.700000\na b.png\tant\t0.300000\n"
+
+    def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_predictions(FOUND, True)
+        assert json.loads(capsys.readouterr().out) == [
+            {
+                "image": "a b.png",
+                "classes": [{"class": "cat [1]", "probability": 0.7}, {"class": "ant", "probability": 0.3}],
+            }
+        ]
+
+    def test_table_on_a_terminal(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+        print_predictions(FOUND, False)
+        text = capsys.readouterr().out
+        assert "cat [1]" in text
+        assert "70.0%" in text
+        assert "\t" not in text
+
+
+class TestCommand:
+    def test_lines_and_errors(self, model: Path, photos: list[Path]) -> None:
+        done = CliRunner().invoke(app, ["predict", str(model), str(photos[0]), str(photos[1]), "--top", "2"])
+        assert done.exit_code == 0
+        assert len(done.stdout.splitlines()) == 4
+        assert CliRunner().invoke(app, ["predict", str(model)]).exit_code == 2
+        assert CliRunner().invoke(app, ["predict", str(model), str(photos[0]), "--top", "0"]).exit_code == 2
+
+    def test_one_line_and_exit_code_for_a_bad_image(self, model: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "imbnas.cli", "predict", str(model), "none.png"], capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr == "error: none.png: not found, expected an image file\n"
