@@ -62,7 +62,7 @@ def results_table(details: dict[str, Any]) -> Group:
         f"{details['dataset']}: {len(counts)} classes, {sum(counts)} training rows (imbalance ratio {ratio:.4g}), "
         f"{details['test_rows']} test rows, seed {details['seed']}"
     )
-    notes = f"Percent of the test rows. Classes: {sizes} ({shots['text']})."
+    notes = f"Percent of the test rows. {sizes}: {shots['text']}."
     return Group(Text(head), table, Text(notes, style="dim"), Text())
 
 

@@ -1,0 +1,100 @@
+"""A user's own images, as a folder and as lists, through all eight steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_chain
+from PIL import Image
+
+CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox"]
+STEPS = ("source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate")
+TRAINED = {
+    "supernet__epochs": 1,
+    "adapt__head": {"epochs": 1},
+    "retrain__epochs": 1,
+    "retrain__references": False,
+    "search__candidates": 2,
+}
+
+
+def make_photos(root: Path, rows: int = 300) -> list[tuple[str, int]]:
+    """Write JPEG and PNG files of random sizes; brightness and hue hint at the class."""
+    rng = np.random.default_rng(0)
+    files = []
+    for k in range(rows):
+        label = k % len(CLASSES)
+        height, width = rng.integers(18, 60, 2)
+        pixels = rng.integers(0, 120, (height, width, 3)) + np.array([20 * label, 130 - 20 * label, 60])
+        name = f"{CLASSES[label]}/{k:03d}.{'jpg' if k % 2 else 'png'}"
+        (root / CLASSES[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(root / name)
+        files.append((name, label))
+    return files
+
+
+def check_results(root: Path) -> None:
+    metrics = json.loads((root / "results/metrics.json").read_text())
+    assert 0.0 <= metrics["balanced_accuracy"] <= 1.0
+    assert json.loads((root / "data/target/test/info.json").read_text())["kind"] == "paths"
+    assert np.load(root / "data/target/train/images.npy").shape[0] == 0
+
+
+@pytest.mark.slow
+def test_a_folder_runs_through_all_steps(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos")
+    target = {
+        "dataset": "folder",
+        "root": "photos",
+        "image_size": 16,
+        "validation": {"per_class": 4},
+        "test_fraction": 0.2,
+    }
+    source = {"dataset": "folder", "root": "photos", "share": 0.4, "validation": {"per_class": 3}}
+    change = {"target": target, "source": source, "imbalance__ratio": 4.0, **TRAINED}
+    assert tiny_chain.run(tmp_path, *STEPS, **change) == 0
+    check_results(tmp_path)
+    paths = {
+        split: set(pd.read_parquet(tmp_path / "data" / split / "index.parquet")["path"].tolist())
+        for split in ("source/train", "source/validation", "target/train", "target/validation", "target/test")
+    }
+    assert sum(map(len, paths.values())) == len(set().union(*paths.values())) == 300
+
+
+@pytest.mark.slow
+def test_lists_run_through_all_steps(tmp_path: Path) -> None:
+    files = make_photos(tmp_path / "photos")
+    parts = {"train": files[:210], "val": files[210:240], "test": files[240:]}
+    for name, rows in parts.items():
+        (tmp_path / "photos" / f"{name}.txt").write_text("".join(f"{path} {label}\n" for path, label in rows))
+    splits = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
+    target = {
+        "dataset": "list",
+        "root": "photos",
+        "image_size": 16,
+        "splits": splits,
+        "validation": {"from": "published"},
+    }
+    change = {"target": target, "imbalance__profile": "natural", "retrain__rows": "train+validation", **TRAINED}
+    assert tiny_chain.run(tmp_path, *STEPS, **change) == 0
+    check_results(tmp_path)
+    details = json.loads((tmp_path / "results/details.json").read_text())
+    assert details["imbalance"]["counts"] == [35] * 6
+    assert details["test_rows"] == 60
+
+
+@pytest.mark.slow
+def test_decoding_does_not_depend_on_workers(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 120)
+    target = {"dataset": "folder", "root": "photos", "image_size": 16, "validation": {"per_class": 2}}
+    source = {"dataset": "folder", "root": "photos", "share": 0.5, "validation": {"per_class": 2}}
+    change = {"target": target, "source": source, "imbalance__ratio": 2.0, **TRAINED}
+    found = []
+    for workers in (0, 2):
+        assert tiny_chain.run(tmp_path, "source", "supernet", **change, runtime__workers=workers) == 0
+        found.append(tiny_chain.digests(tmp_path, "supernet"))
+    assert found[0] == found[1]

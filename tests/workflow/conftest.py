@@ -1,0 +1,56 @@
+"""The project with tiny parameters, run once; each test works on a copy of that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from workflow_project import SERVER, Project, copy_project
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Return the project as cloned, nothing run yet."""
+    home = tmp_path_factory.mktemp("home")
+    env = {
+        # No activated environment: rules must find their `imbnas` all the same; a stage's shell needs `snakemake`.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "HOME": str(home),
+        "SHELL": "/bin/sh",
+        "DVC_SITE_CACHE_DIR": str(home / "dvc"),
+        "DVC_NO_ANALYTICS": "1",
+        "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "COLUMNS": "1000",
+    }
+    (home / "gitconfig").write_text("[user]\nname = test\nemail = test@example.org\n[init]\ndefaultBranch = main\n")
+    path = tmp_path_factory.mktemp("fresh") / "project"
+    copy_project(path)
+    server = subprocess.Popen([sys.executable, SERVER], stdin=-1, stdout=-1, text=True, env={**os.environ, **env})
+    project = Project(path, env, server)
+    project.shell("git", "init", "-q")
+    project.commit("clone")
+    yield project
+    server.communicate()
+
+
+@pytest.fixture(scope="session")
+def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return the project after one real run of all steps by Snakemake, recorded by DVC and git."""
+    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
+    # The environment is not activated: rules find their `imbnas` all the same.
+    project.shell(str(Path(sys.executable).with_name("snakemake")), "--cores", "2", PATH="/usr/bin:/bin")
+    project.run("dvc", "commit", "-f")
+    project.commit("results")
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """Return a copy of the finished project, to be changed."""
+    return finished.copy(tmp_path / "project")

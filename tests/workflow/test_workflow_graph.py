@@ -1,0 +1,173 @@
+"""Snakefile and dvc.yaml say the same as `imbnas.steps.graph`, `imbnas.params` and the imports of each step."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from workflow_project import ROOT, Project
+
+from imbnas.closure import step_files
+from imbnas.params.config import load, uses
+from imbnas.steps.graph import PATHS, STEPS
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+RULES = """
+import json, sys
+from pathlib import Path
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import OutputSettings, ResourceSettings
+with SnakemakeApi(OutputSettings()) as api:
+    workflow = api.workflow(ResourceSettings(cores=2), snakefile=Path("Snakefile"))._workflow
+    print("RULES", json.dumps({
+        rule.name: {
+            "input": [str(file) for file in rule.input],
+            "output": [str(file) for file in rule.output],
+            "params": list(rule.params),
+            "log": [str(file) for file in rule.log],
+            "benchmark": str(rule.benchmark),
+            "shell": rule.shellcmd,
+            "message": rule.message,
+            "resources": sorted(rule.resources),
+            "checkpoint": rule.is_checkpoint,
+        }
+        for rule in workflow.rules
+    }))
+"""
+IMPORTS = """
+import importlib, json, os, sys
+sys.path.insert(0, "src")
+for name in ("torch", "torchvision", "lightning_fabric", "pandas", "pyarrow.parquet", "matplotlib.pyplot", "optuna"):
+    importlib.import_module(name)
+for step in sys.argv[1:]:
+    if os.fork() == 0:
+        importlib.import_module(f"imbnas.steps.{step}")
+        names = [name for name in sys.modules if name.split(".")[0] == "imbnas"]
+        files = sorted(os.path.relpath(sys.modules[name].__file__) for name in names)
+        print(json.dumps([step, files]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+# Imported within functions, hence not seen when a step is merely imported.
+LAZY = {"src/imbnas/data/builtin.py", "src/imbnas/data/paths.py", "src/imbnas/search/optuna_methods.py"}
+
+
+@pytest.fixture(scope="module")
+def rules(fresh: Project) -> dict[str, Any]:
+    """Return every rule as Snakemake understands it."""
+    output = fresh.shell(sys.executable, "-c", RULES).output
+    found = re.search(r"^RULES (.*)$", output, re.MULTILINE)
+    assert found, output
+    return json.loads(found[1])
+
+
+@pytest.fixture(scope="module")
+def dvc() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text())
+
+
+def place(file: str) -> str:
+    """Return the file, or for a file of a split or of a directory of pictures that directory."""
+    folder = str(Path(file).parent)
+    return folder if folder in PATHS.values() else file
+
+
+def test_every_step_is_a_rule_and_a_stage(rules: dict[str, Any], dvc: dict[str, Any]) -> None:
+    assert list(dvc["stages"]) == list(STEPS)
+    assert set(rules) == {*STEPS, "all"}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_rule_is_what_the_graph_says(rules: dict[str, Any], step: str) -> None:
+    rule = rules[step]
+    record = f".imbnas/outputs/{step}.json"
+    assert {place(file) for file in rule["input"]} == {record, *(PATHS[name] for name in STEPS[step].inputs)}
+    assert {place(file) for file in rule["output"]} == {PATHS[name] for name in STEPS[step].outputs}
+    assert (rule["log"], rule["benchmark"]) == ([f"logs/{step}.log"], f"benchmarks/{step}.tsv")
+    assert rule["message"].startswith(f"{step}: ")
+    # The command line has no room for a knob, which neither tool would notice.
+    assert rule["shell"] == (
+        f"imbnas {step} --config {{SNAPSHOT}} --code {{CODE[{step}]}} --log {{log}}"
+        " && python {RECORD:q} {input.record} {output}"
+    )
+    assert rule["checkpoint"] == (step == "search")
+    heavy = step in ("supernet", "adapt", "search", "retrain", "evaluate")
+    assert {"mem_mb", "runtime"} <= set(rule["resources"])
+    assert ("gpu" in rule["resources"]) == heavy
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_rule_holds_its_parameters_code_and_lock_and_no_more(rules: dict[str, Any], step: str) -> None:
+    names = {line.split(" = ")[0] for line in rules[step]["params"] if " = " in line}
+    assert {name for name in uses(step) if not any(n == name or n.startswith(f"{name}.") for n in names)} == set()
+    assert {name for name in names if not any(name == u or name.startswith(f"{u}.") for u in uses(step))} == set()
+    files = {line.split(": ")[0] for line in rules[step]["params"] if " = " not in line}
+    assert files == {*step_files(step), "requirements.lock"}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_stage_is_what_the_rule_says(rules: dict[str, Any], dvc: dict[str, Any], step: str) -> None:
+    stage = dvc["stages"][step]
+    assert sorted(stage["params"]) == uses(step)
+    raw = {"source": "${source.root}", "target": "${target.root}", "imbalance": "${target.root}"}
+    inputs = {place(file) for file in rules[step]["input"]} - {f".imbnas/outputs/{step}.json"}
+    expected = [*inputs, *step_files(step), "requirements.lock", *([raw[step]] if step in raw else [])]
+    assert sorted(stage["deps"]) == sorted(expected)
+    metrics = [name for entry in stage.get("metrics", []) for name in entry]
+    outs = [*stage["outs"], *metrics]
+    splits = {PATHS[name] for name in PATHS if "_" in name}
+    assert set(outs) == {place(file) if place(file) in splits else file for file in rules[step]["output"]}
+    assert len(outs) == len(set(outs))
+    *words, target = stage["cmd"].split()
+    assert words == f"snakemake --cores all --force --allowed-rules {step} --".split()
+    assert target in rules[step]["output"]
+
+
+def test_the_default_targets_are_those_of_the_last_step(rules: dict[str, Any]) -> None:
+    assert rules["all"]["input"] == rules["evaluate"]["output"]
+
+
+def test_every_parameter_of_a_stage_stands_in_params_yaml(dvc: dict[str, Any]) -> None:
+    # DVC fails on a name that the file leaves to its default.
+    for file in [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]:
+        load(file)
+        tree = yaml.safe_load(file.read_text())
+        for stage in dvc["stages"].values():
+            for name in stage["params"]:
+                value = tree
+                for part in name.split("."):
+                    assert part in value, f"{file.name} lacks {name}"
+                    value = value[part]
+
+
+def test_plots_and_metrics_are_files_that_some_step_writes(rules: dict[str, Any], dvc: dict[str, Any]) -> None:
+    outputs = set(rules["evaluate"]["output"])
+    named = set()
+    for plot in dvc["plots"]:
+        (name, options), *_ = plot.items() if isinstance(plot, dict) else [(plot, {})]
+        named |= set(options["y"]) if options else {name}
+    assert named <= outputs
+    assert dvc["metrics"] == [PATHS["cost"]]
+
+
+def test_dvc_yaml_is_in_step_with_the_imports() -> None:
+    subprocess.run([sys.executable, "workflow/scripts/sync_dvc.py", "--check"], cwd=ROOT, check=True)
+
+
+def test_the_declared_code_is_what_a_step_imports() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORTS, *STEPS], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    )
+    imported = dict(json.loads(line) for line in result.stdout.splitlines())
+    assert set(imported) == set(STEPS)
+    for step, files in imported.items():
+        declared = set(step_files(step))
+        assert set(files) - declared == set(), f"{step} imports what it does not declare"
+        assert declared - set(files) <= LAZY, f"{step} declares what it does not import"

@@ -1,0 +1,135 @@
+"""What an edit makes stale, in Snakemake and in DVC: what it must, and no more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+import pytest
+from workflow_project import Project
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+CHAIN = ["adapt", "search", "retrain", "evaluate"]
+ALL = {"source", "target", "imbalance", "supernet", *CHAIN}
+
+
+def test_a_finished_project_has_nothing_stale(finished: Project) -> None:
+    # `dvc commit` has linked every output anew: other times, same bytes.
+    assert finished.planned() == set()
+    assert finished.stale() == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rules", "stages"),
+    [
+        ("runtime.workers", 5, set(), set()),
+        ("runtime.state_interval", 1.0, set(), set()),
+        ("evaluate.bins", 9, {"evaluate"}, {"evaluate"}),
+        ("retrain.epochs", 3, {"retrain", "evaluate"}, {"retrain"}),
+        ("search.population", 5, {"search", "retrain", "evaluate"}, {"search"}),
+        ("adapt.strategy", "finetune", set(CHAIN), {"adapt"}),
+        ("imbalance.ratio", 5.0, {"imbalance", *CHAIN}, {"imbalance"}),
+        ("supernet.optimizer.lr", 0.05, {"supernet", *CHAIN}, {"supernet"}),
+        ("target.test_fraction", 0.3, {"target", "imbalance", *CHAIN}, {"target"}),
+        ("source.share", 0.35, ALL, {"source", "target"}),
+        ("runtime.threads", 2, {"supernet", *CHAIN}, {"supernet", *CHAIN}),
+        ("seed", 1, ALL, ALL - {"imbalance"}),
+    ],
+)
+def test_a_parameter_reruns_its_steps(
+    project: Project, name: str, value: Any, rules: set[str], stages: set[str]
+) -> None:
+    project.set(name, value)
+    assert project.planned() == rules
+    assert project.stale() == stages
+
+
+def test_two_values_that_change_places_are_noticed(project: Project) -> None:
+    # Snakemake compares the set of values, without names.
+    project.set("search.generations", 4)
+    project.set("search.population", 2)
+    assert project.planned() == {"search", "retrain", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("file", "rules", "stages"),
+    [
+        ("src/imbnas/longtail/losses.py", set(CHAIN), {"adapt", "retrain"}),
+        ("src/imbnas/report/plots.py", {"evaluate"}, {"evaluate"}),
+        ("src/imbnas/data/builtin.py", ALL, {"source", "target"}),
+        ("src/imbnas/cli.py", set(), set()),
+        ("requirements.lock", ALL, ALL),
+    ],
+)
+def test_code_reruns_the_steps_that_import_it(project: Project, file: str, rules: set[str], stages: set[str]) -> None:
+    with (project.path / file).open("a") as stream:
+        stream.write("# edited\n")
+    assert project.planned() == rules
+    assert project.stale() == stages
+
+
+def test_a_resource_is_no_dependency(project: Project) -> None:
+    project.edit("workflow/rules/supernet.smk", "runtime=1440", "runtime=60")
+    assert project.planned() == set()
+    assert project.stale() == set()
+
+
+def test_files_that_are_only_touched_rerun_nothing(project: Project) -> None:
+    for file in ["models/supernet.safetensors", "data/target/train/images.npy", "src/imbnas/files.py", "params.yaml"]:
+        os.utime(project.path / file)
+    assert project.planned() == set()
+    assert project.stale() == set()
+    # The default profile does it: above the limit a file counts by its date.
+    assert project.planned("--max-checksum-file-size", "5000") == {"imbalance", *CHAIN}
+
+
+@pytest.mark.parametrize("file", ["models/supernet.safetensors", "results/metrics.json"])
+def test_a_foreign_output_is_noticed_until_it_is_accepted(project: Project, file: str) -> None:
+    path = project.path / file
+    times = path.stat()
+    path.write_bytes(path.read_bytes() + b" ")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    step = "supernet" if "supernet" in file else "evaluate"
+    assert step in project.planned()
+    assert step in project.planned()
+    project.run("snakemake", "--touch", "--cores", "1")
+    assert project.planned() == set()
+    assert project.stale()
+
+
+def test_parameters_are_compared_even_where_snakemake_forgot_them(project: Project) -> None:
+    # Snakemake forgives changed parameters of files it has no record of.
+    shutil.rmtree(project.path / ".snakemake" / "metadata")
+    assert project.planned() == ALL
+    project.run("snakemake", "--touch", "--cores", "1")
+    assert project.planned() == set()
+
+
+def test_another_state_of_the_outputs_is_not_taken_for_the_present_one(project: Project) -> None:
+    project.set("evaluate.bins", 9)
+    project.run("snakemake", "--cores", "2")
+    assert project.planned() == set()
+    # Back to the recorded state, in which Snakemake remembers another run than the one that lies there; then the
+    # parameter of that run again.
+    project.shell("git", "checkout", "-q", "params.yaml")
+    project.run("dvc", "checkout", "--force")
+    assert project.stale() == set()
+    project.set("evaluate.bins", 9)
+    assert project.planned() == {"evaluate"}
+
+
+def test_the_same_architecture_is_not_trained_twice(project: Project) -> None:
+    before = project.bytes("results/architecture.json"), project.bytes("models/final.safetensors")
+    project.set("search.candidates", 7)  # evolution has no use for it
+    assert project.planned() == {"search", "retrain", "evaluate"}
+    output = project.run("snakemake", "--cores", "2").output
+    assert "rank subnets" in output
+    assert "train the chosen subnet" not in output
+    assert (project.bytes("results/architecture.json"), project.bytes("models/final.safetensors")) == before
+    assert project.planned() == set()
+    # Another architecture is trained.
+    project.edit("results/architecture.json", "{", "{ ")
+    project.run("snakemake", "--touch", "--cores", "1", "--", "results/architecture.json")
+    assert project.planned() == {"retrain", "evaluate"}
