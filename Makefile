@@ -1,0 +1,84 @@
+# Python 3.11 or newer and make are all that is needed; `make help` lists the verbs.
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(VENV)/.uv
+READY := $(VENV)/.ready
+CORES ?= all
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+SNAKEFMT := $(BIN)/snakefmt --line-length 120 --quiet
+WORKFLOW := Snakefile workflow/rules
+
+.PHONY: help setup run test lint format lock sync schema record accept experiments clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(READY) ## the environment in .venv
+
+run: $(READY) ## the default chain, and a table of its results
+	$(BIN)/snakemake --cores $(CORES)
+	@$(BIN)/imbnas table
+
+test: $(READY) ## all tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lint: $(READY) ## style, types, formatting, generated files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	MYPYPATH=src $(BIN)/mypy
+	MYPYPATH=src $(BIN)/mypy workflow/scripts
+	$(SNAKEFMT) --check $(WORKFLOW)
+	$(BIN)/python workflow/scripts/sync_dvc.py --check
+
+format: $(READY) ## writes the style that lint wants
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(SNAKEFMT) $(WORKFLOW)
+
+lock: $(UV) ## requirements.lock, after an edit of pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--extra workflow --extra dev pyproject.toml --output-file requirements.lock
+
+sync: $(READY) ## dvc.yaml and the JSON schema, after an edit of imports or parameters
+	$(BIN)/python workflow/scripts/sync_dvc.py
+	$(BIN)/imbnas schema --write params.schema.json
+
+record: $(READY) ## lets DVC record what Snakemake made, unless something is stale
+	@$(BIN)/snakemake -n 2>&1 | grep -q 'Nothing to be done' || \
+		{ echo 'error: not up to date, or not runnable: see `snakemake -n`, run `snakemake` first' >&2; exit 1; }
+	$(BIN)/dvc commit -f
+
+accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply` brought, unless DVC finds it changed
+	@$(BIN)/dvc status --quiet || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
+	$(BIN)/snakemake --touch --cores 1
+
+experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the parameters that differ
+	@$(BIN)/dvc exp show --only-changed --drop '(src|data|models|datasets)/.*|requirements.lock' --no-pager
+
+clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
+	rm -rf data models results logs benchmarks .snakemake .imbnas
+
+$(UV): requirements-uv.lock
+	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+		if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			found=$$python; break; \
+		fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "error: no Python 3.11 or newer with venv found ($$(python3 --version 2>&1)); Debian: apt install python3-venv" >&2; \
+		exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$($$found --version)"; \
+	$$found -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+# Stamps come last: a set-up that was interrupted is taken up again. uv is quick, but does not read pip's
+# configuration: where packages come from an index that only pip knows, pip fetches them.
+$(READY): $(UV) requirements.lock pyproject.toml
+	@rm -f $@
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,34 @@
+#   source ──────────── supernet ── adapt ── search ── retrain ── evaluate
+#   target ── imbalance ──────────────┴────────┴─────────┴───────────┘
+#
+# One rule a step, named as the step is everywhere else; workflow/rules/ says what each reads and writes.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+include: "workflow/rules/common.smk"
+
+
+if workflow.is_main_process:  # a job takes its controller's parameters, see common.smk
+
+    configfile: "params.yaml"
+
+
+rule all:
+    input:
+        "results/metrics.json",
+        "results/details.json",
+        "results/classes.parquet",
+        "results/figures/classes.png",
+        "results/figures/confusion.png",
+        "results/figures/search.png",
+        "results/plots/classes.csv",
+        "results/plots/confusion.csv",
+        "results/plots/search.csv",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/supernet.smk"
+include: "workflow/rules/search.smk"
+include: "workflow/rules/final.smk"

@@ -1,0 +1,80 @@
+# What all rules share: the parameters, checked, and the helpers that say what a step depends on.
+# Jobs parse this file again: keep it light (no torch), and let nothing but the controller decide anything.
+
+import os
+import sys
+from pathlib import Path
+
+PROJECT = Path(workflow.basedir)
+# This tree's code, whatever else is installed: `dvc exp run --temp` runs in a copy.
+SEARCH = [str(PROJECT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ["PYTHONPATH"] = os.pathsep.join(SEARCH)
+sys.path[:0] = [str(PROJECT / "src"), str(PROJECT / "workflow" / "scripts")]
+# The `imbnas` of Snakemake's own environment, even if that is not activated.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+import controller
+import outputs
+from imbnas.errors import UserError
+
+SOURCES = controller.Sources(
+    Path("params.yaml"),
+    tuple(Path(os.path.relpath(file)) for file in workflow.config_settings.configfiles),
+    workflow.config_settings.config,
+)
+try:
+    RUN = controller.begin(PROJECT, SOURCES) if workflow.is_main_process else controller.join(PROJECT, os.environ)
+except UserError as error:
+    sys.exit(f"error: {error}")
+RECORD = os.path.relpath(PROJECT / "workflow" / "scripts" / "outputs.py")
+SNAPSHOT = RUN.snapshot
+CODE = RUN.code
+# A step that may use a GPU asks for one. On one machine that is a mere counter (`--resources gpu=1` makes such steps
+# take turns); Slurm's plugin turns it into --gpus=1.
+GPU = 0 if RUN.params.runtime.device == "cpu" else 1
+
+
+envvars:
+    controller.HANDOVER,
+
+
+def split(name):
+    """Return the files of one materialised split, such as target/train."""
+    return [f"data/{name}/{file}" for file in ("images.npy", "index.parquet", "info.json")]
+
+
+def record(step):
+    """Return the record of the step's outputs, which makes the rule stale where other files have taken their place."""
+    file = Path(f".imbnas/outputs/{step}.json")
+    return outputs.settle(file) if workflow.is_main_process else str(file)
+
+
+def identity(step):
+    """Return the step's parameters, code, lock file and raw files, one line each."""
+    return RUN.identities[step]
+
+
+def threads(section):
+    """Return the CPUs of a training on the dataset of `section`: for arithmetic, and to decode a path dataset's images."""
+    loaders = RUN.params.runtime.workers if getattr(RUN.params, section).dataset in ("folder", "list") else 0
+    return RUN.params.runtime.threads + loaders
+
+
+def memory(megabytes):
+    """Return a function that asks for more memory at each attempt."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
+onsuccess:
+    # DVC reads parameters and code when a stage ends, not when it begins: what it records must be what ran.
+    stage = os.environ.get("DVC_STAGE")
+    if stage:
+        try:
+            steps = [stage] if stage in RUN.identities else RUN.identities
+            changed = [(name, step) for step in steps for name in RUN.drift(step, PROJECT, SOURCES)]
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        if changed:
+            sys.exit(
+                "error: {} changed while {} ran, expected it to stay; run `dvc repro` again".format(*changed[0])
+            )

@@ -1,0 +1,27 @@
+# A checkpoint, so that Snakemake looks again at what comes after it: the same architecture is not trained twice.
+checkpoint search:
+    input:
+        record=record("search"),
+        adapted="models/adapted.safetensors",
+        longtail="data/longtail.parquet",
+        train=split("target/train"),
+        validation=split("target/validation"),
+    output:
+        search="results/search.parquet",
+        architecture="results/architecture.json",
+    log:
+        "logs/search.log",
+    benchmark:
+        "benchmarks/search.tsv"
+    threads: threads("target")
+    resources:
+        mem_mb=memory(8000),
+        runtime=1440,
+        gpu=GPU,
+    params:
+        *identity("search"),
+    message:
+        "search: rank subnets on the validation rows"
+    shell:
+        "imbnas search --config {SNAPSHOT} --code {CODE[search]} --log {log}"
+        " && python {RECORD:q} {input.record} {output}"

@@ -1,0 +1,49 @@
+rule supernet:
+    input:
+        record=record("supernet"),
+        train=split("source/train"),
+        validation=split("source/validation"),
+    output:
+        supernet="models/supernet.safetensors",
+    log:
+        "logs/supernet.log",
+    benchmark:
+        "benchmarks/supernet.tsv"
+    threads: threads("source")
+    resources:
+        mem_mb=memory(8000),
+        runtime=1440,
+        gpu=GPU,
+    params:
+        *identity("supernet"),
+    message:
+        "supernet: train the supernet on the balanced source"
+    shell:
+        "imbnas supernet --config {SNAPSHOT} --code {CODE[supernet]} --log {log}"
+        " && python {RECORD:q} {input.record} {output}"
+
+
+rule adapt:
+    input:
+        record=record("adapt"),
+        supernet="models/supernet.safetensors",
+        longtail="data/longtail.parquet",
+        train=split("target/train"),
+    output:
+        adapted="models/adapted.safetensors",
+    log:
+        "logs/adapt.log",
+    benchmark:
+        "benchmarks/adapt.tsv"
+    threads: threads("target")
+    resources:
+        mem_mb=memory(8000),
+        runtime=1440,
+        gpu=GPU,
+    params:
+        *identity("adapt"),
+    message:
+        "adapt: carry the supernet over to the long-tailed target"
+    shell:
+        "imbnas adapt --config {SNAPSHOT} --code {CODE[adapt]} --log {log}"
+        " && python {RECORD:q} {input.record} {output}"

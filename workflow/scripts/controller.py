@@ -1,0 +1,200 @@
+"""What the Snakefile asks before it states its rules: which parameters, which code, which raw files.
+
+Snakemake's main process (the controller) reads and checks the parameters once and leaves them, with a digest of every
+step's code, in `.imbnas/runs/<digest>/`. Its jobs, which parse the Snakefile again, perhaps hours later on another
+machine, take them from there: `params.yaml` may be edited while jobs wait.
+
+Nothing here imports Snakemake, and nothing heavy: every job pays for it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yaml import YAMLError
+
+from imbnas.closure import step_digest, step_files
+from imbnas.errors import UserError
+from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
+from imbnas.params.config import Params, decode, parse, read, uses
+from imbnas.steps.graph import STEPS
+
+HANDOVER = "IMBNAS_RUN"
+"""Environment variable that tells a job where its controller left the run; a controller never reads it."""
+RUNS = Path(".imbnas/runs")
+LOCK = "requirements.lock"
+SELF_CHECKED = ("cifar10", "cifar100", "digits")
+"""Datasets whose reader compares the raw files with published checksums, or that come with scikit-learn."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the effective parameters come from, each taking precedence over what stands before it."""
+
+    file: Path
+    """`params.yaml`."""
+    overrides: tuple[Path, ...] = ()
+    """Files of `--configfile`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What `--config` says."""
+
+    def read(self) -> Params:
+        """Return the effective parameters, checked; UserError with one line that names where a bad value stands."""
+        tree: dict[str, Any] = {}
+        names = []
+        for part in (self.file, *self.overrides):
+            _merge(tree, read(part))
+            names.append(str(part))
+        if self.settings:
+            _merge(tree, _typed(self.settings))
+            names.append("--config")
+        return parse(tree, " + ".join(names))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the workflow, as its controller and all its jobs see it."""
+
+    params: Params
+    """The effective parameters."""
+    snapshot: str
+    """File that holds them as JSON, relative to the working directory."""
+    code: Mapping[str, str]
+    """Digest of each step's code, which the step compares with what it finds when it starts."""
+    identities: Mapping[str, list[str]]
+    """For each step one line for everything that decides its outputs besides its inputs; empty within a job."""
+
+    def drift(self, step: str, project: Path, sources: Sources) -> list[str]:
+        """Return what has changed since the run began of all that decides the outputs of `step`."""
+        now = identity(step, sources.read().tree(), project)
+        before = self.identities[step]
+        return sorted(line.split(" = ")[0].split(": ")[0] for line in {*now, *before} - ({*now} & {*before}))
+
+
+def begin(project: Path, sources: Sources) -> Run:
+    """Return the controller's run, written down for its jobs. UserError for bad parameters, before any job starts."""
+    params = sources.read()
+    tree = params.tree()
+    code = {step: step_digest(step)[:16] for step in STEPS}
+    texts = [canonical_json(tree), canonical_json({"code": code, "rules": _rules(project)})]
+    folder = RUNS / digest_bytes("\n".join(texts).encode())[:16]
+    for name, text in zip(("params.json", "code.json"), texts, strict=True):
+        if not (folder / name).exists():
+            write_bytes(folder / name, text.encode())
+    os.environ[HANDOVER] = folder.as_posix()
+    return Run(
+        params, (folder / "params.json").as_posix(), code, {step: identity(step, tree, project) for step in STEPS}
+    )
+
+
+def join(project: Path, environment: MutableMapping[str, str]) -> Run:
+    """Return the run that the controller left for this job; UserError when the rules have changed since."""
+    if HANDOVER not in environment:
+        raise UserError(f"{HANDOVER}: not set in this job, expected the controller's (sbatch --export=ALL hands it on)")
+    folder = Path(environment[HANDOVER])
+    texts = [(folder / name).read_text(encoding="utf-8") for name in ("params.json", "code.json")]
+    if digest_bytes("\n".join(texts).encode())[:16] != folder.name:
+        raise UserError(f"{folder}: changed since the run began, expected the files as the controller wrote them")
+    stated = json.loads(texts[1])
+    if stated["rules"] != _rules(project):
+        raise UserError("Snakefile or workflow/: changed since the run began, expected the same rules; start it again")
+    snapshot = (folder / "params.json").as_posix()
+    return Run(parse(json.loads(texts[0]), snapshot), snapshot, stated["code"], {step: [] for step in STEPS})
+
+
+def identity(step: str, tree: Mapping[str, Any], project: Path) -> list[str]:
+    """Return a line for each thing that decides the outputs of `step` besides its inputs.
+
+    They are the parameters in `tree` that the step may see, the source files that it imports, the lock file, and a
+    fingerprint of the raw files that it reads. As the rule's `params`, they are stored as the controller saw them at
+    the start, and compared as a set without names, hence each line carries its own. Were the source files inputs of
+    the rule, Snakemake would store their state at the job's end, and take an edit made meanwhile for the code that ran.
+    """
+    lines = [f"{name} = {canonical_json(value)}" for name, value in _leaves(tree, uses(step))]
+    for file in (*step_files(step), LOCK):
+        lines.append(f"{file}: {digest_file(project / file)[:16] if (project / file).exists() else 'absent'}")
+    return lines + raw_files(step, tree)
+
+
+def raw_files(step: str, tree: Mapping[str, Any]) -> list[str]:
+    """Return a line that changes with the raw files that `step` reads, or none where their reader checks the contents.
+
+    `tree` holds the parameters as JSON values. A download by the step itself must not make its rule stale, hence a
+    dataset with `download: true` has no line either.
+    """
+    if step == "imbalance" and tree[step]["profile"] == "counts":
+        path = Path(tree["target"]["root"]) / tree[step]["counts"]
+        return [f"{path}: {digest_file(path)[:16] if path.is_file() else 'absent'}"]
+    if step not in ("source", "target") or tree[step]["dataset"] in SELF_CHECKED or tree[step]["download"]:
+        return []
+    return [f"files below {tree[step]['root']}: {fingerprint(Path(tree[step]['root']))}"]
+
+
+def fingerprint(root: Path) -> str:
+    """Return a digest of the relative path, size and modification time of every file below `root`.
+
+    Links are followed, a directory that is reached twice counts once, and an absent `root` is empty. Contents are not
+    read: a million files take seconds.
+    """
+    lines: list[str] = []
+    pending = [(str(root), "")] if root.is_dir() else []
+    seen: set[tuple[int, int]] = set()
+    while pending:
+        folder, prefix = pending.pop()
+        state = Path(folder).stat()
+        if (state.st_dev, state.st_ino) in seen:
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        for entry in os.scandir(folder):
+            if entry.is_dir():
+                pending.append((entry.path, f"{prefix}{entry.name}/"))
+            elif entry.is_file():
+                state = entry.stat()
+                lines.append(f"{prefix}{entry.name}\0{state.st_size}\0{state.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _rules(project: Path) -> str:
+    """Return a digest of the Snakefile and all that it includes or imports."""
+    workflow = project / "workflow"
+    files = [project / "Snakefile", *sorted(workflow.glob("rules/*.smk")), *sorted(workflow.glob("scripts/*.py"))]
+    return digest_bytes("\n".join(digest_file(file) for file in files).encode())[:16]
+
+
+def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Put `more` over `tree`: sections are merged, anything else is replaced, lists included."""
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _typed(value: Any) -> Any:
+    """Return a value of `--config` with its types: below the first level Snakemake hands on every scalar as text."""
+    if isinstance(value, Mapping):
+        return {key: _typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    try:
+        return decode(value) if isinstance(value, str) else value
+    except YAMLError:
+        return value
+
+
+def _leaves(tree: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of every leaf at or below each of the dotted `names`."""
+    for name in names:
+        value: Any = tree
+        for part in name.split("."):
+            value = value[part]
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", leaf) for key, leaf in _leaves(value, value))
+        else:
+            yield name, value

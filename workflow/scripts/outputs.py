@@ -1,0 +1,57 @@
+"""A rule's record of its outputs: which bytes its last job wrote, so that other bytes in their place are noticed.
+
+Snakemake compares outputs with nothing, and forgives changed parameters where it has no memory of a file, as in a
+fresh clone. The record is an input of its rule, always newer than the outputs, so that Snakemake compares it by content
+with the one that it remembers. The rule's job writes it; and where the controller finds other files than it says
+(`dvc checkout`, `dvc exp apply`, a step run by hand), it writes the record anew. Both that and no memory make the rule
+stale, until it has run or `snakemake --touch` accepts the files.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from imbnas.files import canonical_json, digest_file, read_json, write_bytes
+
+
+def settle(record: Path) -> str:
+    """Compare the outputs with their record, write it anew where they differ or it is absent, and return its path.
+
+    Outputs that are missing are Snakemake's concern.
+    """
+    known: dict[str, str] = read_json(record, "a record of outputs") if record.exists() else {}
+    found = _digests(record, known)
+    if not record.exists() or found.items() - known.items():
+        write_bytes(record, canonical_json({**known, **found}).encode())
+    elif any(Path(file).stat().st_mtime_ns >= record.stat().st_mtime_ns for file in found):
+        os.utime(record)
+    return record.as_posix()
+
+
+def note(record: Path, outputs: Iterable[str]) -> None:
+    """Write the digest of each file in `outputs` to `record`, as the last act of the job that made them."""
+    write_bytes(record, canonical_json(_digests(record, outputs)).encode())
+
+
+def _digests(record: Path, files: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each existing file; one of the same size and time as before is not read again."""
+    memory = record.with_suffix(".times")
+    known: dict[str, list[Any]] = read_json(memory, "sizes and times of outputs") if memory.exists() else {}
+    fresh: dict[str, list[Any]] = {}
+    for file in files:
+        if not Path(file).exists():
+            continue
+        state = Path(file).stat()
+        times = [state.st_size, state.st_mtime_ns]
+        fresh[file] = known[file] if known.get(file, [])[:2] == times else [*times, digest_file(Path(file))]
+    if fresh != known:
+        write_bytes(memory, canonical_json(fresh).encode())
+    return {file: entry[2] for file, entry in fresh.items()}
+
+
+if __name__ == "__main__":
+    note(Path(sys.argv[1]), sys.argv[2:])
