@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -102,6 +103,11 @@ def _unique(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)
+# `dvc exp run -S` writes small numbers as Python prints them, 1e-05, which is text to YAML 1.1. What people write, 1e-3,
+# stays text here and is refused with a hint: Snakemake and other readers of the file would take it for text too.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"-?[0-9](\.[0-9]+)?e[-+][0-9]{2,}$"), list("-0123456789")
+)
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -135,8 +141,21 @@ def parse(tree: Any, file: str) -> Params:
         raise explain(error, Params, file) from None
 
 
+def decode(text: str) -> Any:
+    """Return what a YAML text holds; UserError for a key given twice, yaml.YAMLError for what is not YAML."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def load(path: Path) -> Params:
     """Return the parameters in a JSON file (by its suffix) or a YAML file, or raise UserError with one line."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> Any:
+    """Return what a JSON file (by its suffix) or a YAML file holds, unchecked, or raise UserError with one line.
+
+    It may be a part of the parameters, as in `snakemake --configfile`.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -146,9 +165,8 @@ def load(path: Path) -> Params:
     try:
         # JSON is read as such: YAML 1.1 takes JSON's 1e-05 for text.
         if path.suffix == ".json":
-            tree = json.loads(text, object_pairs_hook=_unique_pairs)
-        else:
-            tree = yaml.load(text, Loader=_Loader)
+            return json.loads(text, object_pairs_hook=_unique_pairs)
+        return decode(text)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (yaml.YAMLError, json.JSONDecodeError, RecursionError, ValueError) as error:
