@@ -54,7 +54,7 @@ accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply`
 	$(BIN)/snakemake --touch --cores 1
 
 experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the parameters that differ
-	@$(BIN)/dvc exp show --only-changed --drop '(src|data|models|datasets)/.*|requirements.lock' --no-pager
+	@$(BIN)/dvc exp show --only-changed --drop '(src|data|models|results|datasets)/.*|requirements.lock|steps\..*' --no-pager
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results logs benchmarks .snakemake .imbnas

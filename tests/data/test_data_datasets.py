@@ -113,7 +113,8 @@ def test_same_dataset_whatever_way_the_root_is_written(tmp_path: Path):
     assert same_dataset("folder", tmp_path / "a", "folder", tmp_path / "b")
     assert same_dataset("mnist", tmp_path / "a", "mnist", tmp_path / "x/../a")
     assert same_dataset("digits", tmp_path / "a", "digits", tmp_path / "c")
-    assert not same_dataset("mnist", tmp_path / "a", "mnist", tmp_path / "c")
+    assert same_dataset("mnist", tmp_path / "a", "mnist", tmp_path / "c")
+    assert not same_dataset("folder", tmp_path / "a", "folder", tmp_path / "c")
     assert not same_dataset("mnist", tmp_path, "fashion-mnist", tmp_path)
 
 

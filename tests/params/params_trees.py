@@ -29,7 +29,7 @@ OTHERS: dict[str, Any] = {
     "space.mobile.skip": False,
     "runtime.device": "cpu",
     "runtime.precision": "bf16",
-    "runtime.threads": 1,
+    "runtime.threads": 3,
     "runtime.channels_last": False,
     "runtime.deterministic": False,
     "runtime.state_interval": 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,8 +21,8 @@ def test_cosine_with_warmup_by_hand() -> None:
     assert factors[10] == 1.0
     assert factors[55] == pytest.approx(0.5)
     assert factors[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
-    assert all(a <= b for a, b in zip(factors[:10], factors[1:11], strict=True))
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a <= b for a, b in pairwise(factors[:11]))
+    assert all(a > b for a, b in pairwise(factors[10:]))
 
 
 def test_step_schedule_drops_at_160_and_180_of_200() -> None:

@@ -25,7 +25,6 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         "DVC_NO_ANALYTICS": "1",
         "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
         "XDG_CACHE_HOME": str(home / "cache"),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "1000",
     }
     (home / "gitconfig").write_text("[user]\nname = test\nemail = test@example.org\n[init]\ndefaultBranch = main\n")

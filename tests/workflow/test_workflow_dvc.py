@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from workflow_project import Project
+from workflow_project import ROOT, Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
+# As in `make experiments`.
+DROPPED = re.search(r"--drop '(.*?)'", (ROOT / "Makefile").read_text())[1]
 STAGES = ["source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate"]
 
 
-def table(project: Project) -> list[dict[str, str]]:
-    """Return the table of experiments."""
-    return list(csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv").output)))
+def table(project: Project, *options: str) -> list[str]:
+    """Return the lines of the table of experiments."""
+    return project.run("dvc", "exp", "show", *options).output.splitlines()
 
 
 def test_repro_has_nothing_to_do_after_snakemake(project: Project) -> None:
@@ -55,41 +57,37 @@ def test_a_clone_takes_its_outputs_from_the_cache(finished: Project, tmp_path: P
     assert clone.planned() == {"evaluate"}
 
 
-def test_an_experiment_runs_what_its_parameter_changes(project: Project) -> None:
-    names = ["supernet.safetensors", "adapted.safetensors"]
-    supernet, adapted = (project.bytes(f"models/{name}") for name in names)
-    changes = ["-S", "adapt.strategy=finetune", "-S", "evaluate.bins=9"]
-    output = project.run("dvc", "exp", "run", "--name", "tuned", *changes).output
-    for stage in STAGES[:4]:
-        assert f"Stage '{stage}' didn't change, skipping" in output
-    for stage in ("adapt", "search", "evaluate"):
-        assert f"Running stage '{stage}'" in output
-    assert project.bytes("models/supernet.safetensors") == supernet
-    assert project.bytes("models/adapted.safetensors") != adapted
-    rows = {row["Experiment"]: row for row in table(project)}
-    assert rows["tuned"]["adapt.strategy"] == "finetune"
-    assert rows["tuned"]["balanced_accuracy"]
-    assert float(rows["tuned"]["total_seconds"]) > 0
-    markdown = project.run("dvc", "exp", "show", "--md", "--only-changed").output
-    assert "| tuned" in markdown
-    assert "finetune" in markdown
-    # The experiment's files lie there now; Snakemake made them and knows it.
-    assert project.planned() == set()
-
-
-def test_an_experiment_elsewhere_runs_its_own_copy_of_the_code(project: Project) -> None:
-    # In a temporary copy the installed package is another tree's: were that to run, the mark would be missing.
+def test_an_experiment_elsewhere(project: Project) -> None:
+    """`--temp`, as `--queue`, runs in a copy: with that copy's code, although another tree's package is installed."""
     project.edit("src/imbnas/steps/evaluate.py", '"seed": view.seed,', '"seed": view.seed, "mark": "copy",')
     project.commit("mark")
-    before = project.bytes("results/details.json")
-    project.run("dvc", "exp", "run", "--temp", "--name", "apart", "-S", "evaluate.confidence=0.9")
-    assert project.bytes("results/details.json") == before
-    assert project.planned() == {"evaluate"}
-    project.run("dvc", "exp", "apply", "apart")
-    assert b'"mark": "copy"' in project.bytes("results/details.json")
+    names = ["models/supernet.safetensors", "models/adapted.safetensors", "results/details.json"]
+    before = [project.bytes(name) for name in names]
+    output = project.run("dvc", "exp", "run", "--temp", "--name", "tuned", "-S", "adapt.strategy=finetune").output
+    for stage in ("source", "target", "imbalance", "supernet"):
+        assert f"Running stage '{stage}'" not in output
+    for stage in ("adapt", "search", "evaluate"):
+        assert f"Running stage '{stage}'" in output
+    assert [project.bytes(name) for name in names] == before
+
+    rows = {row["Experiment"]: row for row in csv.DictReader(table(project, "--csv"))}
+    assert rows["tuned"]["adapt.strategy"] == "finetune"
+    assert 0 <= float(rows["tuned"]["balanced_accuracy"]) <= 1
+    assert float(rows["tuned"]["total_seconds"]) > 0
+    header, _, *lines = table(project, "--md", "--only-changed", "--drop", DROPPED)
+    assert len(header.split("|")) < 20
+    assert any("[tuned]" in line and "finetune" in line for line in lines)
+
+    project.run("dvc", "exp", "apply", "tuned")
+    supernet, adapted, details = (project.bytes(name) for name in names)
+    assert supernet == before[0]
+    assert adapted != before[1]
+    assert b'"mark": "copy"' in details
     assert project.stale() == set()
-    # Other files than Snakemake's last job wrote.
-    assert project.planned() == {"evaluate"}
+    # Snakemake finds other files than its last jobs wrote, and parameters that it has not seen.
+    assert project.planned() == {"adapt", "search", "retrain", "evaluate"}
+    project.run("snakemake", "--touch", "--cores", "1")
+    assert project.planned() == set()
 
 
 def test_small_numbers_survive_dvc(project: Project) -> None:

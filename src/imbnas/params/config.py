@@ -103,8 +103,8 @@ def _unique(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)
-# `dvc exp run -S` writes small numbers as Python prints them, 1e-05, which is text to YAML 1.1. What people write, 1e-3,
-# stays text here and is refused with a hint: Snakemake and other readers of the file would take it for text too.
+# `dvc exp run -S` writes small numbers as Python prints them, 1e-05, which is text to YAML 1.1. What people write,
+# 1e-3, stays text here and is refused with a hint: Snakemake and other readers would take it for text too.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"-?[0-9](\.[0-9]+)?e[-+][0-9]{2,}$"), list("-0123456789")
 )
@@ -172,7 +172,6 @@ def read(path: Path) -> Any:
     except (yaml.YAMLError, json.JSONDecodeError, RecursionError, ValueError) as error:
         language = "JSON" if path.suffix == ".json" else "YAML"
         raise UserError(f"{path}: not valid {language}: {' '.join(str(error).split())}") from None
-    return parse(tree, str(path))
 
 
 def uses(step: str) -> list[str]:

@@ -20,8 +20,8 @@ KEY = "imbnas"
 def save_weights(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and metadata by rename.
 
-    `meta` holds JSON values and must name its `kind` ("supernet", "subnet" or "references"). safetensors keeps metadata in a hash
-    map of random order; with a single entry the bytes are a function of the content.
+    `meta` holds JSON values and must name its `kind` ("supernet", "subnet" or "references"). safetensors keeps metadata
+    in a hash map of random order; with a single entry the bytes are a function of the content.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
     text = canonical_json({"format": FORMAT, **meta})
