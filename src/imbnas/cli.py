@@ -72,9 +72,12 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     from imbnas.params.config import load
 
     params = load(config)
+    tail = params.imbalance.profile
+    if tail not in ("natural", "counts"):
+        tail = f"{tail} ratio {params.imbalance.ratio:g}"
     print(
-        f"{config}: {params.source.dataset} -> {params.target.dataset}, {params.imbalance.profile} ratio "
-        f"{params.imbalance.ratio:g}, {params.space.name}, adapt {params.adapt.strategy}, search {params.search.method}"
+        f"{config}: {params.source.dataset} -> {params.target.dataset}, {tail}, {params.space.name}, "
+        f"adapt {params.adapt.strategy}, search {params.search.method}"
     )
 
 

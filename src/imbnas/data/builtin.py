@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +44,27 @@ def load_torchvision(name: str, root: Path, download: bool, section: str) -> tup
 
     reader = getattr(datasets, _TORCHVISION[name])
     halves = []
-    for train in (True, False):
-        try:
-            data = reader(str(root), train=train, download=download)
-        # torchvision meets bad files with assertions, RuntimeError, ValueError, EOFError, zlib and pickle errors.
-        except Exception as error:
-            raise UserError(_complaint(name, root, download, section, error)) from None
-        halves.append(_as_raw(data, root))
+    with _one_at_a_time(root) if download else nullcontext():
+        for train in (True, False):
+            try:
+                data = reader(str(root), train=train, download=download)
+            # torchvision meets bad files with assertions, RuntimeError, ValueError, EOFError, zlib and pickle errors.
+            except Exception as error:
+                raise UserError(_complaint(name, root, download, section, error)) from None
+            halves.append(_as_raw(data, root))
     return halves[0], halves[1]
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Keep the steps `source` and `target`, which may run side by side, from downloading one dataset into each other.
+
+    The lock is not below `root`, whose content DVC watches.
+    """
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"imbnas-download-{name}.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _complaint(name: str, root: Path, download: bool, section: str, error: Exception) -> str:
