@@ -57,7 +57,7 @@ experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the p
 	@$(BIN)/dvc exp show --only-changed --drop '(src|data|models|results|datasets)/.*|requirements.lock|steps\..*' --no-pager
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
-	rm -rf data models results logs benchmarks .snakemake .imbnas
+	rm -rf data models results logs benchmarks/*.tsv .snakemake .imbnas
 
 $(UV): requirements-uv.lock
 	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -15,6 +15,12 @@ if workflow.is_main_process:  # a job takes its controller's parameters, see com
     configfile: "params.yaml"
 
 
+config.update(RUN.params.tree())
+
+
+report: "workflow/report/workflow.rst"
+
+
 rule all:
     input:
         "results/metrics.json",

@@ -72,7 +72,7 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     from imbnas.params.config import load
 
     params = load(config)
-    tail = params.imbalance.profile
+    tail: str = params.imbalance.profile
     if tail not in ("natural", "counts"):
         tail = f"{tail} ratio {params.imbalance.ratio:g}"
     print(

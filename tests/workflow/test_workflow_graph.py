@@ -120,8 +120,7 @@ def test_a_stage_is_what_the_rule_says(rules: dict[str, Any], dvc: dict[str, Any
     inputs = {place(file) for file in rules[step]["input"]} - {f".imbnas/outputs/{step}.json"}
     expected = [*inputs, *step_files(step), "requirements.lock", *([raw[step]] if step in raw else [])]
     assert sorted(stage["deps"]) == sorted(expected)
-    metrics = [name for entry in stage.get("metrics", []) for name in entry]
-    outs = [*stage["outs"], *metrics]
+    outs = [*stage["outs"], *stage.get("metrics", [])]
     splits = {PATHS[name] for name in PATHS if "_" in name}
     assert set(outs) == {place(file) if place(file) in splits else file for file in rules[step]["output"]}
     assert len(outs) == len(set(outs))

@@ -37,10 +37,32 @@ rule evaluate:
         imbalance="results/imbalance.json",
         test=split("target/test"),
     output:
-        metrics="results/metrics.json",
+        metrics=report(
+            "results/metrics.json",
+            caption="../report/metrics.rst",
+            category="Scores",
+            labels={"file": "metrics"},
+        ),
         details="results/details.json",
         classes="results/classes.parquet",
-        figures=expand("results/figures/{name}.png", name=["classes", "confusion", "search"]),
+        classes_figure=report(
+            "results/figures/classes.png",
+            caption="../report/classes.rst",
+            category="Figures",
+            labels={"figure": "classes"},
+        ),
+        confusion_figure=report(
+            "results/figures/confusion.png",
+            caption="../report/confusion.rst",
+            category="Figures",
+            labels={"figure": "confusion"},
+        ),
+        search_figure=report(
+            "results/figures/search.png",
+            caption="../report/search.rst",
+            category="Figures",
+            labels={"figure": "search"},
+        ),
         plots=expand("results/plots/{name}.csv", name=["classes", "confusion", "search"]),
     log:
         "logs/evaluate.log",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imbnas.data.splits import stream
 from imbnas.errors import UserError
+from imbnas.seeds import stream
 
 SHAPED = ("exponential", "step", "pareto")
 

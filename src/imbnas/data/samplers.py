@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from imbnas.data.splits import stream
+from imbnas.seeds import stream
 
 
 class Sampler(Protocol):

@@ -6,7 +6,6 @@ Draws act on first occurrences of identical images (see `duplicates`); copies fo
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imbnas.errors import UserError
+from imbnas.seeds import stream
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,6 @@ class Parts:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
-
-
-def stream(seed: int, *purpose: object) -> np.random.Generator:
-    """Return numpy's PCG64 generator for one purpose, e.g. (seed, "splits", "test"), apart from all other purposes."""
-    text = "\0".join([str(seed), *(str(part) for part in purpose)])
-    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")))
 
 
 def draw(labels: np.ndarray, quota: np.ndarray, generator: np.random.Generator) -> np.ndarray:

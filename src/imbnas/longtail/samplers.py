@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imbnas.data.samplers import Sampler
-from imbnas.data.splits import stream
 from imbnas.errors import UserError
 from imbnas.longtail.cycles import Cycles, Rows, hashed
 from imbnas.longtail.schedules import progressive_weight
 from imbnas.longtail.weights import check_counts, effective_number_weights
+from imbnas.seeds import stream
 
 
 def shard(rows: Rows, rank: int, world: int) -> Rows:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from imbnas.data.split import write_table
 from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.longtail.metrics import standard_error
 from imbnas.params.search import SearchView
-from imbnas.search.archive import Archive, Entry, Score
+from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import Field, evolution, exhaustive, random_search
+from imbnas.search.table import candidate_table, given_table
 from imbnas.seeds import stream
 from imbnas.spaces.base import Architecture, SearchSpace
 from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
@@ -26,23 +26,6 @@ from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Scorer
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import load_meta, load_weights
-
-COLUMNS = pa.schema(
-    {
-        "evaluation": pa.int64(),
-        "generation": pa.int64(),
-        "architecture": pa.string(),
-        "score": pa.float64(),
-        "standard_error": pa.float64(),
-        "balanced_accuracy": pa.float64(),
-        "accuracy": pa.float64(),
-        "worst_class": pa.float64(),
-        "macs": pa.int64(),
-        "params": pa.int64(),
-        "rank": pa.int64(),
-        "chosen": pa.bool_(),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -80,7 +63,8 @@ def run(view: SearchView, context: Context) -> None:
             pause=state.pause,
         )
         _search(view, setting, archive)
-        best = _write_candidates(context, archive)
+        write_table(context.path("search"), candidate_table(archive))
+        best = archive.ranked()[0]
         outcome = {"score": archive.value(best.architecture), "standard_error": best.score.standard_error}
         _write_architecture(view, context, setting, best.architecture, outcome, validation)
         context.log(
@@ -189,29 +173,6 @@ def _describe(setting: Setting, architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def _write_candidates(context: Context, archive: Archive) -> Entry:
-    """Write the table of all candidates in the order of their evaluation and return the best."""
-    ranked = archive.ranked()
-    rank = {entry.architecture: place for place, entry in enumerate(ranked, 1)}
-    entries = list(archive.entries.values())
-    columns: dict[str, Any] = {
-        "evaluation": list(range(len(entries))),
-        "generation": [entry.generation for entry in entries],
-        "architecture": ["-".join(map(str, entry.architecture)) for entry in entries],
-        "score": [archive.value(entry.architecture) for entry in entries],
-        "standard_error": [entry.score.standard_error for entry in entries],
-        "balanced_accuracy": [entry.score.balanced_accuracy for entry in entries],
-        "accuracy": [entry.score.accuracy for entry in entries],
-        "worst_class": [entry.score.worst_class for entry in entries],
-        "macs": [entry.cost.macs for entry in entries],
-        "params": [entry.cost.params for entry in entries],
-        "rank": [rank[entry.architecture] for entry in entries],
-        "chosen": [rank[entry.architecture] == 1 for entry in entries],
-    }
-    write_table(context.path("search"), pa.table(columns, schema=COLUMNS))
-    return ranked[0]
-
-
 def _write_architecture(
     view: SearchView,
     context: Context,
@@ -252,15 +213,5 @@ def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
             f"search.architecture: has {cost.macs} MACs and {cost.params} parameters, expected at most "
             f"search.max_macs ({limits.max_macs}) and search.max_params ({limits.max_params})"
         )
-    given = {
-        "evaluation": 0,
-        "generation": 0,
-        "architecture": "-".join(map(str, architecture)),
-        "macs": cost.macs,
-        "params": cost.params,
-        "rank": 1,
-        "chosen": True,
-    }
-    columns = {name: [given.get(name)] for name in COLUMNS.names}
-    write_table(context.path("search"), pa.table(columns, schema=COLUMNS))
+    write_table(context.path("search"), given_table(architecture, cost))
     _write_architecture(view, context, setting, architecture, {"score": None, "standard_error": None})

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
@@ -33,7 +34,9 @@ class Runtime:
         if accelerator == "auto":
             accelerator = "cuda" if torch.cuda.is_available() else "cpu"
         precision = "bf16-mixed" if numerics.precision == "bf16" else "32-true"
-        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+        # One process: Fabric must not take a Slurm job that it finds itself in for a distributed run.
+        alone = LightningEnvironment()
+        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[alone])  # type: ignore[arg-type]
         self.device = self.fabric.device
         self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
 

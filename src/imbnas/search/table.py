@@ -1,0 +1,63 @@
+"""The table of candidates that a search leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from imbnas.search.archive import Archive
+from imbnas.spaces.base import Architecture, Cost
+
+COLUMNS = pa.schema(
+    {
+        "evaluation": pa.int64(),
+        "generation": pa.int64(),
+        "architecture": pa.string(),
+        "score": pa.float64(),
+        "standard_error": pa.float64(),
+        "balanced_accuracy": pa.float64(),
+        "accuracy": pa.float64(),
+        "worst_class": pa.float64(),
+        "macs": pa.int64(),
+        "params": pa.int64(),
+        "rank": pa.int64(),
+        "chosen": pa.bool_(),
+    }
+)
+"""Columns of results/search.parquet; accuracies are in [0, 1], `macs` and `params` those of one image and network."""
+
+
+def candidate_table(archive: Archive) -> pa.Table:
+    """Return one row for each evaluated architecture, in the order of evaluation; the one of rank 1 is chosen."""
+    rank = {entry.architecture: place for place, entry in enumerate(archive.ranked(), 1)}
+    entries = list(archive.entries.values())
+    columns: dict[str, Any] = {
+        "evaluation": list(range(len(entries))),
+        "generation": [entry.generation for entry in entries],
+        "architecture": ["-".join(map(str, entry.architecture)) for entry in entries],
+        "score": [archive.value(entry.architecture) for entry in entries],
+        "standard_error": [entry.score.standard_error for entry in entries],
+        "balanced_accuracy": [entry.score.balanced_accuracy for entry in entries],
+        "accuracy": [entry.score.accuracy for entry in entries],
+        "worst_class": [entry.score.worst_class for entry in entries],
+        "macs": [entry.cost.macs for entry in entries],
+        "params": [entry.cost.params for entry in entries],
+        "rank": [rank[entry.architecture] for entry in entries],
+        "chosen": [rank[entry.architecture] == 1 for entry in entries],
+    }
+    return pa.table(columns, schema=COLUMNS)
+
+
+def given_table(architecture: Architecture, cost: Cost) -> pa.Table:
+    """Return the single row of an architecture that was given, not searched: it has a cost and no score."""
+    given: dict[str, Any] = {
+        "evaluation": 0,
+        "generation": 0,
+        "architecture": "-".join(map(str, architecture)),
+        "macs": cost.macs,
+        "params": cost.params,
+        "rank": 1,
+        "chosen": True,
+    }
+    return pa.table({name: [given.get(name)] for name in COLUMNS.names}, schema=COLUMNS)

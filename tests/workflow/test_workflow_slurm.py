@@ -1,0 +1,68 @@
+"""`--profile slurm`: what it plans anywhere, and on a cluster of one node where Slurm is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from workflow_project import ROOT, Project
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+STARTER = Path(os.environ.get("IMBNAS_TEST_SLURM", ROOT.parent / "shared/tools/slurm-local"))
+"""`STARTER start DIR` starts a cluster in DIR and prints the environment that its clients need; `stop` ends it."""
+
+
+def test_the_profile_plans_without_slurm(fresh: Project, finished: Project) -> None:
+    assert len(fresh.planned("--profile", "slurm")) == 8
+    assert finished.planned(SNAKEMAKE_PROFILE="slurm") == set()
+
+
+def test_a_step_asks_for_a_gpu_unless_it_runs_on_the_processor(fresh: Project, tmp_path: Path) -> None:
+    project = fresh.copy(tmp_path / "project")
+    resources = ["--printshellcmds", "--verbose"]
+    for device, wanted in {"cpu": 0, "auto": 5, "cuda": 5}.items():
+        project.set("runtime.device", device)
+        project.edit("workflow/rules/common.smk", "GPU = ", f"print('GPU of {device}:', RUN.params.runtime.device)\nGPU = ")
+        output = project.run("snakemake", "-n", "--profile", "slurm", *resources).output
+        assert output.count("gpu=1") == wanted
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Start a Slurm cluster and return the environment in which its commands are found."""
+    if not STARTER.exists() or not shutil.which("sbatch"):
+        pytest.skip(f"Slurm is absent: sbatch and {STARTER} are needed (set IMBNAS_TEST_SLURM)")
+    folder = tmp_path / "slurm"
+    script = f'eval "$({STARTER} start {folder})"; env -0'
+    result = subprocess.run(["bash", "-c", script], check=True, stdout=subprocess.PIPE, text=True)
+    env = dict(line.split("=", 1) for line in result.stdout.split("\0") if "=" in line)
+    yield {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "SLURM_CONF": env["SLURM_CONF"]}
+    subprocess.run([STARTER, "stop", folder], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_a_job_that_waited_runs_as_it_was_submitted(project: Project, cluster: dict[str, str]) -> None:
+    env = {**project.env, **cluster}
+    project.set("imbalance.ratio", 7.0)
+    subprocess.run(["scontrol", "update", "PartitionName=main", "State=DOWN"], env=env, check=True)
+    options = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "6", "--", "data/longtail.parquet"]
+    controller = subprocess.Popen(["snakemake", *options], cwd=project.path, env=env, stdout=-1, stderr=-2, text=True)
+    deadline = time.monotonic() + 120
+    while not subprocess.run(["squeue", "--noheader"], env=env, check=True, stdout=-1).stdout:
+        assert time.monotonic() < deadline, "no job was submitted"
+        assert controller.poll() is None, controller.communicate()[0]
+        time.sleep(0.2)
+    (project.path / "params.yaml").write_text("edited: [while the job waits")
+    subprocess.run(["scontrol", "update", "PartitionName=main", "State=UP"], env=env, check=True)
+    output, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, output
+    assert "has been submitted with SLURM jobid" in output
+    assert json.loads(project.bytes("results/imbalance.json"))["ratio"] == 7.0
