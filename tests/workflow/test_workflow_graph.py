@@ -36,6 +36,7 @@ with SnakemakeApi(OutputSettings()) as api:
             "shell": rule.shellcmd,
             "message": rule.message,
             "resources": sorted(rule.resources),
+            "gpu": rule.resources.get("gpu"),
             "checkpoint": rule.is_checkpoint,
         }
         for rule in workflow.rules
@@ -62,7 +63,11 @@ LAZY = {"src/imbnas/data/builtin.py", "src/imbnas/data/paths.py", "src/imbnas/se
 @pytest.fixture(scope="module")
 def rules(fresh: Project) -> dict[str, Any]:
     """Return every rule as Snakemake understands it."""
-    output = fresh.shell(sys.executable, "-c", RULES).output
+    return understood(fresh)
+
+
+def understood(project: Project) -> dict[str, Any]:
+    output = project.shell(sys.executable, "-c", RULES).output
     found = re.search(r"^RULES (.*)$", output, re.MULTILINE)
     assert found, output
     return json.loads(found[1])
@@ -98,9 +103,19 @@ def test_a_rule_is_what_the_graph_says(rules: dict[str, Any], step: str) -> None
         " && python {RECORD:q} {input.record} {output}"
     )
     assert rule["checkpoint"] == (step == "search")
-    heavy = step in ("supernet", "adapt", "search", "retrain", "evaluate")
     assert {"mem_mb", "runtime"} <= set(rule["resources"])
-    assert ("gpu" in rule["resources"]) == heavy
+
+
+def test_a_step_asks_for_a_gpu_unless_it_computes_on_the_processor(
+    rules: dict[str, Any], fresh: Project, tmp_path: Path
+) -> None:
+    light = dict.fromkeys(["source", "target", "imbalance", "all"])
+    heavy = ["supernet", "adapt", "search", "retrain", "evaluate"]
+    assert {name: rule["gpu"] for name, rule in rules.items()} == {**light, **dict.fromkeys(heavy, 0)}
+    project = fresh.copy(tmp_path / "project")
+    project.set("runtime.device", "auto")
+    found = {name: rule["gpu"] for name, rule in understood(project).items()}
+    assert found == {**light, **dict.fromkeys(heavy, 1)}
 
 
 @pytest.mark.parametrize("step", STEPS)
