@@ -5,7 +5,7 @@ UV := $(VENV)/.uv
 READY := $(VENV)/.ready
 CORES ?= all
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
-SNAKEFMT := $(BIN)/snakefmt --line-length 120 --quiet
+SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
 .PHONY: help setup run test lint format lock sync schema record accept experiments clean
@@ -20,7 +20,7 @@ run: $(READY) ## the default chain, and a table of its results
 	@$(BIN)/imbnas table
 
 test: $(READY) ## all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(READY) ## style, types, formatting, generated files
 	$(BIN)/ruff check

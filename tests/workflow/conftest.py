@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,13 +42,24 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture(scope="session")
 def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return the project after one real run of all steps by Snakemake, recorded by DVC and git."""
-    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
-    # The environment is not activated: rules find their `imbnas` all the same.
-    project.shell(str(Path(sys.executable).with_name("snakemake")), "--cores", "2", PATH="/usr/bin:/bin")
-    project.run("dvc", "commit", "-f")
-    project.commit("results")
-    return project
+    """Return the project after one real run of all steps by Snakemake, recorded by DVC and git.
+
+    All of xdist's workers share that run; each has a copy of its own.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+    original = shared / "finished-project"
+    with (shared / "finished.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "finished.done").exists():
+            shutil.rmtree(original, ignore_errors=True)
+            project = fresh.copy(original)
+            # The environment is not activated: rules find their `imbnas` all the same.
+            project.shell(str(Path(sys.executable).with_name("snakemake")), "--cores", "2", PATH="/usr/bin:/bin")
+            project.run("dvc", "commit", "-f")
+            project.commit("results")
+            (shared / "finished.done").touch()
+        return Project(original, fresh.env, fresh.server).copy(tmp_path_factory.mktemp("finished") / "project")
 
 
 @pytest.fixture

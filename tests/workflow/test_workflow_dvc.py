@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from workflow_project import ROOT, Project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 # As in `make experiments`.
 DROPPED = re.search(r"--drop '(.*?)'", (ROOT / "Makefile").read_text())[1]

@@ -17,7 +17,7 @@ from imbnas.closure import step_files
 from imbnas.params.config import load, uses
 from imbnas.steps.graph import PATHS, STEPS
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 RULES = """
 import json, sys
@@ -36,7 +36,7 @@ with SnakemakeApi(OutputSettings()) as api:
             "shell": rule.shellcmd,
             "message": rule.message,
             "resources": sorted(rule.resources),
-            "gpu": rule.resources.get("gpu"),
+            "gpu": rule.resources["gpu"].value if "gpu" in rule.resources else None,
             "checkpoint": rule.is_checkpoint,
         }
         for rule in workflow.rules

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from workflow_project import Done, Project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 AFTER_IMBALANCE = {"imbalance", "adapt", "search", "retrain", "evaluate"}
 LONGTAIL = ("--", "data/longtail.parquet")

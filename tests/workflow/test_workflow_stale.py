@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from workflow_project import Project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 CHAIN = ["adapt", "search", "retrain", "evaluate"]
 ALL = {"source", "target", "imbalance", "supernet", *CHAIN}

@@ -24,10 +24,11 @@ def synced(text: str) -> str:
     """Return the text of dvc.yaml with the code lines of every stage renewed; ValueError where a stage has no mark."""
     for step in STEPS:
         stage = re.compile(rf"(^  {step}:\n(?:    .*\n)*?{re.escape(MARK)})((?:      - src/.*\n)*)", re.MULTILINE)
-        if not stage.search(text):
+        found = stage.search(text)
+        if not found:
             raise ValueError(f"dvc.yaml: stage {step}: no line {MARK.strip()!r} among its deps, expected one")
         code = "".join(f"      - {file}\n" for file in step_files(step))
-        text = stage.sub(lambda match, code=code: match[1] + code, text)
+        text = text[: found.end(1)] + code + text[found.end() :]
     return text
 
 

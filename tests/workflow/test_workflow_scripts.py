@@ -1,0 +1,114 @@
+"""The scripts behind the Snakefile, by themselves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workflow_project import ROOT
+
+sys.path.insert(0, str(ROOT / "workflow/scripts"))
+import controller
+import outputs
+import sync_dvc
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Return a directory of files in two levels."""
+    for name in ("owl/1.png", "owl/2.png", "jay/1.png", "train.txt"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "jay/2.png").write_text("new"),
+        lambda root: (root / "owl/1.png").unlink(),
+        lambda root: (root / "owl/1.png").rename(root / "owl/3.png"),
+        lambda root: (root / "owl/1.png").rename(root / "jay/3.png"),
+        lambda root: (root / "train.txt").write_text("longer than before"),
+        lambda root: os.utime(root / "train.txt", ns=(0, 0)),
+    ],
+)
+def test_a_fingerprint_sees_every_change(images: Path, change: Callable[[Path], None]) -> None:
+    before = controller.fingerprint(images)
+    assert controller.fingerprint(images) == before
+    change(images)
+    assert controller.fingerprint(images) != before
+
+
+def test_a_fingerprint_follows_links_and_ends(images: Path, tmp_path: Path) -> None:
+    plain = controller.fingerprint(images)
+    # As in a directory of links to the real images: what they point to counts, under the link's name.
+    linked = tmp_path / "linked"
+    linked.symlink_to(images)
+    assert controller.fingerprint(linked) == plain
+    (images / "loop").symlink_to(images)
+    (images / "gone.png").symlink_to(images / "nothing")
+    assert controller.fingerprint(images) == plain
+    assert controller.fingerprint(tmp_path / "nothing") == controller.fingerprint(tmp_path / "nothing")
+    assert controller.fingerprint(tmp_path / "nothing") != plain
+
+
+@pytest.mark.parametrize(
+    ("dataset", "download", "watched"),
+    [
+        ("folder", False, True),
+        ("list", False, True),
+        ("mnist", False, True),  # torchvision does not check what lies there
+        ("mnist", True, False),  # the step's own download is no change
+        ("cifar10", False, False),  # torchvision compares checksums
+        ("digits", False, False),
+    ],
+)
+def test_which_raw_files_are_watched(images: Path, dataset: str, download: bool, watched: bool) -> None:
+    tree: dict[str, Any] = {"target": {"dataset": dataset, "root": str(images), "download": download}}
+    lines = controller.raw_files("target", tree)
+    assert lines == ([f"files below {images}: {controller.fingerprint(images)}"] if watched else [])
+    assert controller.raw_files("supernet", tree) == []
+
+
+def test_settings_have_the_types_that_yaml_gives(tmp_path: Path) -> None:
+    # Below the first level Snakemake's --config gives text.
+    settings = {"a": {"n": "3", "x": "1.5", "none": "null", "yes": "true", "word": "head", "list": ["1", "b"]}, "b": 2}
+    typed = {"a": {"n": 3, "x": 1.5, "none": None, "yes": True, "word": "head", "list": [1, "b"]}, "b": 2}
+    assert controller._typed(settings) == typed
+
+
+def test_a_record_is_newer_than_outputs_that_were_linked_anew(tmp_path: Path) -> None:
+    record, output = tmp_path / "records/step.json", tmp_path / "out"
+    output.write_text("made")
+    outputs.note(record, [str(output)])
+    content, written = record.read_bytes(), record.stat().st_mtime_ns
+    assert outputs.settle(record) == str(record)
+    assert (record.read_bytes(), record.stat().st_mtime_ns) == (content, written)
+    os.utime(output, ns=(written + 5, written + 5))
+    outputs.settle(record)
+    assert record.read_bytes() == content
+    assert record.stat().st_mtime_ns > written + 5
+    output.write_text("other")
+    outputs.settle(record)
+    assert record.read_bytes() != content
+    output.unlink()
+    changed = record.read_bytes()
+    outputs.settle(record)
+    assert record.read_bytes() == changed
+
+
+def test_sync_writes_the_code_of_a_stage_and_nothing_else() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    assert sync_dvc.synced(text) == text
+    line = "      - src/imbnas/steps/adapt.py\n"
+    assert text.count(line) == 1
+    assert sync_dvc.synced(text.replace(line, "")) == text
+    assert sync_dvc.synced(text.replace(line, line + "      - src/imbnas/zzz.py\n")) == text
+    with pytest.raises(ValueError, match="stage source: no line"):
+        sync_dvc.synced(text.replace(sync_dvc.MARK, "", 1))
