@@ -16,7 +16,7 @@ help: ## this list
 setup: $(READY) ## the environment in .venv
 
 run: $(READY) ## the default chain, and a table of its results
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --cores $(CORES) --quiet host reason
 	@$(BIN)/imbnas table
 
 test: $(READY) ## all tests
@@ -54,7 +54,9 @@ accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply`
 	$(BIN)/snakemake --touch --cores 1
 
 experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the parameters that differ
-	@$(BIN)/dvc exp show --only-changed --drop '(src|data|models|results|datasets)/.*|requirements.lock|steps\..*' --no-pager
+	@$(BIN)/dvc exp show --no-pager --only-changed \
+		--keep 'balanced_accuracy|accuracy|many|medium|few|macs|total_seconds' \
+		--drop '(src|data|models|results|datasets)/.*|requirements.lock|steps\..*'
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results logs benchmarks/*.tsv .snakemake .imbnas

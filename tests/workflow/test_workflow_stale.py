@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from typing import Any
 
@@ -68,6 +69,20 @@ def test_code_reruns_the_steps_that_import_it(project: Project, file: str, rules
         stream.write("# edited\n")
     assert project.planned() == rules
     assert project.stale() == stages
+
+
+def test_an_environment_that_is_not_the_locked_one_is_noticed(project: Project) -> None:
+    lock = (project.path / "requirements.lock").read_text()
+    installed = re.search(r"^numpy==([0-9.]+)", lock, re.MULTILINE)
+    assert installed
+    project.edit("requirements.lock", installed[0], "numpy==1.0")
+    done = project.run("dvc", "repro", "--single-item", "imbalance", expect=None)
+    assert done.code != 0
+    assert f"error: requirements.lock: numpy {installed[1]} is installed, expected 1.0; run `make setup`" in done.output
+    # Snakemake may run, and keeps in mind what was installed.
+    project.edit("workflow/scripts/environment.py", "return version(name)", "return version(name) + '.1'")
+    (project.path / "requirements.lock").write_text(lock)
+    assert project.planned() == ALL
 
 
 def test_a_resource_is_no_dependency(project: Project) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import environment
 from yaml import YAMLError
 
 from imbnas.closure import step_digest, step_files
@@ -80,6 +81,8 @@ class Run:
 def begin(project: Path, sources: Sources) -> Run:
     """Return the controller's run, written down for its jobs. UserError for bad parameters, before any job starts."""
     params = sources.read()
+    if "DVC_STAGE" in os.environ:
+        environment.check(project / LOCK)  # DVC records the lock file; Snakemake records what is installed
     tree = params.tree()
     code = {step: step_digest(step)[:16] for step in STEPS}
     texts = [canonical_json(tree), canonical_json({"code": code, "rules": _rules(project)})]
@@ -111,15 +114,16 @@ def join(project: Path, environment: MutableMapping[str, str]) -> Run:
 def identity(step: str, tree: Mapping[str, Any], project: Path) -> list[str]:
     """Return a line for each thing that decides the outputs of `step` besides its inputs.
 
-    They are the parameters in `tree` that the step may see, the source files that it imports, the lock file, and a
-    fingerprint of the raw files that it reads. As the rule's `params`, they are stored as the controller saw them at
-    the start, and compared as a set without names, hence each line carries its own. Were the source files inputs of
-    the rule, Snakemake would store their state at the job's end, and take an edit made meanwhile for the code that ran.
+    They are the parameters in `tree` that the step may see, the source files that it imports, the lock file, the
+    versions of what is installed, and a fingerprint of the raw files that it reads. As the rule's `params`, they are
+    stored as the controller saw them at the start, and compared as a set without names, hence each line carries its
+    own. Were the source files inputs of the rule, Snakemake would store their state at the job's end, and take an edit
+    made meanwhile for the code that ran.
     """
     lines = [f"{name} = {canonical_json(value)}" for name, value in _leaves(tree, uses(step))]
     for file in (*step_files(step), LOCK):
         lines.append(f"{file}: {digest_file(project / file)[:16] if (project / file).exists() else 'absent'}")
-    return lines + raw_files(step, tree)
+    return [*lines, *environment.installed(), *raw_files(step, tree)]
 
 
 def raw_files(step: str, tree: Mapping[str, Any]) -> list[str]:
