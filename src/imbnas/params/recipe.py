@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 from imbnas.params.base import Section
 from imbnas.params.shared import Count, Fraction, Positive
 
-LossName = Literal["ce", "inverse-frequency", "effective-number"]
-
 
 class OptimizerParams(Section):
     """Stochastic gradient descent with momentum."""
@@ -84,14 +82,3 @@ class RecipeParams(Section):
     """Augmentation."""
     label_smoothing: Fraction = 0.0
     """Share of the target probability spread over all classes."""
-
-
-class WeightingParams(Section):
-    """Class re-weighting of the loss by the long tail's class counts."""
-
-    beta: Fraction = 0.9999
-    """Of effective-number weights (Cui et al. 2019): 0 weighs all alike, towards 1 it is inverse frequency."""
-    reduction: Literal["weighted-mean", "batch-mean"] = "weighted-mean"
-    """Divide the weighted losses by the weights' sum (torch, LDAM-DRW) or by the batch size (Cui's code)."""
-    defer: Fraction = 0.8
-    """Deferred re-weighting (Cao et al. 2019): the weights act from this share of training on; 0: always."""

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from imbnas.data.samplers import InstanceSampler
 from imbnas.errors import UserError
 from imbnas.files import read_json
-from imbnas.params.retrain import RetrainView
+from imbnas.longtail.heads import make_head
+from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.seeds import derive
 from imbnas.spaces.base import Architecture, SearchSpace
+from imbnas.spaces.chain import Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
-from imbnas.steps.objective import make_objective
-from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, validation_rows
+from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.retrain_head import SecondStage
+from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
+from imbnas.steps.trained import Trained
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import save_weights
+
+
+@dataclass
+class Outcome:
+    """What training gave: each network's state and the kind of its head, and the trainings' states on disk."""
+
+    networks: dict[Architecture, dict[str, Tensor]] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
+    states: list[ResumeState] = field(default_factory=list)
+    seconds: float = 0.0
+    """Of the first stages so far."""
 
 
 def run(view: RetrainView, context: Context) -> None:
@@ -30,24 +45,22 @@ def run(view: RetrainView, context: Context) -> None:
     entries = _entries(found, space, context, view)
     tail, held_out = read_tail(context)
     rows = _training_rows(view, context, tail, held_out)
+    head = view.retrain.head
+    judges = read_validation(context, held_out) if head.name == "tau-norm" and head.tau == "auto" else None
     runtime = Runtime(view.runtime)
     context.device = runtime.device_name
-    trained: dict[Architecture, dict[str, Tensor]] = {}
-    states: list[ResumeState] = []
+    stage = SecondStage(view, context, runtime, rows, judges)
+    outcome = Outcome()
     for name, entry in entries.items():
         architecture = tuple(entry["architecture"])
-        if architecture in trained:
+        if architecture in outcome.networks:
             context.log(f"{name} is the same architecture as an earlier one and is not trained twice")
             continue
-        state = ResumeState(
-            context.state_path, "-".join(map(str, architecture)), context.state_interval, context.note_cost
-        )
-        trained[architecture] = _train(view, context, runtime, space, rows, architecture, state)
-        states.append(state)
+        _network(view, context, runtime, space, rows, architecture, stage, outcome)
         context.log(f"{name} trained: {'-'.join(map(str, architecture))}")
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
-    _save(view, context, tail, rows, entries, trained, digests)
-    for state in states:
+    _save(view, context, tail, rows, entries, outcome, digests)
+    for state in outcome.states:
         state.finish()
 
 
@@ -77,38 +90,77 @@ def _training_rows(view: RetrainView, context: Context, tail: Rows, held_out: Ro
     return tail.with_all(validation)
 
 
-def _train(
+def _network(
     view: RetrainView,
     context: Context,
     runtime: Runtime,
     space: SearchSpace,
     rows: Rows,
     architecture: Architecture,
-    state: ResumeState,
-) -> dict[str, Tensor]:
-    """Train one subnet from seeded weights and return its state on the CPU.
+    stage: SecondStage,
+    outcome: Outcome,
+) -> None:
+    """Train one network, both stages, and add it to the outcome.
 
-    The state stays on disk until the step's outputs are written, so that a network whose training is over is restored,
-    not trained again, when the step is killed during the next one.
+    A network whose first stage an earlier run has trained with the same parameters is taken from there when there is a
+    second stage to do: other heads then cost seconds. States stay on disk until the step's outputs are written, so that
+    a step that is killed during the next network repeats nothing.
     """
-    recipe, info = view.retrain, rows.split.info
+    recipe, info, tag = view.retrain, rows.split.info, "-".join(map(str, architecture))
     torch.manual_seed(derive(view.seed, "retrain", "weights"))
     model = space.build_subnet(architecture, len(info.classes), info.shape[2])
+    kind = recipe.classifier.chosen(recipe.loss)
+    outcome.head = describe_head(kind, recipe.classifier.scale)
+    if kind != "linear":
+        model.head = make_head(outcome.head, space.num_features, len(info.classes))
+    only_first = view.model_copy(update={"retrain": recipe.model_copy(update={"head": SecondStageParams(epochs=0)})})
+    kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
+    found = kept.load() if recipe.head.name != "none" else None
+    if found is not None:
+        model.load_state_dict(found[0])
+        context.reused_seconds += found[1]
+        context.log(f"{tag}: trained by an earlier run in {found[1]:.0f} s; only the head stage is left")
+    else:
+        outcome.states.append(_train(view, context, runtime, rows, model, tag))
+        found = kept.load()
+        if found is None:
+            found = model.state_dict(), context.cost()["seconds"] - outcome.seconds
+            kept.save(*found)
+    outcome.seconds += found[1]
+    if recipe.head.name != "none":
+        outcome.head, states = stage(model, tag)
+        outcome.states += states
+    outcome.networks[architecture] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+
+
+def _train(view: RetrainView, context: Context, runtime: Runtime, rows: Rows, model: Subnet, tag: str) -> ResumeState:
+    """Train a network in place and return the training's state on disk."""
+    recipe = view.retrain
     job = Job(
         name="retrain",
         model=model,
         recipe=recipe,
         store=make_store(rows, runtime, context),
         augment=make_augment(rows.split, recipe.augment),
-        sampler=InstanceSampler(rows.labels, derive(view.seed, "retrain", "rows")),
-        objective=make_objective(recipe.loss, recipe.weighting, recipe, rows.counts, runtime.device),
+        sampler=make_sampler(recipe.sampler, rows.labels, derive(view.seed, "retrain", "rows"), recipe.epochs),
+        objective=make_objective(
+            recipe.loss,
+            recipe.weighting,
+            recipe.losses,
+            scale=recipe.classifier.scale,
+            label_smoothing=recipe.label_smoothing,
+            epochs=recipe.epochs,
+            counts=rows.counts,
+            device=runtime.device,
+        ),
         seed=view.seed,
     )
+    state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
     with state.held():
         if recipe.epochs:
             train(job, runtime, state, context.log)
             state.pause()
-    return {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    return state
 
 
 def _save(
@@ -117,7 +169,7 @@ def _save(
     tail: Rows,
     rows: Rows,
     entries: dict[str, dict[str, Any]],
-    trained: dict[Architecture, dict[str, Tensor]],
+    outcome: Outcome,
     digests: dict[str, str],
 ) -> None:
     common = {
@@ -125,6 +177,8 @@ def _save(
         "space": view.space.model_dump(mode="json"),
         "seed": view.seed,
         "recipe": view.retrain.model_dump(mode="json"),
+        "head": outcome.head,
+        "branches": 1,
         "epoch_rule": "last",
         "digests": digests,
         "counts": tail.counts,
@@ -139,8 +193,9 @@ def _save(
     tensors = {
         f"{name}.{key}": value
         for name, entry in references.items()
-        for key, value in trained[tuple(entry["architecture"])].items()
+        for key, value in outcome.networks[tuple(entry["architecture"])].items()
     }
     save_weights(context.path("references"), tensors, {"kind": "references", "networks": references, **common})
     chosen = described["chosen"]
-    save_weights(context.path("final"), trained[tuple(chosen["architecture"])], {"kind": "subnet", **chosen, **common})
+    final = outcome.networks[tuple(chosen["architecture"])]
+    save_weights(context.path("final"), final, {"kind": "subnet", **chosen, **common})

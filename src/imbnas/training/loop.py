@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imbnas.data.augment import Augment
-from imbnas.data.images import ImageStore
 from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
 from imbnas.params.recipe import RecipeParams
@@ -33,6 +31,14 @@ class Objective(Protocol):
         ...
 
 
+class Store(Protocol):
+    """Where the inputs of a training lie: images, or features of them."""
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and labels, on the device, for each array of positions."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """One training: what is trained on what.
@@ -44,8 +50,8 @@ class Job:
     name: str
     model: nn.Module
     recipe: RecipeParams
-    store: ImageStore
-    augment: Augment
+    store: Store
+    augment: Callable[[Tensor, torch.Generator], Tensor]
     sampler: Sampler
     objective: Objective
     seed: int
