@@ -13,6 +13,7 @@ from torch import Tensor
 from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
 from imbnas.errors import UserError
+from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.chain import Subnet
 from imbnas.spaces.registry import make_space
@@ -30,6 +31,7 @@ class Network:
     """A subnet in evaluation mode on the CPU, and the metadata of its file.
 
     `meta` holds classes, shape [H, W, C], mean, std, load_side, space, architecture, macs, params and how it was made.
+    Where the head is not a linear one `head` describes it, see `heads.make_head`.
     """
 
     model: Subnet
@@ -79,7 +81,9 @@ def _build(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> Networ
         raise UserError(f"{path}: its metadata has no {missing[0]}, {_EXPECTED}")
     try:
         space = make_space(SpaceParams.model_validate_json(json.dumps(meta["space"])))
-        model = space.build_subnet(meta["architecture"], len(meta["classes"]), meta["shape"][2])
+        classes = len(meta["classes"])
+        model = space.build_subnet(meta["architecture"], classes, meta["shape"][2])
+        model.head = make_head(meta.get("head", LINEAR), space.num_features, classes)
         model.load_state_dict(state)
     except (IndexError, TypeError, ValidationError, UserError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
