@@ -29,7 +29,7 @@ class Outline:
     """What all subnets of a space have in common.
 
     A 3x3 stem convolution with its channels and stride; one entry per stage of output channels, number of choice
-    blocks and stride of the first of them; the width of the last 1x1 convolution.
+    blocks and stride of the first of them; the width of the last 1x1 convolution, None where there is none.
     """
 
     stem_channels: int
@@ -37,7 +37,12 @@ class Outline:
     channels: tuple[int, ...]
     repeats: tuple[int, ...]
     strides: tuple[int, ...]
-    last_channels: int
+    last_channels: int | None
+
+    @property
+    def num_features(self) -> int:
+        """Channels that reach the pooling, which is what the head sees."""
+        return self.channels[-1] if self.last_channels is None else self.last_channels
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class SearchSpace(ABC):
         self.blocks = [ChoiceBlockSpec(*where, self.candidates(*where[2:])) for where in _places(outline)]
         self.choices: tuple[int, ...] = tuple(len(block.choices) for block in self.blocks)
         self.size: int = math.prod(self.choices)
-        self.num_features: int = outline.last_channels
+        self.num_features: int = outline.num_features
         self._tables: dict[tuple[tuple[int, ...], int], CostTable] = {}
 
     @abstractmethod
@@ -110,13 +115,15 @@ class SearchSpace(ABC):
         layers = conv_norm(channels, outline.stem_channels, 3, outline.stem_stride, activation=self.activation)
         return nn.Sequential(*layers)
 
-    def _last(self) -> nn.Sequential:
+    def _last(self) -> nn.Module:
         outline = self.outline
+        if outline.last_channels is None:
+            return nn.Identity()
         layers = conv_norm(outline.channels[-1], outline.last_channels, 1, activation=self.activation)
         return nn.Sequential(*layers)
 
     def _head(self, num_classes: int) -> nn.Linear:
-        return nn.Linear(self.outline.last_channels, num_classes)
+        return nn.Linear(self.num_features, num_classes)
 
     # Architectures
 

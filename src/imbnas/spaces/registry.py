@@ -7,6 +7,7 @@ from collections.abc import Callable
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.base import Outline, SearchSpace
 from imbnas.spaces.mobile import MobileSpace
+from imbnas.spaces.resnet import ResNetSpace
 from imbnas.spaces.shufflenet import ShuffleNetSpace
 
 SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
@@ -14,6 +15,7 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
     "mobile": lambda params, outline: MobileSpace(
         outline, params.mobile.kernels, params.mobile.expansions, params.mobile.skip
     ),
+    "resnet": lambda params, outline: ResNetSpace(outline),
 }
 """How each `space.name` is made."""
 
