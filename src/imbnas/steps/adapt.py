@@ -20,7 +20,7 @@ from imbnas.spaces.base import SearchSpace
 from imbnas.spaces.chain import Supernet, init_head
 from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
-from imbnas.steps.objective import make_objective
+from imbnas.steps.objective import make_mix, make_objective
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail
 from imbnas.training.batchnorm import batchnorms
@@ -130,6 +130,7 @@ def _job(
         augment=make_augment(tail.split, recipe.augment),
         sampler=InstanceSampler(tail.labels, derive(view.seed, "adapt", "rows")),
         objective=make_objective(adapt.loss, adapt.weighting, recipe, tail.counts, runtime.device),
+        mix=make_mix(recipe, tail.counts),
         seed=view.seed,
         passes=training_passes(space, adapt.sampling, view.seed, "adapt", info.shape, len(info.classes)),
     )

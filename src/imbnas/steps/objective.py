@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from imbnas.longtail.losses import build_loss
+from imbnas.longtail.mixing import Mixer
 from imbnas.longtail.schedules import switch_epoch
 from imbnas.params.recipe import RecipeParams, WeightingParams
-from imbnas.training.loop import Objective
+from imbnas.training.loop import Mix, Objective
 
 
 def make_objective(
@@ -27,3 +28,11 @@ def make_objective(
     ).to(device)
     first = switch_epoch(recipe.epochs, weighting.defer)
     return lambda epoch: weighted if epoch >= first else plain
+
+
+def make_mix(recipe: RecipeParams, counts: list[int]) -> Mix | None:
+    """Return the recipe's mixing of images and labels for training rows of these class counts; None for none."""
+    mixing = recipe.mixing
+    if mixing.name == "none":
+        return None
+    return Mixer(mixing.name, counts, mixing.alpha, mixing.kappa, mixing.tau)

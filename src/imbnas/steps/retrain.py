@@ -15,7 +15,7 @@ from imbnas.seeds import derive
 from imbnas.spaces.base import Architecture, SearchSpace
 from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
-from imbnas.steps.objective import make_objective
+from imbnas.steps.objective import make_mix, make_objective
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, validation_rows
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
@@ -102,6 +102,7 @@ def _train(
         augment=make_augment(rows.split, recipe.augment),
         sampler=InstanceSampler(rows.labels, derive(view.seed, "retrain", "rows")),
         objective=make_objective(recipe.loss, recipe.weighting, recipe, rows.counts, runtime.device),
+        mix=make_mix(recipe, rows.counts),
         seed=view.seed,
     )
     with state.held():
