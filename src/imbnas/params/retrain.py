@@ -100,6 +100,11 @@ class RetrainParams(RecipeParams):
             raise ValueError(f"head.name is {head.name} with a {classifier} classifier, expected a linear one")
         if head.name == "tau-norm" and head.tau == "auto" and self.rows != "train":
             raise ValueError(f"head.tau is auto with rows {self.rows}, expected rows train: it judges on the others")
+        if head.mixing.name != "none" and head.batchnorm == "frozen":
+            raise ValueError(
+                f"head.mixing.name is {head.mixing.name} with head.batchnorm frozen, expected none, or batchnorm "
+                "batch or update: features are computed once, before images could be mixed"
+            )
         corrected = prior_corrected(self.loss, self.weighting, self.sampler)
         if head.name == "logit-adjustment" and corrected:
             raise ValueError(

@@ -21,7 +21,7 @@ from imbnas.spaces.chain import Supernet
 from imbnas.spaces.registry import make_space
 from imbnas.steps.adapt_head import new_head
 from imbnas.steps.context import Context
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail
 from imbnas.training.loop import Job, train
@@ -115,6 +115,7 @@ def _train(
             counts=tail.counts,
             device=runtime.device,
         ),
+        mix=make_mix(recipe, tail.counts),
         seed=view.seed,
         passes=training_passes(space, adapt.sampling, view.seed, "adapt", info.shape, len(info.classes)),
     )

@@ -16,7 +16,7 @@ from imbnas.spaces.base import Architecture, SearchSpace
 from imbnas.spaces.chain import Supernet
 from imbnas.steps.context import Context
 from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment, make_store, read_validation
 from imbnas.training.batchnorm import batch_statistics
@@ -99,6 +99,7 @@ class _Stage:
                 counts=self.tail.counts,
                 device=self.runtime.device,
             ),
+            mix=make_mix(recipe, self.tail.counts),
             seed=self.view.seed,
             passes=training_passes(self.space, adapt.sampling, self.view.seed, name, info.shape, len(info.classes)),
         )

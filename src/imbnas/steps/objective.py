@@ -10,6 +10,7 @@ import torch
 from imbnas.data.samplers import InstanceSampler, Sampler
 from imbnas.longtail.heads import LINEAR
 from imbnas.longtail.losses import build_loss
+from imbnas.longtail.mixing import Mixer
 from imbnas.longtail.samplers import (
     ClassAwareSampler,
     ClassSampler,
@@ -27,7 +28,8 @@ from imbnas.params.longtail import (
     WeightingParams,
     weighted,
 )
-from imbnas.training.loop import Objective
+from imbnas.params.recipe import RecipeParams
+from imbnas.training.loop import Mix, Objective
 
 POWERS = {"class-balanced": 0.0, "square-root": 0.5, "reversed": -1.0}
 """Exponent q of the chances p_k ~ n_k^q (Kang et al. 2020, Zhou et al. 2020)."""
@@ -74,6 +76,14 @@ def make_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: i
     if params.name == "instance" or switch == 0:
         return sampler
     return DeferredSampler(InstanceSampler(labels, seed), sampler, switch)
+
+
+def make_mix(recipe: RecipeParams, counts: list[int]) -> Mix | None:
+    """Return the recipe's mixing of images and labels for training rows of these class counts; None for none."""
+    mixing = recipe.mixing
+    if mixing.name == "none":
+        return None
+    return Mixer(mixing.name, counts, mixing.alpha, mixing.kappa, mixing.tau)
 
 
 def describe_head(name: str, scale: float) -> dict[str, Any]:

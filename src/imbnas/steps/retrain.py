@@ -17,7 +17,7 @@ from imbnas.spaces.base import Architecture, SearchSpace
 from imbnas.spaces.chain import Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Trained
@@ -153,6 +153,7 @@ def _train(view: RetrainView, context: Context, runtime: Runtime, rows: Rows, mo
             counts=rows.counts,
             device=runtime.device,
         ),
+        mix=make_mix(recipe, rows.counts),
         seed=view.seed,
     )
     state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)

@@ -15,7 +15,7 @@ from imbnas.seeds import derive
 from imbnas.spaces.chain import Subnet
 from imbnas.steps.context import Context
 from imbnas.steps.heads import class_aware, normalised, own_head, prior_adjusted
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
 from imbnas.steps.rows import Rows, make_augment, make_store
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.frozen import FrozenBackbone, ViewSampler, compute_features, feature_views
@@ -104,8 +104,9 @@ class SecondStage:
                 network.head.requires_grad_(True)
                 job = Job("retrain-head", network.head, head, features, lambda x, _: x, viewed, objective, view.seed)
             else:
+                mix = make_mix(head, self._rows.counts)
                 frozen = FrozenBackbone(network, head.batchnorm)
-                job = Job("retrain-head", frozen, head, store, augment, rows, objective, view.seed)
+                job = Job("retrain-head", frozen, head, store, augment, rows, objective, view.seed, mix=mix)
             train(job, runtime, state, context.log)
             state.pause()
         for layer in batchnorms(network):
