@@ -32,7 +32,14 @@ SPACE = SpaceParams(
 NUMERICS = Numerics(device="cpu", threads=1)
 _SPACE = make_space(SPACE)
 GREY = Shape(8, 8, 1)
-HEADS: list[dict[str, Any]] = [{"name": "linear"}, {"name": "cosine", "scale": 16.0}, {"name": "ncm"}]
+KINDS: list[tuple[dict[str, Any], int]] = [
+    ({"name": "linear"}, 1),
+    ({"name": "cosine", "scale": 16.0}, 1),
+    ({"name": "ncm"}, 1),
+    ({"name": "linear"}, 2),
+    ({"name": "ncm"}, 2),
+]
+"""Heads and numbers of branches that a network's file may describe."""
 ARCHITECTURES = {"final": (0, 1), "random": (3, 2), "largest": (2, 2)}
 
 
@@ -128,17 +135,18 @@ def write_networks(root: Path, info: Info, references: bool = True, load_side: i
     save_weights(root / PATHS["references"], tensors, {"kind": "references", "networks": networks, **common})
 
 
-def write_other_network(path: Path, info: Info, head: dict[str, Any]) -> torch.nn.Module:
-    """Write a network with this head, everything in it random, and return it in evaluation mode."""
+def write_other_network(path: Path, info: Info, head: dict[str, Any], branches: int = 1) -> torch.nn.Module:
+    """Write a network with this head and branches, everything in it random, and return it in evaluation mode."""
     torch.manual_seed(4)
     architecture = ARCHITECTURES["final"]
-    model = _SPACE.build_subnet(architecture, len(CLASSES), info.shape[2])
-    model.head = make_head(head, _SPACE.num_features, len(CLASSES))
+    build = _SPACE.build_subnet if branches == 1 else _SPACE.build_bilateral
+    model = build(architecture, len(CLASSES), info.shape[2])
+    model.head = make_head(head, branches * _SPACE.num_features, len(CLASSES))
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if value.is_floating_point():
                 value.uniform_(0.5, 1.5) if name.endswith("running_var") else value.normal_()
-    meta = {"kind": "subnet", **subnet_meta(architecture, info), "head": head}
+    meta = {"kind": "subnet", **subnet_meta(architecture, info), "head": head, "branches": branches}
     save_weights(path, model.state_dict(), meta)
     return model.eval()
 

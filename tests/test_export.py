@@ -87,10 +87,10 @@ class TestProgram:
         assert not any(place in content for content in parts[0].values() for place in places)
 
 
-@pytest.mark.parametrize("head", fake.HEADS, ids=lambda head: head["name"])
-def test_other_heads_give_the_networks_logits(tmp_path: Path, head: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("head", "branches"), fake.KINDS, ids=str)
+def test_other_networks_give_the_networks_logits(tmp_path: Path, head: dict[str, Any], branches: int) -> None:
     info = fake.write_test_split(tmp_path)
-    made = fake.write_other_network(tmp_path / "other.safetensors", info, head)
+    made = fake.write_other_network(tmp_path / "other.safetensors", info, head, branches)
     program = torch.export.load(export(tmp_path / "other.safetensors")).module()
     deployed = Deployed(load_subnet(tmp_path / "other.safetensors"))
     for batch in (1, 3, 33):

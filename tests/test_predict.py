@@ -56,10 +56,12 @@ class TestPredict:
         found = predict(model, photos[:2], top)
         assert [len(one.classes) for one in found] == [named, named]
 
-    @pytest.mark.parametrize("head", fake.HEADS, ids=lambda head: head["name"])
-    def test_other_heads(self, project: Path, photos: list[Path], tmp_path: Path, head: dict[str, Any]) -> None:
+    @pytest.mark.parametrize(("head", "branches"), fake.KINDS, ids=str)
+    def test_other_networks(
+        self, project: Path, photos: list[Path], tmp_path: Path, head: dict[str, Any], branches: int
+    ) -> None:
         info = read_info(project / PATHS["target_test"])
-        made = fake.write_other_network(tmp_path / "other.safetensors", info, head)
+        made = fake.write_other_network(tmp_path / "other.safetensors", info, head, branches)
         network = load_subnet(tmp_path / "other.safetensors")
         pixels = torch.from_numpy(np.array(Image.open(photos[7])))[None, None]
         with torch.no_grad():
@@ -139,6 +141,9 @@ class TestErrors:
             {"head": {"name": "ncm"}},
             {"head": {"name": "lws"}},
             {"head": "linear"},
+            {"branches": 2},
+            {"branches": 3},
+            {"branches": [1]},
         ],
     )
     def test_tensors_that_do_not_fit(

@@ -206,3 +206,19 @@ def test_other_options_change_the_value_of_the_loss(seen: Seen, root: Path, name
         retrain(root, retrain__loss=name, retrain__losses=losses, retrain__epochs=1)
         values.append(float(seen.losses[0](logits, labels)))
     assert abs(values[0] - values[1]) > 1e-3
+
+
+def test_bbn_feeds_two_samplers_and_a_falling_factor(seen: Seen, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    retrain(root, retrain__branches="bilateral", retrain__loss="ce")
+    tail = counts(root)
+    conventional, reversed_ = [], []
+    per_epoch = -(-int(tail.sum()) // 16)
+    for number, labels in enumerate(seen.labels):
+        half = len(labels) // 2
+        conventional.append(labels[:half])
+        reversed_.append(labels[half:])
+        loss = seen.losses[number]
+        assert loss.alpha == pytest.approx(1.0 - (number // per_epoch / EPOCHS) ** 2, abs=1e-12)
+    assert len(seen.labels) == EPOCHS * per_epoch
+    assert np.array_equal(np.bincount(np.concatenate(conventional)), EPOCHS * tail)
+    assert fits(np.concatenate(reversed_), power_probabilities(tail, -1.0))

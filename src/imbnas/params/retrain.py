@@ -88,6 +88,10 @@ class RetrainParams(RecipeParams):
             raise ValueError(f"classifier.name: {classifier} with branches bilateral, expected linear")
         if self.head.name != "none":
             raise ValueError(f"head.name is {self.head.name} with branches bilateral, expected none")
+        if self.mixing.name != "none":
+            raise ValueError(f"mixing.name is {self.mixing.name} with branches bilateral, expected none")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size} with branches bilateral, expected at least 2")
 
     @model_validator(mode="after")
     def _second_stage(self) -> Self:

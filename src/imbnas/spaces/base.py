@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
+from imbnas.spaces.bilateral import BilateralSubnet, Branch
 from imbnas.spaces.blocks import conv_norm
 from imbnas.spaces.chain import Architecture, Subnet, Supernet, initialise, subnet_state
-from imbnas.spaces.cost import Cost, CostTable, measure
+from imbnas.spaces.cost import Cost, CostTable, count, measure
 
 META = "meta"
 """Where networks are put together: no memory, no random draw, no time."""
@@ -101,6 +102,13 @@ class SearchSpace(ABC):
             subnet = Subnet(self._stem(channels), blocks, self._last(), self._head(num_classes))
         return initialise(subnet)
 
+    def build_bilateral(self, architecture: Sequence[int], num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a new two-branch network, seeded with torch.manual_seed: the branches start from different draws.
+
+        Raises UserError for a wrong architecture.
+        """
+        return initialise(self._bilateral_on_meta(architecture, num_classes, channels))
+
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
         """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""
         return subnet_state(supernet_state, self.check(architecture))
@@ -109,6 +117,18 @@ class SearchSpace(ABC):
         with torch.device(META):
             blocks = [[self.candidate(block, choice) for choice in range(len(block.choices))] for block in self.blocks]
             return Supernet(self._stem(channels), blocks, self._last(), self._head(num_classes))
+
+    def _bilateral_on_meta(self, architecture: Sequence[int], num_classes: int, channels: int) -> BilateralSubnet:
+        chosen = list(zip(self.blocks, self.check(architecture), strict=True))
+        shared = len(chosen) - self.outline.repeats[-1]
+        with torch.device(META):
+            trunk = [self.candidate(block, choice) for block, choice in chosen[:shared]]
+            branches = [
+                Branch([self.candidate(block, choice) for block, choice in chosen[shared:]], self._last())
+                for _ in range(2)
+            ]
+            head = nn.Linear(2 * self.num_features, num_classes)
+            return BilateralSubnet(self._stem(channels), trunk, (branches[0], branches[1]), head)
 
     def _stem(self, channels: int) -> nn.Sequential:
         outline = self.outline
@@ -195,6 +215,11 @@ class SearchSpace(ABC):
     def cost(self, architecture: Sequence[int], image: Sequence[int], num_classes: int) -> Cost:
         """Return the exact cost of a subnet; raise UserError for a wrong architecture."""
         return self.cost_table(image, num_classes).cost(self.check(architecture))
+
+    def bilateral_cost(self, architecture: Sequence[int], image: Sequence[int], num_classes: int) -> Cost:
+        """Return the exact cost of a two-branch network in evaluation; raise UserError for a wrong architecture."""
+        height, width, channels = image
+        return count(self._bilateral_on_meta(architecture, num_classes, channels), (height, width, channels))
 
 
 def _places(outline: Outline) -> Iterator[tuple[int, int, int, int, int]]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from imbnas.data.samplers import InstanceSampler, Sampler
+from imbnas.longtail.bilateral import CumulativeLoss
 from imbnas.longtail.heads import LINEAR
 from imbnas.longtail.losses import build_loss
 from imbnas.longtail.mixing import Mixer
 from imbnas.longtail.samplers import (
+    BilateralSampler,
     ClassAwareSampler,
     ClassSampler,
     DeferredSampler,
     ProgressiveSampler,
     power_probabilities,
 )
-from imbnas.longtail.schedules import switch_epoch
+from imbnas.longtail.schedules import bbn_alpha, switch_epoch
 from imbnas.params.longtail import (
     NAMED_WEIGHTS,
     UNSMOOTHED,
@@ -29,6 +32,7 @@ from imbnas.params.longtail import (
     weighted,
 )
 from imbnas.params.recipe import RecipeParams
+from imbnas.seeds import derive
 from imbnas.training.loop import Mix, Objective
 
 POWERS = {"class-balanced": 0.0, "square-root": 0.5, "reversed": -1.0}
@@ -76,6 +80,20 @@ def make_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: i
     if params.name == "instance" or switch == 0:
         return sampler
     return DeferredSampler(InstanceSampler(labels, seed), sampler, switch)
+
+
+def bilateral_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: int, batch_size: int) -> Sampler:
+    """Return BBN's pairs of batches: rows as `make_sampler` gives them, beside rows by reversed sampling."""
+    conventional = make_sampler(params, labels, seed, epochs)
+    chances = power_probabilities(np.bincount(labels), POWERS["reversed"])
+    rows = len(conventional.epoch(0))
+    rebalancing = ClassSampler(labels, derive(seed, "rebalancing"), chances, rows)
+    return BilateralSampler(conventional, rebalancing, batch_size)
+
+
+def cumulative(objective: Objective, epochs: int) -> Objective:
+    """Return BBN's mixed loss of each epoch, its factor falling from 1 (Zhou et al. 2020, equation 4)."""
+    return lambda epoch: CumulativeLoss(cast(nn.Module, objective(epoch)), bbn_alpha(epoch, epochs))
 
 
 def make_mix(recipe: RecipeParams, counts: list[int]) -> Mix | None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
 from imbnas.files import read_json
 from imbnas.longtail.heads import make_head
+from imbnas.longtail.schedules import bbn_alpha
 from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.seeds import derive
 from imbnas.spaces.base import Architecture, SearchSpace
+from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
-from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_mix, make_objective, make_sampler
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Trained
-from imbnas.training.loop import Job, train
+from imbnas.training.loop import Job, batches_of, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import save_weights
@@ -59,7 +62,7 @@ def run(view: RetrainView, context: Context) -> None:
         _network(view, context, runtime, space, rows, architecture, stage, outcome)
         context.log(f"{name} trained: {'-'.join(map(str, architecture))}")
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
-    _save(view, context, tail, rows, entries, outcome, digests)
+    _save(view, context, space, tail, rows, entries, outcome, digests)
     for state in outcome.states:
         state.finish()
 
@@ -107,12 +110,7 @@ def _network(
     a step that is killed during the next network repeats nothing.
     """
     recipe, info, tag = view.retrain, rows.split.info, "-".join(map(str, architecture))
-    torch.manual_seed(derive(view.seed, "retrain", "weights"))
-    model = space.build_subnet(architecture, len(info.classes), info.shape[2])
-    kind = recipe.classifier.chosen(recipe.loss)
-    outcome.head = describe_head(kind, recipe.classifier.scale)
-    if kind != "linear":
-        model.head = make_head(outcome.head, space.num_features, len(info.classes))
+    model, outcome.head = _new_network(view, space, architecture, len(info.classes), info.shape[2])
     only_first = view.model_copy(update={"retrain": recipe.model_copy(update={"head": SecondStageParams(epochs=0)})})
     kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
     found = kept.load() if recipe.head.name != "none" else None
@@ -128,34 +126,55 @@ def _network(
             kept.save(*found)
     outcome.seconds += found[1]
     if recipe.head.name != "none":
+        assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
         outcome.head, states = stage(model, tag)
         outcome.states += states
     outcome.networks[architecture] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
 
 
-def _train(view: RetrainView, context: Context, runtime: Runtime, rows: Rows, model: Subnet, tag: str) -> ResumeState:
-    """Train a network in place and return the training's state on disk."""
+def _new_network(
+    view: RetrainView, space: SearchSpace, architecture: Architecture, classes: int, channels: int
+) -> tuple[Subnet | BilateralSubnet, dict[str, Any]]:
+    """Return a network with seeded weights, and the description of its head."""
     recipe = view.retrain
+    torch.manual_seed(derive(view.seed, "retrain", "weights"))
+    head = describe_head(recipe.classifier.chosen(recipe.loss), recipe.classifier.scale)
+    if recipe.branches == "bilateral":
+        return space.build_bilateral(architecture, classes, channels), head
+    model = space.build_subnet(architecture, classes, channels)
+    if head["name"] != "linear":
+        model.head = make_head(head, space.num_features, classes)
+    return model, head
+
+
+def _train(
+    view: RetrainView, context: Context, runtime: Runtime, rows: Rows, model: Subnet | BilateralSubnet, tag: str
+) -> ResumeState:
+    """Train a network in place and return the training's state on disk."""
+    recipe, seed = view.retrain, derive(view.seed, "retrain", "rows")
+    objective = make_objective(
+        recipe.loss,
+        recipe.weighting,
+        recipe.losses,
+        scale=recipe.classifier.scale,
+        label_smoothing=recipe.label_smoothing,
+        epochs=recipe.epochs,
+        counts=rows.counts,
+        device=runtime.device,
+    )
     job = Job(
         name="retrain",
         model=model,
         recipe=recipe,
         store=make_store(rows, runtime, context),
         augment=make_augment(rows.split, recipe.augment),
-        sampler=make_sampler(recipe.sampler, rows.labels, derive(view.seed, "retrain", "rows"), recipe.epochs),
-        objective=make_objective(
-            recipe.loss,
-            recipe.weighting,
-            recipe.losses,
-            scale=recipe.classifier.scale,
-            label_smoothing=recipe.label_smoothing,
-            epochs=recipe.epochs,
-            counts=rows.counts,
-            device=runtime.device,
-        ),
+        sampler=make_sampler(recipe.sampler, rows.labels, seed, recipe.epochs),
+        objective=objective,
         mix=make_mix(recipe, rows.counts),
         seed=view.seed,
     )
+    if recipe.branches == "bilateral":
+        job = _bilateral(job, bilateral_sampler(recipe.sampler, rows.labels, seed, recipe.epochs, recipe.batch_size))
     state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
     with state.held():
         if recipe.epochs:
@@ -164,9 +183,23 @@ def _train(view: RetrainView, context: Context, runtime: Runtime, rows: Rows, mo
     return state
 
 
+def _bilateral(job: Job, sampler: Sampler) -> Job:
+    """Return the training with BBN's pairs of batches, its mixed loss, and the mixing factor as a forward argument."""
+    epochs, batch_size = job.recipe.epochs, 2 * job.recipe.batch_size
+    per_epoch = len(batches_of(sampler.epoch(0), batch_size))
+    return replace(
+        job,
+        recipe=job.recipe.model_copy(update={"batch_size": batch_size}),
+        sampler=sampler,
+        objective=cumulative(job.objective, epochs),
+        passes=lambda step: [(bbn_alpha(step // per_epoch, epochs),)],
+    )
+
+
 def _save(
     view: RetrainView,
     context: Context,
+    space: SearchSpace,
     tail: Rows,
     rows: Rows,
     entries: dict[str, dict[str, Any]],
@@ -179,7 +212,7 @@ def _save(
         "seed": view.seed,
         "recipe": view.retrain.model_dump(mode="json"),
         "head": outcome.head,
-        "branches": 1,
+        "branches": 1 if view.retrain.branches == "one" else 2,
         "epoch_rule": "last",
         "digests": digests,
         "counts": tail.counts,
@@ -190,6 +223,10 @@ def _save(
         name: {key: entry[key] for key in ("architecture", "blocks", "macs", "params")}
         for name, entry in entries.items()
     }
+    if view.retrain.branches == "bilateral":
+        for entry in described.values():
+            cost = space.bilateral_cost(entry["architecture"], tail.split.info.shape, len(tail.split.info.classes))
+            entry.update(macs=cost.macs, params=cost.params)
     references = {name: entry for name, entry in described.items() if name != "chosen"}
     tensors = {
         f"{name}.{key}": value
