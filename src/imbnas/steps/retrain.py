@@ -18,6 +18,7 @@ from imbnas.seeds import derive
 from imbnas.spaces.base import Architecture, SearchSpace
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Subnet
+from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_mix, make_objective, make_sampler
@@ -32,8 +33,9 @@ from imbnas.training.weights import save_weights
 
 @dataclass
 class Outcome:
-    """What training gave: each network's state and the kind of its head, and the trainings' states on disk."""
+    """What training gave: each network's state, cost and kind of head, and the trainings' states on disk."""
 
+    costs: dict[Architecture, Cost] = field(default_factory=dict)
     networks: dict[Architecture, dict[str, Tensor]] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
     states: list[ResumeState] = field(default_factory=list)
@@ -62,7 +64,7 @@ def run(view: RetrainView, context: Context) -> None:
         _network(view, context, runtime, space, rows, architecture, stage, outcome)
         context.log(f"{name} trained: {'-'.join(map(str, architecture))}")
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
-    _save(view, context, space, tail, rows, entries, outcome, digests)
+    _save(view, context, tail, rows, entries, outcome, digests)
     for state in outcome.states:
         state.finish()
 
@@ -129,6 +131,7 @@ def _network(
         assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
         outcome.head, states = stage(model, tag)
         outcome.states += states
+    outcome.costs[architecture] = count(model, (info.shape[0], info.shape[1], info.shape[2]))
     outcome.networks[architecture] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
 
 
@@ -199,7 +202,6 @@ def _bilateral(job: Job, sampler: Sampler) -> Job:
 def _save(
     view: RetrainView,
     context: Context,
-    space: SearchSpace,
     tail: Rows,
     rows: Rows,
     entries: dict[str, dict[str, Any]],
@@ -223,10 +225,10 @@ def _save(
         name: {key: entry[key] for key in ("architecture", "blocks", "macs", "params")}
         for name, entry in entries.items()
     }
-    if view.retrain.branches == "bilateral":
-        for entry in described.values():
-            cost = space.bilateral_cost(entry["architecture"], tail.split.info.shape, len(tail.split.info.classes))
-            entry.update(macs=cost.macs, params=cost.params)
+    for entry in described.values():
+        # The search counts one branch and a linear head; this is what was trained.
+        cost = outcome.costs[tuple(entry["architecture"])]
+        entry.update(macs=cost.macs, params=cost.params)
     references = {name: entry for name, entry in described.items() if name != "chosen"}
     tensors = {
         f"{name}.{key}": value
