@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imbnas.params.shared import SpaceParams
-from imbnas.spaces.base import Outline, SearchSpace
+from imbnas.spaces.base import Outline
 from imbnas.spaces.mobile import MobileSpace
 from imbnas.spaces.shufflenet import ShuffleNetSpace
+from imbnas.spaces.space import SearchSpace
 
 SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
     "shufflenet": lambda params, outline: ShuffleNetSpace(outline, params.shufflenet.choices),
