@@ -30,7 +30,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
+@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
 @pytest.mark.parametrize(("image", "classes"), [((8, 8, 1), 10), ((20, 13, 3), 7)])
 def test_the_table_equals_the_counter_on_the_built_subnet(name, image, classes):
     space = make_space(SpaceParams(name=name))

@@ -21,7 +21,7 @@ class Outline:
     """What all subnets of a space have in common.
 
     A 3x3 stem convolution with its channels and stride; one entry per stage of output channels, number of choice
-    blocks and stride of the first of them; the width of the last 1x1 convolution.
+    blocks and stride of the first of them; the width of the last 1x1 convolution, None where there is none.
     """
 
     stem_channels: int
@@ -29,7 +29,12 @@ class Outline:
     channels: tuple[int, ...]
     repeats: tuple[int, ...]
     strides: tuple[int, ...]
-    last_channels: int
+    last_channels: int | None
+
+    @property
+    def num_features(self) -> int:
+        """Channels that reach the pooling, which is what the head sees."""
+        return self.channels[-1] if self.last_channels is None else self.last_channels
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class ChainSpace(SearchSpace):
         """Lay out the choice blocks."""
         self.outline = outline
         blocks = [ChoiceBlockSpec(*where, self.candidates(*where[2:])) for where in _places(outline)]
-        super().__init__(blocks, outline.last_channels)
+        super().__init__(blocks, outline.num_features)
 
     @abstractmethod
     def candidates(self, in_channels: int, out_channels: int, stride: int) -> tuple[str, ...]:
@@ -92,8 +97,10 @@ class ChainSpace(SearchSpace):
         layers = conv_norm(channels, outline.stem_channels, 3, outline.stem_stride, activation=self.activation)
         return nn.Sequential(*layers)
 
-    def _last(self) -> nn.Sequential:
+    def _last(self) -> nn.Module:
         outline = self.outline
+        if outline.last_channels is None:
+            return nn.Identity()
         layers = conv_norm(outline.channels[-1], outline.last_channels, 1, activation=self.activation)
         return nn.Sequential(*layers)
 

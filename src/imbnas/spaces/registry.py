@@ -7,6 +7,7 @@ from collections.abc import Callable
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.base import Outline
 from imbnas.spaces.mobile import MobileSpace
+from imbnas.spaces.resnet import ResNetSpace
 from imbnas.spaces.shufflenet import ShuffleNetSpace
 from imbnas.spaces.space import SearchSpace
 
@@ -15,6 +16,7 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
     "mobile": lambda params, outline: MobileSpace(
         outline, params.mobile.kernels, params.mobile.expansions, params.mobile.skip
     ),
+    "resnet": lambda params, outline: ResNetSpace(outline),
 }
 """How each `space.name` is made."""
 

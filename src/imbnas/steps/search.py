@@ -207,7 +207,9 @@ def _write_architecture(
 
 def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
     """Take the architecture that the parameters give, without validation rows or weights."""
-    architecture = setting.space.check(view.search.architecture or ())
+    given = view.search.architecture
+    # Without choices there is one architecture, all zeros: the parameters refuse null in any other space.
+    architecture = setting.space.check([0] * len(setting.space.blocks) if given is None else given)
     cost, limits = setting.table.cost(architecture), setting.limits
     if not limits.allow(cost):
         raise UserError(
