@@ -2,8 +2,8 @@
 
     python experiments/longtail.py --data DIR
 
-`DIR` holds torchvision's `cifar-10-batches-py` (`--download` fetches it). Every cell is the product's own steps `retrain`
-and `evaluate`; what comes before them runs once. Cells that are finished are not run again.
+`DIR` holds torchvision's `cifar-10-batches-py` (`--download` fetches it). Every cell is the product's own steps
+`retrain` and `evaluate`; what comes before them runs once. Cells that are finished are not run again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ Tree = dict[str, Any]
 
 SHARED = ("source", "target", "imbalance", "supernet", "adapt", "search")
 OWN = ("final", "references", "metrics", "details", "classes", "predictions", "figures", "plots", "cost")
-DEFERRED = {"weighting": {"defer": 0.8, "weights": "none"}}
 METHODS: dict[str, Tree] = {
     "CE": {"loss": "ce"},
     "post-hoc LA": {"loss": "ce", "head": {"name": "logit-adjustment"}},
@@ -47,11 +46,11 @@ TITLE = """# CIFAR-10-LT of ratio 100: eight long-tailed methods, {seeds} seeds
 
 `make longtail`, {processor}, {minutes:.0f} minutes with {jobs} processes.
 
-A ResNet of three basic blocks (16, 32 and 64 channels; {params:,} parameters) on images of {side} x {side} pixels, {epochs}
-epochs, batches of {batch}, SGD with rate 0.1 that falls by 100 at 0.8 and 0.9 of them, random crops and mirrors. It is
-far from the literature's ResNet-32 and 200 epochs, and so are the figures: they compare methods with each other. Of each
-class {reserved} rows are held out beforehand (tau is chosen on them), hence {n_max:,} to {n_min} training rows a class.
-Shot groups are thirds of the classes, since the usual thresholds find no few-shot class here.
+A ResNet of three basic blocks (16, 32 and 64 channels; {params:,} parameters) on images of {side} x {side} pixels,
+{epochs} epochs, batches of {batch}, SGD with rate 0.1 that falls by 100 at 0.8 and 0.9 of them, random crops and
+mirrors. It is far from the literature's ResNet-32 and 200 epochs, and so are the figures: they compare methods with
+each other. Of each class {reserved} rows are held out beforehand (tau is chosen on them), hence {n_max:,} to {n_min}
+training rows a class. Shot groups are thirds of the classes, since the usual thresholds find no few-shot class here.
 
 """
 
@@ -167,8 +166,8 @@ def main() -> int:
             tasks = [pool.submit(cells, tree, root, seed, names) for names in groups() for seed in range(options.seeds)]
             for task in tasks:
                 task.result()
-        costs = [json.loads((cell(root, n, s) / PATHS["cost"]).read_text()) for n in METHODS for s in range(options.seeds)]
-        step = costs[0]["steps"]["retrain"]
+        cost = json.loads((cell(root, "CE", 0) / PATHS["cost"]).read_text())
+        step = cost["steps"]["retrain"]
         head = {
             "seeds": options.seeds,
             "epochs": options.epochs,

@@ -34,6 +34,7 @@ OTHERS: dict[str, Any] = {
     "runtime.deterministic": False,
     "runtime.state_interval": 0.0,
     "runtime.workers": 0,
+    "runtime.memory": 0.5,
     "source.dataset": "mnist",
     "source.root": "datasets/elsewhere",
     "source.share": 0.25,

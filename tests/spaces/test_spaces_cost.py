@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages, Stem
-from imbnas.spaces.base import Cost
+from imbnas.spaces.cost import Cost
 from imbnas.spaces.registry import make_space
 
 SPOS = make_space(

@@ -23,6 +23,8 @@ from imbnas.params.source import SourceParams, SourceView
 from imbnas.params.supernet import SupernetParams, SupernetView
 from imbnas.params.target import TargetParams, TargetView
 
+CHAINS = ("shufflenet", "mobile", "resnet")
+"""Spaces whose networks are chains of stages."""
 VIEWS: dict[str, type[View]] = {
     "source": SourceView,
     "target": TargetView,
@@ -72,6 +74,11 @@ class Params(Section):
             raise ValueError(
                 f"search.method is fixed and search.architecture is null, expected its choices, one a block, because "
                 f"the space {self.space.name} has more than one architecture"
+            )
+        if self.retrain.branches == "bilateral" and self.space.name not in CHAINS:
+            raise ValueError(
+                f"retrain.branches is bilateral with space.name {self.space.name}, expected one, or a space "
+                f"with stages to duplicate: {', '.join(CHAINS)}"
             )
         if self._own_images_listed_twice():
             raise ValueError(

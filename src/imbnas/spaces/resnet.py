@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from imbnas.spaces.base import ChoiceBlockSpec, SearchSpace
+from imbnas.spaces.base import ChainSpace, ChoiceBlockSpec
 from imbnas.spaces.blocks import BasicBlock
 
 
-class ResNetSpace(SearchSpace):
+class ResNetSpace(ChainSpace):
     """Every choice block has one candidate, `basic`: the space holds a single architecture, all zeros."""
 
     name = "resnet"

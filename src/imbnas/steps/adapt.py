@@ -16,9 +16,9 @@ from imbnas.longtail.heads import make_head
 from imbnas.params.adapt import AdaptView
 from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
-from imbnas.spaces.base import SearchSpace
 from imbnas.spaces.chain import Supernet
 from imbnas.spaces.registry import make_space
+from imbnas.spaces.space import SearchSpace
 from imbnas.steps.adapt_head import new_head
 from imbnas.steps.context import Context
 from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler

@@ -12,8 +12,8 @@ from imbnas.longtail.heads import NearestClassMean, ScaledHead, make_head
 from imbnas.params.adapt import TRAINED_HEADS, AdaptView
 from imbnas.params.longtail import LossName, SamplerParams
 from imbnas.seeds import derive, stream
-from imbnas.spaces.base import Architecture, SearchSpace
-from imbnas.spaces.chain import Supernet
+from imbnas.spaces.chain import Architecture, Supernet
+from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
 from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler

@@ -32,6 +32,7 @@ class Context:
     overrides: Mapping[str, Path] = field(default_factory=dict)
     state_interval: float = 300.0
     workers: int = 0
+    memory: float = 2.0
     started: float = field(default_factory=time.monotonic)
     device: str = "cpu"
     reused_seconds: float = 0.0

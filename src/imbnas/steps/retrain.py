@@ -15,11 +15,11 @@ from imbnas.longtail.heads import make_head
 from imbnas.longtail.schedules import bbn_alpha
 from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.seeds import derive
-from imbnas.spaces.base import Architecture, SearchSpace
 from imbnas.spaces.bilateral import BilateralSubnet
-from imbnas.spaces.chain import Subnet
+from imbnas.spaces.chain import Architecture, Subnet
 from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.registry import make_space
+from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_mix, make_objective, make_sampler
 from imbnas.steps.retrain_head import SecondStage
