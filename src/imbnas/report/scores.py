@@ -116,3 +116,12 @@ def class_table(network: str, answers: Answers, names: list[str], protocol: Prot
             "predicted": np.bincount(answers.predicted, minlength=len(names)),
         }
     )
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON values with every float rounded to six decimals."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value

@@ -20,7 +20,7 @@ from imbnas.report.classes import draw_classes
 from imbnas.report.confusion import draw_confusion
 from imbnas.report.plots import write_classes, write_confusion, write_reliability, write_search
 from imbnas.report.reliability import draw_reliability
-from imbnas.report.scores import BIN_RULE, INTERVAL_RULE, Answers, Protocol, class_table, reliability, score
+from imbnas.report.scores import BIN_RULE, INTERVAL_RULE, Answers, Protocol, class_table, reliability, rounded, score
 from imbnas.report.search import Reference, draw_search
 from imbnas.report.weights import draw_weights
 from imbnas.seeds import derive
@@ -96,15 +96,6 @@ def run(view: EvaluateView, context: Context) -> None:
     write_predictions(context.path("predictions"), answers)
     write_json(context.path("details"), rounded(_details(view, inputs, protocol.shots, scores)))
     write_json(context.path("metrics"), rounded({key: scores["final"][key] for key in HEADLINE}))
-
-
-def rounded(value: Any) -> Any:
-    """Return JSON values with every float rounded to six decimals."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
-    return round(value, 6) if isinstance(value, float) else value
 
 
 def _read(view: EvaluateView, context: Context) -> Inputs:
