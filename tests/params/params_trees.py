@@ -88,6 +88,8 @@ OTHERS: dict[str, Any] = {
     "retrain.mixing.name": "remix",
     "retrain.mixing.tau": 1.0,
     "evaluate.shots": "oltr",
+    "evaluate.thresholds.many": 50,
+    "evaluate.thresholds.few": 0,
     "evaluate.confidence": 0.9,
 }
 

@@ -86,6 +86,7 @@ class Params(Section):
                 f"{self.target.splits.train!r} below the one root {self.target.root}, expected the same name (the two "
                 "then take disjoint rows) or a root for each: an image in both would leak"
             )
+        _refuse_two_corrections(self.retrain, self.evaluate)
         return self
 
     def _own_images_listed_twice(self) -> bool:
@@ -102,6 +103,16 @@ class Params(Section):
     def view(self, step: str) -> View:
         """Return the part that `step` may see."""
         return VIEWS[step].of(self.tree())
+
+
+def _refuse_two_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:
+    """Raise ValueError where `retrain` has corrected the classes' shares that `evaluate` is to correct."""
+    corrected = retrain.prior_corrected()
+    if evaluate.logit_adjustment > 0.0 and corrected:
+        raise ValueError(
+            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} with retrain.{corrected}, expected 0.0: both "
+            "together correct the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do"
+        )
 
 
 class _Loader(yaml.SafeLoader):
