@@ -14,22 +14,26 @@ from imbnas.errors import UserError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed."""
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
+
+    What need not outlive a crash of the machine is not `durable`: thousands of small files are flushed one by one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            with part.open("rb+") as stream:
+                os.fsync(stream.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` by rename."""
-    with replacing(path) as part:
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write `content` to `path` by rename; see `replacing` for `durable`."""
+    with replacing(path, durable) as part:
         part.write_bytes(content)
 
 

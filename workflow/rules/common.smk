@@ -15,6 +15,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 
 import controller
 import outputs
+import studies
 from imbnas.errors import UserError
 
 SOURCES = controller.Sources(
@@ -52,6 +53,11 @@ def record(step):
 def identity(step):
     """Return the step's parameters, code, lock file and raw files, one line each."""
     return RUN.identities[step]
+
+
+def options(step):
+    """Return a function for the options of a step's command. As it takes the outputs, no rule is stale on its account."""
+    return lambda wildcards, output: f"--config {SNAPSHOT} --code {CODE[step]}"
 
 
 def threads(section):

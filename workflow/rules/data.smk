@@ -13,11 +13,11 @@ rule source:
         runtime=240,
     params:
         *identity("source"),
+        options=options("source"),
     message:
         "source: materialise the balanced source dataset"
     shell:
-        "imbnas source --config {SNAPSHOT} --code {CODE[source]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas source {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
 
 
 rule target:
@@ -36,11 +36,11 @@ rule target:
         runtime=240,
     params:
         *identity("target"),
+        options=options("target"),
     message:
         "target: materialise the target dataset's splits"
     shell:
-        "imbnas target --config {SNAPSHOT} --code {CODE[target]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas target {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
 
 
 rule imbalance:
@@ -59,8 +59,8 @@ rule imbalance:
         runtime=60,
     params:
         *identity("imbalance"),
+        options=options("imbalance"),
     message:
         "imbalance: choose the long-tailed training rows"
     shell:
-        "imbnas imbalance --config {SNAPSHOT} --code {CODE[imbalance]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas imbalance {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"

@@ -19,11 +19,11 @@ rule retrain:
         gpu=GPU,
     params:
         *identity("retrain"),
+        options=options("retrain"),
     message:
         "retrain: train the chosen subnet and its references from scratch"
     shell:
-        "imbnas retrain --config {SNAPSHOT} --code {CODE[retrain]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas retrain {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
 
 
 rule evaluate:
@@ -75,8 +75,8 @@ rule evaluate:
         gpu=GPU,
     params:
         *identity("evaluate"),
+        options=options("evaluate"),
     message:
         "evaluate: measure the final networks on the test split"
     shell:
-        "imbnas evaluate --config {SNAPSHOT} --code {CODE[evaluate]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas evaluate {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"

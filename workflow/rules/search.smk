@@ -20,8 +20,8 @@ checkpoint search:
         gpu=GPU,
     params:
         *identity("search"),
+        options=options("search"),
     message:
         "search: rank subnets on the validation rows"
     shell:
-        "imbnas search --config {SNAPSHOT} --code {CODE[search]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas search {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"

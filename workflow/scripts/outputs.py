@@ -26,7 +26,8 @@ def settle(record: Path) -> str:
     known: dict[str, str] = read_json(record, "a record of outputs") if record.exists() else {}
     found = _digests(record, known)
     if not record.exists() or found.items() - known.items():
-        write_bytes(record, canonical_json({**known, **found}).encode())
+        # A record without outputs says nothing yet; a study begins with thousands of them.
+        write_bytes(record, canonical_json({**known, **found}).encode(), durable=bool(found))
     elif any(Path(file).stat().st_mtime_ns >= record.stat().st_mtime_ns for file in found):
         os.utime(record)
     return record.as_posix()
