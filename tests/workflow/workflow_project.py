@@ -15,7 +15,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = Path(__file__).with_name("workflow_server.py")
 PROJECT = [
-    *("Snakefile", "workflow", "profiles", "slurm", "src", "dvc.yaml", "params.yaml", "pyproject.toml"),
+    *(
+        "Snakefile",
+        "workflow",
+        "profiles",
+        "slurm",
+        "src",
+        "dvc.yaml",
+        "study/dvc.yaml",
+        "params.yaml",
+        "pyproject.toml",
+    ),
     *("requirements.lock", "datasets", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
 ]
 TINY = {

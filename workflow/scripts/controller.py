@@ -85,7 +85,11 @@ def begin(project: Path, sources: Sources) -> Run:
         environment.check(project / LOCK)  # DVC records the lock file; Snakemake records what is installed
     tree = params.tree()
     code = codes()
-    texts = [canonical_json(tree), canonical_json({"code": code, "rules": _rules(project)})]
+    # In the user's order, which numbers the cells of a study.
+    texts = [
+        json.dumps(tree, separators=(",", ":"), ensure_ascii=False),
+        canonical_json({"code": code, "rules": _rules(project)}),
+    ]
     folder = RUNS / digest_bytes("\n".join(texts).encode())[:16]
     for name, text in zip(("params.json", "code.json"), texts, strict=True):
         if not (folder / name).exists():

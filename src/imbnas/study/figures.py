@@ -14,6 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 from imbnas.report.style import LINE, MUTED, drawing
 from imbnas.study.plan import label
+from imbnas.study.results import groups
 
 COLOURS = ("#0b5fa5", "#d9731a", "#2a9d8f", "#8c4b9e", "#b23a48", "#6b7785", "#c9a227", "#3a5a40")
 PANELS = 6
@@ -35,7 +36,8 @@ def draw_scores(path: Path, table: pd.DataFrame, settings: Sequence[str], scores
         for axes, (heading, rows, score) in zip(all_axes, panels, strict=True):
             _panel(axes, rows, settings, score)
             axes.set_title(heading, fontsize=9.0, fontweight="normal", color=MUTED)
-        all_axes[0].set_ylabel(f"{title} (dots: runs; bars: mean ± standard deviation)")
+        all_axes[0].set_ylabel(title)
+        figure.supxlabel("dots: runs of the chosen network; bars: mean ± sample standard deviation", fontsize=8.0)
         _legend(figure, final, settings)
 
 
@@ -45,17 +47,17 @@ def draw_pairs(path: Path, table: pd.DataFrame, settings: Sequence[str], level: 
     `table` is `results.pairs`. Runs that differ by the seed stand side by side; the mark is their mean.
     """
     table = table[table["score"] == "balanced_accuracy"]
-    rows = list(table.groupby([*settings, "axis", "against"], sort=False, dropna=False)) if len(table) else []
+    rows = list(groups(table, [*settings, "axis", "against"]))
     with drawing(path, 8.0, 1.6 + 0.34 * max(len(rows[:ROWS]), 2)) as figure:
         axes = figure.subplots()
         axes.axvline(0.0, color=MUTED, linewidth=0.8)
         names = []
         for place, (key, group) in enumerate(rows[:ROWS]):
-            values, axis = dict(zip(settings, key, strict=False)), key[-2]
+            axis, against = key["axis"], key["against"]
             colour = COLOURS[list(settings).index(axis) % len(COLOURS)]
             _row(axes, place, group, colour)
-            others = ", ".join(f"{label(value)}" for name, value in values.items() if name != axis)
-            names.append(f"{axis} {label(values[axis])} - {key[-1]}" + (f"   ({others})" if others else ""))
+            others = ", ".join(f"{name} {label(value)}" for name, value in key.items() if name in {*settings} - {axis})
+            names.append(f"{axis} {label(key[axis])} - {against}" + (f"   ({others})" if others else ""))
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -67,10 +69,9 @@ def draw_pairs(path: Path, table: pd.DataFrame, settings: Sequence[str], level: 
 
 def _panels(final: pd.DataFrame, others: list[str], scores: Sequence[str]) -> list[tuple[str, pd.DataFrame, str]]:
     """Return heading, rows and score of each panel."""
-    groups = list(final.groupby(others, sort=False, dropna=False)) if others else [((), final)]
     found = []
-    for key, rows in groups:
-        text = ", ".join(f"{name} {label(value)}" for name, value in zip(others, key, strict=True))
+    for key, rows in groups(final, others) if others else [({}, final)]:
+        text = ", ".join(f"{name} {label(value)}" for name, value in key.items())
         for score in scores:
             parts = [score.replace("_", " ")] * (len(scores) > 1) + [text] * bool(text)
             found.append((": ".join(parts), rows, score))

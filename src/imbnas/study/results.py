@@ -95,7 +95,7 @@ def results(grid: Grid) -> pd.DataFrame:
 def summary(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Return for each setting and network mean and sample standard deviation of each score over the seeds."""
     rows = []
-    for key, group in _groups(table, [*grid.settings, "network"]):
+    for key, group in groups(table, [*grid.settings, "network"]):
         runs = [{name: None if pd.isna(row[name]) else row[name] for name in SCORES} for _, row in group.iterrows()]
         found = over_seeds(runs)
         spread = {f"{name}_{part}": found[name][part] for name in SCORES for part in ("mean", "std")}
@@ -130,7 +130,7 @@ def pairs(grid: Grid) -> pd.DataFrame:
 def differences(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
     """Return mean and sample standard deviation of the paired differences of `pairs` over the seeds."""
     rows = []
-    for key, group in _groups(table, [*grid.settings, "axis", "against", "score"]):
+    for key, group in groups(table, [*grid.settings, "axis", "against", "score"]):
         found = over_seeds([{"difference": value} for value in group["difference"]])["difference"]
         rows.append({**key, "runs": len(group), "mean": found["mean"], "std": found["std"]})
     return pd.DataFrame(rows, columns=[*grid.settings, "axis", "against", "score", "runs", "mean", "std"])
@@ -198,7 +198,7 @@ def _scores(scores: Mapping[str, Any]) -> dict[str, float | None]:
     return row
 
 
-def _groups(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+def groups(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield the rows that agree in all `names`, in order of appearance."""
     if len(table):
         for key, group in table.groupby(names, sort=False, dropna=False):
