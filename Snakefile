@@ -26,11 +26,15 @@ rule all:
         "results/metrics.json",
         "results/details.json",
         "results/classes.parquet",
+        "results/predictions.parquet",
         "results/figures/classes.png",
         "results/figures/confusion.png",
+        "results/figures/reliability.png",
+        "results/figures/weights.png",
         "results/figures/search.png",
         "results/plots/classes.csv",
         "results/plots/confusion.csv",
+        "results/plots/reliability.csv",
         "results/plots/search.csv",
 
 

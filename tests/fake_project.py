@@ -47,6 +47,7 @@ def subnet_meta(architecture: tuple[int, ...], info: Info, load_side: int | None
         "dataset": info.dataset,
         "digests": {"target_train": "0" * 64},
         "counts": COUNTS,
+        "trained_counts": COUNTS,
         "seed": 3,
         "recipe": {"epochs": 0, "loss": "ce"},
         "epoch_rule": "last",

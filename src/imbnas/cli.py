@@ -197,6 +197,39 @@ def table(root: Root = Path(), path: Moves = None) -> None:
     print_results(places["details"], places["cost"], Console())
 
 
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Finished projects, or groups of seeds as NAME=DIR,DIR,...")
+    ],
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="NAME", help="Compare with this group; default: the first.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="GROUP", help="Show many-, medium- or few-shot accuracy too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every score as JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Compare finished projects: mean and deviation over seeds, and paired differences with intervals."""
+    import json
+
+    from rich.console import Console
+
+    from imbnas.report import compare, compare_tables
+
+    if as_json and markdown:
+        raise UserError("--json and --markdown: found both, expected one of them")
+    found = compare.compare(runs, PATHS["details"], PATHS["predictions"], baseline)
+    scores = compare_tables.shown_scores(found, group)
+    if as_json:
+        print(json.dumps(compare_tables.comparison_json(found), indent=2, ensure_ascii=False))
+    elif markdown:
+        print(compare_tables.comparison_markdown(found, scores), end="")
+    else:
+        Console().print(compare_tables.comparison_tables(found, scores))
+
+
 def main() -> None:
     """Run the command line: exit code 2 and one line for bad input, never a traceback for it."""
     # Threads that wait for each other by spinning make a shared machine ten times slower; read when torch is imported.

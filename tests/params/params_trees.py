@@ -77,6 +77,8 @@ OTHERS: dict[str, Any] = {
     "retrain.references": False,
     "retrain.augment.cutout": 2,
     "evaluate.shots": "oltr",
+    "evaluate.thresholds.many": 50,
+    "evaluate.thresholds.few": 0,
     "evaluate.confidence": 0.9,
     "study.axes": {"seed": [1, 2, 3]},
 }

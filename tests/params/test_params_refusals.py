@@ -11,7 +11,8 @@ import pytest
 from params_trees import DEFAULT, FREE, OTHERS, altered, default_tree, leaves, without
 
 from imbnas.errors import UserError
-from imbnas.params.config import load, parse
+from imbnas.longtail.losses import LOSS_NAMES
+from imbnas.params.config import UNADJUSTED_LOSSES, load, parse
 
 
 def complaint(tree: Any) -> str:
@@ -169,6 +170,21 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "space.stem.channels and stages.channels hold odd widths [15], expected even ones",
         ),
         ({"space.shufflenet.choices": []}, "space.shufflenet.choices are [], expected at least one and none twice"),
+        (
+            {"evaluate.thresholds.many": 19},
+            "evaluate.thresholds.many is 19 and few is 20, expected many at least as large as few",
+        ),
+        ({"evaluate.logit_adjustment": -0.5}, "evaluate.logit_adjustment: found -0.5, expected a number of at least 0"),
+        (
+            {"evaluate.logit_adjustment": 1.0},
+            "evaluate.logit_adjustment is 1.0 and retrain.loss is effective-number, which together correct the prior "
+            "of the classes twice, as the logit-adjustment loss and post-hoc adjustment do; expected 0.0 or a loss of "
+            "ce, focal, ldam, cdt, seesaw, seql, label-aware-smoothing",
+        ),
+        (
+            {"evaluate.logit_adjustment": 1.0e-9, "retrain.loss": "inverse-frequency"},
+            "evaluate.logit_adjustment is 1e-09 and retrain.loss is inverse-frequency, which together",
+        ),
         ({"space.mobile.kernels": [3, 3]}, "space.mobile.kernels are [3, 3], expected at least one and none twice"),
     ],
 )
@@ -177,6 +193,18 @@ def test_contradictions_name_their_parameters(changes: dict[str, Any], line: str
     for dotted, value in changes.items():
         tree = altered(dotted, value, tree)
     assert complaint(tree).startswith(line)
+
+
+def test_logits_of_plain_cross_entropy_may_be_adjusted() -> None:
+    tree = altered("retrain.loss", "ce", altered("evaluate.logit_adjustment", 1.5))
+    assert parse(tree, "p.yaml").evaluate.logit_adjustment == 1.5
+    assert parse(altered("evaluate.logit_adjustment", 0.0), "p.yaml").retrain.loss == "effective-number"
+
+
+def test_every_loss_corrects_the_prior_or_leaves_it() -> None:
+    corrected = {"inverse-frequency", "effective-number", "balanced-softmax", "logit-adjustment", "vs"}
+    assert corrected | set(UNADJUSTED_LOSSES) == set(LOSS_NAMES)
+    assert not corrected & set(UNADJUSTED_LOSSES)
 
 
 def test_two_folders_with_the_same_root_are_the_same_images() -> None:

@@ -45,6 +45,7 @@ rule evaluate:
         ),
         details="results/details.json",
         classes="results/classes.parquet",
+        predictions="results/predictions.parquet",
         classes_figure=report(
             "results/figures/classes.png",
             caption="../report/classes.rst",
@@ -57,13 +58,25 @@ rule evaluate:
             category="Figures",
             labels={"figure": "confusion"},
         ),
+        reliability_figure=report(
+            "results/figures/reliability.png",
+            caption="../report/reliability.rst",
+            category="Figures",
+            labels={"figure": "reliability"},
+        ),
+        weights_figure=report(
+            "results/figures/weights.png",
+            caption="../report/weights.rst",
+            category="Figures",
+            labels={"figure": "weights"},
+        ),
         search_figure=report(
             "results/figures/search.png",
             caption="../report/search.rst",
             category="Figures",
             labels={"figure": "search"},
         ),
-        plots=expand("results/plots/{name}.csv", name=["classes", "confusion", "search"]),
+        plots=expand("results/plots/{name}.csv", name=["classes", "confusion", "reliability", "search"]),
     log:
         "logs/evaluate.log",
     benchmark:

@@ -36,6 +36,10 @@ VIEWS: dict[str, type[View]] = {
 }
 
 
+UNADJUSTED_LOSSES = ("ce", "focal", "ldam", "cdt", "seesaw", "seql", "label-aware-smoothing")
+"""Losses of `retrain` that leave the classes' shares in the logits, so that `evaluate` may take them out."""
+
+
 class Params(Section):
     """Parameters of imbnas: every knob of the workflow."""
 
@@ -77,6 +81,7 @@ class Params(Section):
                 f"{self.target.splits.train!r} below the one root {self.target.root}, expected the same name (the two "
                 "then take disjoint rows) or a root for each: an image in both would leak"
             )
+        _refuse_two_corrections(self.retrain, self.evaluate)
         return self
 
     def _own_images_listed_twice(self) -> bool:
@@ -93,6 +98,16 @@ class Params(Section):
     def view(self, step: str) -> View:
         """Return the part that `step` may see."""
         return VIEWS[step].of(self.tree())
+
+
+def _refuse_two_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:
+    """Raise ValueError where the loss of `retrain` has corrected the classes' shares that `evaluate` is to correct."""
+    if evaluate.logit_adjustment > 0.0 and retrain.loss not in UNADJUSTED_LOSSES:
+        raise ValueError(
+            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} and retrain.loss is {retrain.loss}, which "
+            "together correct the prior of the classes twice, as the logit-adjustment loss and post-hoc adjustment do; "
+            f"expected 0.0 or a loss of {', '.join(UNADJUSTED_LOSSES)}"
+        )
 
 
 class _Loader(yaml.SafeLoader):

@@ -21,6 +21,7 @@ PATHS: dict[str, str] = {
     "metrics": "results/metrics.json",
     "details": "results/details.json",
     "classes": "results/classes.parquet",
+    "predictions": "results/predictions.parquet",
     "figures": "results/figures",
     "plots": "results/plots",
     "cost": "results/cost.json",
@@ -63,7 +64,7 @@ STEPS: dict[str, Step] = {
     ),
     "evaluate": Step(
         ("final", "references", "search", "architecture", "longtail", "imbalance", "target_test"),
-        ("metrics", "details", "classes", "figures", "plots"),
+        ("metrics", "details", "classes", "predictions", "figures", "plots"),
         "Measure the final networks on the test split.",
     ),
 }
