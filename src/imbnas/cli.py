@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from imbnas.errors import UserError
-from imbnas.steps.graph import PATHS, STEPS
+from imbnas.steps.graph import PATHS, STEPS, cost_details
 
 app = typer.Typer(
     help="Architectures for long-tailed data, found reproducibly.",
@@ -194,7 +194,7 @@ def table(root: Root = Path(), path: Moves = None) -> None:
     from imbnas.report.tables import print_results
 
     places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
-    print_results(places["details"], places["cost"], Console())
+    print_results(places["details"], cost_details(places["cost"]), Console())
 
 
 @app.command()

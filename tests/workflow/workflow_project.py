@@ -89,7 +89,7 @@ class Project:
 
     def stale(self) -> set[str]:
         """Return the stages that DVC finds changed; those after them count only once they have run."""
-        return set(json.loads(self.run("dvc", "status", "--json").output))
+        return set(json.loads(self.run("dvc", "status", "--json", "dvc.yaml").output))
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replace `old`, which must occur, by `new` in a file, once."""

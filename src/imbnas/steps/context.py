@@ -17,7 +17,7 @@ from imbnas.closure import step_digest
 from imbnas.errors import UserError
 from imbnas.files import canonical_json, digest_file, read_json, write_json
 from imbnas.progress import Log
-from imbnas.steps.graph import PATHS, STEPS, maker
+from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
 
 WORK = ".imbnas"
 
@@ -90,8 +90,8 @@ class Context:
         return self.root / WORK / "resume" / self.step / f"{self._digest}.cost.json"
 
     def publish_cost(self) -> None:
-        """Add this step's cost to results/cost.json, which is no step's output, and forget the attempts."""
-        path = self.path("cost")
+        """Add this step's cost to results/cost.json and the details beside it, no step's outputs; forget the attempts."""
+        path = cost_details(self.path("cost"))
         spent = self.cost()
         with _locked(self.root / WORK / "cost.lock"):
             table: dict[str, Any] = read_json(path, "the costs of earlier steps") if path.exists() else {"steps": {}}
@@ -100,6 +100,7 @@ class Context:
             table["steps"] = dict(sorted(table["steps"].items(), key=lambda item: order.get(item[0], len(order))))
             table["total_seconds"] = round(sum(entry["seconds"] for entry in table["steps"].values()), 3)
             write_json(path, table)
+            write_json(self.path("cost"), {"seconds": table["total_seconds"]})
         self._cost_file.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 PATHS: dict[str, str] = {
     "source_train": "data/source/train",
@@ -69,6 +70,11 @@ STEPS: dict[str, Step] = {
     ),
 }
 """The eight steps in order."""
+
+
+def cost_details(cost: Path) -> Path:
+    """Return the file beside `cost` that holds the cost of each step; `cost` itself is one number, for DVC's tables."""
+    return cost.with_name(f"{cost.stem}-details.json")
 
 
 def maker(name: str) -> str:
