@@ -90,7 +90,7 @@ class Context:
         return self.root / WORK / "resume" / self.step / f"{self._digest}.cost.json"
 
     def publish_cost(self) -> None:
-        """Add this step's cost to results/cost.json and the details beside it, no step's outputs; forget the attempts."""
+        """Add this cost to results/cost.json and the details beside it, no step's outputs, and forget the attempts."""
         path = cost_details(self.path("cost"))
         spent = self.cost()
         with _locked(self.root / WORK / "cost.lock"):
