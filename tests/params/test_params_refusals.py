@@ -11,8 +11,7 @@ import pytest
 from params_trees import DEFAULT, FREE, OTHERS, altered, default_tree, leaves, without
 
 from imbnas.errors import UserError
-from imbnas.longtail.losses import LOSS_NAMES
-from imbnas.params.config import UNADJUSTED_LOSSES, load, parse
+from imbnas.params.config import load, parse
 
 
 def complaint(tree: Any) -> str:
@@ -146,7 +145,16 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         ({"imbalance.counts": "c.txt"}, "imbalance.profile is exponential and counts is text 'c.txt', expected a file"),
         (
             {"search.method": "fixed"},
-            "search.method is fixed and architecture is null, expected choices for fixed only",
+            "search.method is fixed and search.architecture is null, expected its choices, one a block, because the "
+            "space shufflenet has more than one architecture",
+        ),
+        (
+            {"search.architecture": [0, 0, 0, 0, 0, 0]},
+            "search.method is evolution and architecture is [0, 0, 0, 0, 0, 0], expected choices for fixed only",
+        ),
+        (
+            {"space.name": "resnet", "space.stages.channels": [16, 8, 64]},
+            "space.stem.channels and stages.channels are [16, 16, 8, 64], expected widths that never fall",
         ),
         ({"search.population": 20, "search.parents": 21}, "search.parents is 21, expected at most population (20)"),
         (
@@ -177,13 +185,12 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         ({"evaluate.logit_adjustment": -0.5}, "evaluate.logit_adjustment: found -0.5, expected a number of at least 0"),
         (
             {"evaluate.logit_adjustment": 1.0},
-            "evaluate.logit_adjustment is 1.0 and retrain.loss is effective-number, which together correct the prior "
-            "of the classes twice, as the logit-adjustment loss and post-hoc adjustment do; expected 0.0 or a loss of "
-            "ce, focal, ldam, cdt, seesaw, seql, label-aware-smoothing",
+            "evaluate.logit_adjustment is 1.0 with retrain.loss effective-number, expected 0.0: both together correct "
+            "the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do",
         ),
         (
             {"evaluate.logit_adjustment": 1.0e-9, "retrain.loss": "inverse-frequency"},
-            "evaluate.logit_adjustment is 1e-09 and retrain.loss is inverse-frequency, which together",
+            "evaluate.logit_adjustment is 1e-09 with retrain.loss inverse-frequency, expected 0.0",
         ),
         ({"space.mobile.kernels": [3, 3]}, "space.mobile.kernels are [3, 3], expected at least one and none twice"),
     ],
@@ -199,12 +206,6 @@ def test_logits_of_plain_cross_entropy_may_be_adjusted() -> None:
     tree = altered("retrain.loss", "ce", altered("evaluate.logit_adjustment", 1.5))
     assert parse(tree, "p.yaml").evaluate.logit_adjustment == 1.5
     assert parse(altered("evaluate.logit_adjustment", 0.0), "p.yaml").retrain.loss == "effective-number"
-
-
-def test_every_loss_corrects_the_prior_or_leaves_it() -> None:
-    corrected = {"inverse-frequency", "effective-number", "balanced-softmax", "logit-adjustment", "vs"}
-    assert corrected | set(UNADJUSTED_LOSSES) == set(LOSS_NAMES)
-    assert not corrected & set(UNADJUSTED_LOSSES)
 
 
 def test_two_folders_with_the_same_root_are_the_same_images() -> None:

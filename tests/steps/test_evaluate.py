@@ -200,7 +200,7 @@ class TestClasses:
     def test_norms_of_class_means(self) -> None:
         """Centred, unit features: class 0 has (0, 1) and (0, -1), whose mean is 0; class 1 has twice the same one."""
         features = torch.tensor([[0.0, 3.0], [0.0, -3.0], [4.0, 0.0], [-4.0, 0.0]])
-        kind, norms = class_norms(NearestClassMean(features, torch.tensor([0, 0, 1, 2]), 3))
+        kind, norms = class_norms(NearestClassMean.fit(features, torch.tensor([0, 0, 1, 2]), 3))
         assert kind == "ncm"
         np.testing.assert_allclose(norms, [0.0, 1.0, 1.0], atol=1e-7)
 

@@ -15,7 +15,7 @@ checkpoint search:
         "benchmarks/search.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(8000),
+        mem_mb=memory(6000 + int(1024 * RUN.params.runtime.memory)),
         runtime=1440,
         gpu=GPU,
     params:

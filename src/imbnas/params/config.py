@@ -24,6 +24,8 @@ from imbnas.params.study import StudyParams
 from imbnas.params.supernet import SupernetParams, SupernetView
 from imbnas.params.target import TargetParams, TargetView
 
+CHAINS = ("shufflenet", "mobile", "resnet")
+"""Spaces whose networks are chains of stages."""
 VIEWS: dict[str, type[View]] = {
     "source": SourceView,
     "target": TargetView,
@@ -34,10 +36,6 @@ VIEWS: dict[str, type[View]] = {
     "retrain": RetrainView,
     "evaluate": EvaluateView,
 }
-
-
-UNADJUSTED_LOSSES = ("ce", "focal", "ldam", "cdt", "seesaw", "seql", "label-aware-smoothing")
-"""Losses of `retrain` that leave the classes' shares in the logits, so that `evaluate` may take them out."""
 
 
 class Params(Section):
@@ -75,6 +73,16 @@ class Params(Section):
                 f"source.share is {self.source.share} and source and target are both {self.target.dataset}, "
                 "expected a share below 1 that leaves rows for the target"
             )
+        if self.search.method == "fixed" and self.search.architecture is None and not self.space.single:
+            raise ValueError(
+                f"search.method is fixed and search.architecture is null, expected its choices, one a block, because "
+                f"the space {self.space.name} has more than one architecture"
+            )
+        if self.retrain.branches == "bilateral" and self.space.name not in CHAINS:
+            raise ValueError(
+                f"retrain.branches is bilateral with space.name {self.space.name}, expected one, or a space "
+                f"with stages to duplicate: {', '.join(CHAINS)}"
+            )
         if self._own_images_listed_twice():
             raise ValueError(
                 f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "
@@ -101,12 +109,12 @@ class Params(Section):
 
 
 def _refuse_two_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:
-    """Raise ValueError where the loss of `retrain` has corrected the classes' shares that `evaluate` is to correct."""
-    if evaluate.logit_adjustment > 0.0 and retrain.loss not in UNADJUSTED_LOSSES:
+    """Raise ValueError where `retrain` has corrected the classes' shares that `evaluate` is to correct."""
+    corrected = retrain.prior_corrected()
+    if evaluate.logit_adjustment > 0.0 and corrected:
         raise ValueError(
-            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} and retrain.loss is {retrain.loss}, which "
-            "together correct the prior of the classes twice, as the logit-adjustment loss and post-hoc adjustment do; "
-            f"expected 0.0 or a loss of {', '.join(UNADJUSTED_LOSSES)}"
+            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} with retrain.{corrected}, expected 0.0: both "
+            "together correct the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do"
         )
 
 

@@ -84,18 +84,31 @@ class MobileChoices(Section):
 class SpaceParams(Section):
     """The search space: which networks exist."""
 
-    name: Literal["shufflenet", "mobile"] = "shufflenet"
-    """`shufflenet` is the Single Path One-Shot space, `mobile` inverted residuals with searched depth."""
+    name: Literal["shufflenet", "mobile", "resnet", "nasbench201"] = "shufflenet"
+    """`shufflenet`: Single Path One-Shot; `mobile`: inverted residuals, searched depth; `resnet`: one CIFAR ResNet;
+    `nasbench201`: one searched cell of six edges, repeated, as in the tabular benchmark."""
     stem: Stem = Stem()
     """The first convolution."""
     stages: Stages = Stages()
     """The choice blocks."""
-    last_channels: Positive = 128
-    """Width of the final 1x1 convolution, which is the number of features that the linear head sees."""
+    last_channels: Positive | None = 128
+    """Width of the final 1x1 convolution, the number of features that the head sees; null: no such convolution."""
     shufflenet: ShuffleChoices = ShuffleChoices()
     """Used when `name` is shufflenet."""
     mobile: MobileChoices = MobileChoices()
     """Used when `name` is mobile."""
+
+    @model_validator(mode="after")
+    def _skeleton(self) -> Self:
+        if self.name == "nasbench201":
+            first, strides = self.stages.channels[0], [1] + [2] * (len(self.stages.strides) - 1)
+            if first != self.stem.channels or self.stages.strides != strides or self.last_channels is not None:
+                raise ValueError(
+                    f"stages.channels begin with {first}, stages.strides are {self.stages.strides} and last_channels "
+                    f"is {self.last_channels}, expected {self.stem.channels} (stem.channels), {strides} and null: "
+                    "the skeleton of nasbench201"
+                )
+        return self
 
     @model_validator(mode="after")
     def _widths(self) -> Self:
@@ -106,7 +119,22 @@ class SpaceParams(Section):
                     f"stem.channels and stages.channels hold odd widths {odd}, expected even ones: "
                     "shufflenet splits channels in two"
                 )
+        widths = [self.stem.channels, *self.stages.channels]
+        if self.name == "resnet" and widths != sorted(widths):
+            raise ValueError(
+                f"stem.channels and stages.channels are {widths}, expected widths that never fall: "
+                "resnet's shortcuts only add channels"
+            )
         return self
+
+    @property
+    def single(self) -> bool:
+        """Whether no block has a choice, so that the space holds one architecture."""
+        if self.name == "shufflenet":
+            return len(self.shufflenet.choices) == 1
+        if self.name == "mobile":
+            return len(self.mobile.kernels) * len(self.mobile.expansions) == 1 and not self.mobile.skip
+        return self.name == "resnet"
 
 
 class Numerics(Section):
@@ -131,3 +159,5 @@ class RuntimeParams(Numerics):
     """Seconds between two saved states of a training; 0 saves after every optimiser step."""
     workers: Count = 2
     """Processes that decode images of path datasets; array datasets need none."""
+    memory: Annotated[float, Field(ge=0.0)] = 2.0
+    """GiB of activations that a search keeps where several candidates begin alike; with less it computes more."""

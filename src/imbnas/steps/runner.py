@@ -42,6 +42,7 @@ def run_step(
         dict(overrides or {}),
         state_interval=params.runtime.state_interval,
         workers=params.runtime.workers,
+        memory=params.runtime.memory,
     )
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -10,20 +10,23 @@ import numpy as np
 from imbnas.data.split import write_table
 from imbnas.errors import UserError
 from imbnas.files import write_json
+from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
 from imbnas.params.search import SearchView
 from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import Field, evolution, exhaustive, random_search
 from imbnas.search.table import candidate_table, given_table
+from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
-from imbnas.spaces.base import Architecture, SearchSpace
+from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
 from imbnas.spaces.cost import CostTable
 from imbnas.spaces.registry import make_space
+from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
 from imbnas.training.runtime import Runtime
-from imbnas.training.scoring import Batches, Scorer
+from imbnas.training.scoring import Batches, Tally
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import load_meta, load_weights
 
@@ -57,7 +60,7 @@ def run(view: SearchView, context: Context) -> None:
     with state.held():
         archive = Archive(
             state.path.with_suffix(".jsonl"),
-            lambda architecture: _score(scorer, architecture),
+            lambda architectures: ((architecture, _score(tally)) for architecture, tally in scorer(architectures)),
             setting.table.cost,
             view.search.objective,
             pause=state.pause,
@@ -117,7 +120,7 @@ def _scorer(
     space: SearchSpace,
     tail: Rows,
     rows: Rows,
-) -> Scorer:
+) -> TrieScorer:
     """Build the adapted supernet and the rows on which paths are calibrated and scored."""
     path = context.path("adapted")
     weights, meta = load_weights(path, "supernet")
@@ -125,16 +128,18 @@ def _scorer(
     if meta["space"] != view.space.model_dump(mode="json") or len(meta["classes"]) != classes:
         raise UserError(f"{path}: made for another space or other classes than params.yaml describes, run adapt")
     supernet = space.build_supernet(classes, tail.split.info.shape[2])
+    supernet.head = make_head(meta.get("head", LINEAR), space.num_features, classes)
     supernet.load_state_dict(weights)
     calibration = view.search.calibration
     chosen = calibration_rows(tail, calibration.rows, calibration.sampling, view.seed)
-    return Scorer(
+    return TrieScorer(
         runtime,
         supernet,
         Batches(make_store(chosen, runtime, context), calibration.batch_size),
         Batches(make_store(rows, runtime, context), view.search.batch_size),
         make_augment(tail.split, None),
         classes,
+        int(context.memory * 2**30),
     )
 
 
@@ -152,8 +157,7 @@ def calibration_rows(tail: Rows, count: int, sampling: str, seed: int) -> Rows:
     return tail.at(order[:count])
 
 
-def _score(scorer: Scorer, architecture: Architecture) -> Score:
-    tally = scorer(architecture)
+def _score(tally: Tally) -> Score:
     recall = tally.recall
     return Score(
         balanced_accuracy=tally.balanced_accuracy,
@@ -206,7 +210,9 @@ def _write_architecture(
 
 def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
     """Take the architecture that the parameters give, without validation rows or weights."""
-    architecture = setting.space.check(view.search.architecture or ())
+    given = view.search.architecture
+    # Without choices there is one architecture, all zeros: the parameters refuse null in any other space.
+    architecture = setting.space.check([0] * len(setting.space.blocks) if given is None else given)
     cost, limits = setting.table.cost(architecture), setting.limits
     if not limits.allow(cost):
         raise UserError(
