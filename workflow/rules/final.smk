@@ -46,6 +46,24 @@ rule evaluate:
         details="results/details.json",
         classes="results/classes.parquet",
         predictions="results/predictions.parquet",
+        table=report(
+            "results/table.html",
+            caption="../report/metrics.rst",
+            category="Scores",
+            labels={"file": "table"},
+        ),
+        model_card=report(
+            "results/model-card.md",
+            caption="../report/cards.rst",
+            category="Cards",
+            labels={"card": "model"},
+        ),
+        dataset_card=report(
+            "results/dataset-card.md",
+            caption="../report/cards.rst",
+            category="Cards",
+            labels={"card": "dataset"},
+        ),
         classes_figure=report(
             "results/figures/classes.png",
             caption="../report/classes.rst",

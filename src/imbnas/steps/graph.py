@@ -23,6 +23,9 @@ PATHS: dict[str, str] = {
     "details": "results/details.json",
     "classes": "results/classes.parquet",
     "predictions": "results/predictions.parquet",
+    "model_card": "results/model-card.md",
+    "dataset_card": "results/dataset-card.md",
+    "table": "results/table.html",
     "figures": "results/figures",
     "plots": "results/plots",
     "cost": "results/cost.json",
@@ -65,7 +68,7 @@ STEPS: dict[str, Step] = {
     ),
     "evaluate": Step(
         ("final", "references", "search", "architecture", "longtail", "imbalance", "target_test"),
-        ("metrics", "details", "classes", "predictions", "figures", "plots"),
+        ("metrics", "details", "classes", "predictions", "model_card", "dataset_card", "table", "figures", "plots"),
         "Measure the final networks on the test split.",
     ),
 }
