@@ -86,4 +86,4 @@ def test_the_page_needs_nothing_else_and_shows_the_headline(project: Path) -> No
     metrics = fake.read(project, "metrics")
     strong = re.search(r'<tr class="strong">(.*?)</tr>', text)
     assert strong
-    assert f">{100 * metrics['balanced_accuracy']:.2f} [" in strong[1]
+    assert f">{100 * metrics['balanced_accuracy']:.2f}<br><small>[" in strong[1]

@@ -17,7 +17,7 @@ _SCORES = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1",
 
 def write_model_card(path: Path, details: dict[str, Any]) -> None:
     """Write what the chosen network is, how it was made, how well it does, and what it is not for."""
-    final, search, shots = details["networks"]["final"], details["search"], details["shots"]
+    final, shots = details["networks"]["final"], details["shots"]
     imbalance, level = details["imbalance"], f"{details['confidence']['level']:.0%}"
     blocks = [(str(place), name) for place, name in enumerate(final["blocks"], 1)]
     recipe = [(name, f"`{value}`") for name, value in _leaves(details["recipe"] or {})]
@@ -25,7 +25,7 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         f"# Model card: a classifier for {details['dataset']}",
         f"`models/final.safetensors`: a network of the space `{details['space']['name']}` with {final['params']:,} "
         f"parameters and {final['macs']:,} multiply-accumulate operations an image, for {len(imbalance['classes'])} "
-        f"classes. Its architecture was searched for this long-tailed dataset, its weights were trained on it.",
+        f"classes, trained on the long-tailed dataset that `results/dataset-card.md` describes.",
         "## Use",
         "    imbnas predict models/final.safetensors photo.png\n"
         "    imbnas export models/final.safetensors --output final.pt2",
@@ -34,14 +34,11 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         "the calibration error. Rare classes are recognised less often than frequent ones; look at their rows in "
         "`results/classes.parquet` before relying on them.",
         "## Training",
-        f"{imbalance['rows']:,} images, imbalance ratio {imbalance['measured_ratio']:.4g}: see "
-        f"`results/dataset-card.md`. Seed {details['seed']}; the last epoch was kept (`{details['epoch_rule']}`). "
-        f"The test split was opened once, after all choices.",
+        f"{imbalance['rows']:,} images, imbalance ratio {imbalance['measured_ratio']:.4g}. "
+        f"Seed {details['seed']}; kept: the {details['epoch_rule']} epoch. The test split was opened after all choices.",
         _table(("parameter", "value"), recipe),
         "## Architecture",
-        f"Chosen by the method `{search['method']}` among {search['evaluated']} evaluated candidates, by "
-        f"{search['objective'].replace('_', ' ')} on {search['validation_rows'] or 0} validation rows; limits: "
-        f"{_limits(search['limits'])}.",
+        _choice(details["search"]),
         _table(("block", "choice"), blocks),
         "## Evaluation",
         f"On {details['test_rows']:,} test rows, percent, with {level} intervals ({details['confidence']['rule']}). "
@@ -88,7 +85,7 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
 
 def write_results_page(path: Path, details: dict[str, Any]) -> None:
     """Write the networks' scores with their intervals as an HTML page."""
-    rows = _scores(details)
+    rows = _scores(details, "\n")
     level = f"{details['confidence']['level']:.0%}"
     note = (
         f"{details['dataset']}, seed {details['seed']}: {details['imbalance']['rows']:,} training rows, imbalance "
@@ -107,16 +104,27 @@ def write_results_page(path: Path, details: dict[str, Any]) -> None:
     write_page(path, "Results", [block])
 
 
-def _scores(details: dict[str, Any]) -> list[list[str]]:
-    """Return a row per network: its name and each score with its interval, in percent."""
+def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:
+    """Return a row per network: its name and each score, `mark` and its interval, in percent."""
     rows = []
     for name, entry in details["networks"].items():
         cells = []
         for score in _SCORES:
             low, high = entry["intervals"].get(score) or (None, None)
-            cells.append(percent(entry[score]) + ("" if low is None else f" [{percent(low)}, {percent(high)}]"))
+            cells.append(percent(entry[score]) + ("" if low is None else f"{mark}[{percent(low)}, {percent(high)}]"))
         rows.append([TITLES[name], *cells])
     return rows
+
+
+def _choice(search: dict[str, Any]) -> str:
+    """Return how the architecture came about."""
+    if search["method"] == "fixed":
+        return "Given by `search.architecture`, not searched."
+    return (
+        f"Chosen by the method `{search['method']}` among {search['evaluated']} evaluated candidates, by "
+        f"{search['objective'].replace('_', ' ')} on {search['validation_rows']} validation rows; limits: "
+        f"{_limits(search['limits'])}."
+    )
 
 
 def _sizes(shots: dict[str, Any]) -> str:
@@ -129,8 +137,11 @@ def _limits(limits: dict[str, Any]) -> str:
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Yield every parameter with its dotted name; of what is switched off (`name: none`) no options."""
     for name, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value.get("name") == "none":
+            yield f"{prefix}{name}.name", "none"
+        elif isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -14,6 +14,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 1.5rem; }
 h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin-top: 1.6rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #c9d0d8; white-space: nowrap; }
+small { color: #6b7785; font-weight: 400; }
 th { border-bottom: 2px solid #6b7785; } .text { text-align: left; } .strong td { font-weight: 600; }
 p { color: #6b7785; max-width: 50rem; }
 """
@@ -60,4 +61,10 @@ def _block(block: Block) -> str:
 
 def _row(kind: str, cells: Sequence[str], text: int) -> str:
     left = ' class="text"'
-    return "".join(f"<{kind}{left if k < text else ''}>{escape(cell)}</{kind}>" for k, cell in enumerate(cells))
+    return "".join(f"<{kind}{left if k < text else ''}>{_cell(cell)}</{kind}>" for k, cell in enumerate(cells))
+
+
+def _cell(text: str) -> str:
+    """Return a cell's text, what follows a line end in small print below."""
+    first, _, rest = escape(text).partition("\n")
+    return f"{first}<br><small>{rest}</small>" if rest else first
