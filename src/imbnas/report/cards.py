@@ -34,8 +34,8 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         "the calibration error. Rare classes are recognised less often than frequent ones; look at their rows in "
         "`results/classes.parquet` before relying on them.",
         "## Training",
-        f"{imbalance['rows']:,} images, imbalance ratio {imbalance['measured_ratio']:.4g}. "
-        f"Seed {details['seed']}; kept: the {details['epoch_rule']} epoch. The test split was opened after all choices.",
+        f"{imbalance['rows']:,} images, imbalance ratio {imbalance['measured_ratio']:.4g}, seed {details['seed']}. "
+        f"Kept: the {details['epoch_rule']} epoch. The test split was opened once all was chosen.",
         _table(("parameter", "value"), recipe),
         "## Architecture",
         _choice(details["search"]),
