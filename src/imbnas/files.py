@@ -79,3 +79,20 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` with a temporary path and rename the result to `path`."""
     with replacing(path) as part:
         write(part)
+
+
+def controlled() -> bool:
+    """Say whether a workflow's controller has started this process, and will hear how it ends unless it was killed."""
+    return bool(os.environ.get("IMBNAS_RUN"))
+
+
+def discard(path: Path) -> None:
+    """Delete a state that the outputs have made needless.
+
+    Under a controller only mark it: should the controller have been killed meanwhile, it cannot know that the outputs
+    are whole and starts the step again, which then repeats no training. It deletes what is marked when a run succeeds.
+    """
+    if controlled() and path.exists():
+        write_bytes(path.with_name(f"{path.name}.done"), b"")
+    else:
+        path.unlink(missing_ok=True)

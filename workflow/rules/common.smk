@@ -13,6 +13,7 @@ sys.path[:0] = [str(PROJECT / "src"), str(PROJECT / "workflow" / "scripts")]
 # The `imbnas` of Snakemake's own environment, even if that is not activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
+import cluster
 import controller
 import outputs
 from imbnas.errors import UserError
@@ -65,7 +66,20 @@ def memory(megabytes):
     return lambda wildcards, attempt: megabytes * attempt
 
 
+# A shell that waits for its step when both are asked to stop: if it died at once, Slurm would kill the step, whose state
+# may not be saved yet, with all that is left of the job.
+shell.prefix("trap : TERM; ")
+
+
+onstart:
+    if cluster.settle() and outputs.moved():
+        sys.exit(
+            f"error: {outputs.moved()[0]}: changed by a job of an earlier run after this run was planned; run it again"
+        )
+
+
 onsuccess:
+    controller.forget()
     # DVC reads parameters and code when a stage ends, not when it begins: what it records must be what ran.
     stage = os.environ.get("DVC_STAGE")
     if stage:

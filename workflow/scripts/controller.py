@@ -111,6 +111,13 @@ def join(project: Path, environment: MutableMapping[str, str]) -> Run:
     return Run(parse(json.loads(texts[0]), snapshot), snapshot, stated["code"], {step: [] for step in STEPS})
 
 
+def forget() -> None:
+    """Delete the states that ended steps have kept for a controller that might have been killed."""
+    for mark in Path(".imbnas/resume").rglob("*.done"):
+        mark.with_suffix("").unlink(missing_ok=True)
+        mark.unlink()
+
+
 def identity(step: str, tree: Mapping[str, Any], project: Path) -> list[str]:
     """Return a line for each thing that decides the outputs of `step` besides its inputs.
 

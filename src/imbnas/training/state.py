@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from imbnas.errors import Interrupted, UserError
-from imbnas.files import write_with
+from imbnas.files import discard, write_with
 
 
 class ResumeState:
@@ -93,6 +93,6 @@ class ResumeState:
             self._on_save()
 
     def finish(self) -> None:
-        """Delete the state: the step's output is written."""
-        self.path.unlink(missing_ok=True)
+        """Discard the state: the step's output is written."""
+        discard(self.path)
         self.path.with_suffix(".lock").unlink(missing_ok=True)
