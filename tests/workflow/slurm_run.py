@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from workflow_project import Project
@@ -74,6 +75,20 @@ class Cluster:
         """Return the id of the one job of a rule that waits or runs, or an empty string."""
         lines = [line.split() for line in self("squeue", "-h", "-o", "%i %k").splitlines()]
         return next((job for job, comment in lines if comment == f"rule_{name}"), "")
+
+
+def power_off(folder: str) -> None:
+    """Kill the node's daemon and all that its jobs have started, as a power failure does."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            env = dict(pair.split("=", 1) for pair in (place / "environ").read_text().split("\0") if "=" in pair)
+            name = (place / "comm").read_text().strip()
+        except OSError:
+            continue
+        part = name in ("slurmd", "slurmstepd") or "SLURM_JOB_ID" in env
+        if part and env.get("SLURM_CONF", "").startswith(folder):
+            with suppress(ProcessLookupError):
+                os.kill(int(place.name), signal.SIGKILL)
 
 
 class Watch:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from slurm_run import EPOCHS, SLURM, TRAINED, Cluster, Run, Watch, balloon, digests, wait_for
+from slurm_run import EPOCHS, SLURM, TRAINED, Cluster, Run, Watch, balloon, digests, power_off, wait_for
 from workflow_project import Project
 
 pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
@@ -113,7 +113,8 @@ def test_time_limit(start, cluster: Cluster, expected) -> None:
 
 def test_killed_for_memory(start, cluster: Cluster, expected, tmp_path: Path) -> None:
     flag = tmp_path / "inflate"
-    training = start(PYTHONPATH=balloon(tmp_path / "balloon", 6000, flag))
+    options = ("--set-resources", "supernet:mem_mb=2000*attempt")
+    training = start(*options, PYTHONPATH=balloon(tmp_path / "balloon", 2000, flag))
     flag.touch()
     output = training.run.end()
     assert "Trying to restart job" in output
@@ -125,10 +126,11 @@ def test_killed_for_memory(start, cluster: Cluster, expected, tmp_path: Path) ->
 def test_node_goes_down_and_returns(start, cluster: Cluster, expected) -> None:
     training = start()
     node = cluster("sinfo", "-h", "-N", "-o", "%N").split()[0]
+    power_off(str(Path(cluster.env["SLURM_CONF"]).parent))
+    # Slurm would notice by itself after SlurmdTimeout, five minutes.
     cluster("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     wait_for(lambda: training.job in cluster.jobs("PENDING"), training.run)
-    time.sleep(3)
-    cluster("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    cluster("slurmd", "-N", node)
     training.run.end()
     training.check(expected)
 

@@ -16,6 +16,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 import cluster
 import controller
 import outputs
+import sizes
 from imbnas.errors import UserError
 
 SOURCES = controller.Sources(
@@ -61,9 +62,24 @@ def threads(section):
     return RUN.params.runtime.threads + loaders
 
 
-def memory(megabytes):
-    """Return a function that asks for more memory at each attempt."""
-    return lambda wildcards, attempt: megabytes * attempt
+def growing(least):
+    """Return a function that asks for more of a resource at each attempt."""
+    return lambda wildcards, attempt: least * attempt
+
+
+def memory(step):
+    """Return what asks for the memory of a step that computes."""
+    return growing(sizes.megabytes(RUN.params, step))
+
+
+def minutes(step):
+    """Return what asks for the time of a step that computes."""
+    return growing(sizes.minutes(RUN.params, step))
+
+
+def light(section):
+    """Say whether the dataset of `section` is materialised in seconds; else every one of its images is opened."""
+    return getattr(RUN.params, section).dataset not in ("folder", "list")
 
 
 # A shell that waits for its step when both are asked to stop: if it died at once, Slurm would kill the step, whose state

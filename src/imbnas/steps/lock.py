@@ -21,10 +21,10 @@ POLL_SECONDS = 1.0
 ASK_SECONDS = 10.0
 
 
-def lock_path(folder: Path, step: str, outputs: Iterable[Path]) -> Path:
+def lock_path(root: Path, step: str, outputs: Iterable[Path]) -> Path:
     """Return the lock file of a step that writes `outputs`; the same step may run for other outputs meanwhile."""
-    names = "\n".join(str(output.absolute()) for output in outputs)
-    return folder / f"{step}-{hashlib.sha256(names.encode()).hexdigest()[:8]}.lock"
+    names = "\n".join(os.path.relpath(output, root) for output in outputs)
+    return root / ".imbnas" / "locks" / f"{step}-{hashlib.sha256(names.encode()).hexdigest()[:8]}.lock"
 
 
 @contextmanager
@@ -41,9 +41,9 @@ def sole(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
         while (pause := _taken(stream)) is not None:
             holder = _described(_holder(stream))
             if not controlled():
-                raise UserError(f"{path}: {holder} runs this very step, expected one; wait for it or stop it")
+                raise UserError(f"{path}: {holder} runs this step, expected one; wait for it or stop it")
             if not told:
-                tell(f"{holder} runs this very step: waiting for it")
+                tell(f"{holder} runs this step: waiting for it")
             told = True
             time.sleep(pause)
         _write(stream, {"host": platform.node(), "process": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")})

@@ -17,7 +17,7 @@ from imbnas.params.base import View
 from imbnas.params.config import Params
 from imbnas.progress import Log
 from imbnas.steps import lease, lock
-from imbnas.steps.context import WORK, Context
+from imbnas.steps.context import Context
 from imbnas.steps.graph import STEPS
 
 EXIT_USER = 2
@@ -51,7 +51,7 @@ def run_step(
     try:
         _check_code(step, code)
         outputs = [context.path(name) for name in STEPS[step].outputs]
-        with lock.sole(lock.lock_path(root / WORK / "locks", step, outputs), log):
+        with lock.sole(lock.lock_path(root, step, outputs), log):
             _run(step, params.view(step), context)
     except UserError as error:
         log.to_file(f"error: {error}")
