@@ -7,11 +7,7 @@ from pathlib import Path
 
 PROJECT = Path(workflow.basedir)
 # This tree's code, whatever else is installed: `dvc exp run --temp` runs in a copy.
-SEARCH = [str(PROJECT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-os.environ["PYTHONPATH"] = os.pathsep.join(SEARCH)
 sys.path[:0] = [str(PROJECT / "src"), str(PROJECT / "workflow" / "scripts")]
-# The `imbnas` of Snakemake's own environment, even if that is not activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 import cluster
 import controller
@@ -24,6 +20,7 @@ SOURCES = controller.Sources(
     tuple(Path(os.path.relpath(file)) for file in workflow.config_settings.configfiles),
     workflow.config_settings.config,
 )
+controller.prepare(PROJECT)
 try:
     RUN = controller.begin(PROJECT, SOURCES) if workflow.is_main_process else controller.join(PROJECT, os.environ)
 except UserError as error:
@@ -88,6 +85,12 @@ shell.prefix("trap : TERM; ")
 
 
 onstart:
+    settings = workflow.executor_settings
+    try:
+        if hasattr(settings, "init_seconds_before_status_checks"):
+            cluster.check(settings.status_command, settings.init_seconds_before_status_checks)
+    except UserError as error:
+        sys.exit(f"error: {error}")
     if cluster.settle() and outputs.moved():
         sys.exit(
             f"error: {outputs.moved()[0]}: changed by a job of an earlier run after this run was planned; run it again"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+
+from imbnas.errors import UserError
 
 POLL_SECONDS = 5.0
 
@@ -57,6 +60,32 @@ def settle(jobs: Callable[[], list[str]] = left_behind) -> bool:
     finally:
         signal.signal(signal.SIGTERM, before)
     return bool(told)
+
+
+def check(command: str, seconds: int) -> None:
+    """Raise UserError where Slurm will not tell what became of a job, for which Snakemake then waits for ever.
+
+    `command` is the plugin's status command, `seconds` its time before the first look. Without accounting, `sacct`
+    knows nothing, and Slurm itself forgets a job some time after its end (MinJobAge). The plugin trusts it with three
+    times `seconds`, and falls back to `sacct` below.
+    """
+    try:
+        told = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    found = dict(re.findall(r"^(MinJobAge|AccountingStorageType) *= *(\S+)", told, re.MULTILINE))
+    if found.get("AccountingStorageType") not in ("accounting_storage/none", "(null)"):
+        return
+    if command == "sacct":
+        raise UserError("slurm-status-command: found sacct, but this Slurm has no accounting, expected squeue")
+    kept = int(found.get("MinJobAge", 300))
+    if kept < 3 * seconds:
+        raise UserError(
+            f"slurm-init-seconds-before-status-checks: found {seconds}, but this Slurm has no accounting and forgets "
+            f"ended jobs after {kept} s (MinJobAge), expected at most {kept // 3}"
+        )
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,13 @@ class Run:
         now = identity(step, sources.read().tree(), project)
         before = self.identities[step]
         return sorted(line.split(" = ")[0].split(": ")[0] for line in {*now, *before} - ({*now} & {*before}))
+
+
+def prepare(project: Path) -> None:
+    """Let the shells of rules find this tree's code, and the `imbnas` and `python` of Snakemake's own environment."""
+    code = [str(project / "src"), str(project / "workflow" / "scripts"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def begin(project: Path, sources: Sources) -> Run:
