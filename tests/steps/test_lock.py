@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -106,6 +107,19 @@ def test_slurm_is_asked_with_squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "squeue").write_text(f"#!/bin/sh\n{answer}\n")
     (tmp_path / "squeue").chmod(0o755)
     assert lock.active("3") is alive
+
+
+def test_a_file_system_without_locks_stops_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stream: object, operation: int) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    number = errno.ENOLCK
+    with lock.sole(path, print):
+        assert json.loads(path.read_text())["process"] == os.getpid()
+    number = errno.EIO
+    with pytest.raises(OSError, match="no locks here"), lock.sole(path, print):
+        pass
 
 
 def test_other_outputs_are_another_lock(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ with SnakemakeApi(OutputSettings()) as api:
             "resources": sorted(rule.resources),
             "gpu": rule.resources["gpu"].value if "gpu" in rule.resources else None,
             "checkpoint": rule.is_checkpoint,
-            "local": workflow.is_local(rule),
+            "local": rule.name in workflow._localrules,
         }
         for rule in workflow.rules
     }))

@@ -10,12 +10,12 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from imbnas.errors import UserError
-from imbnas.files import controlled
+from imbnas.files import controlled, taken
 
 POLL_SECONDS = 1.0
 ASK_SECONDS = 10.0
@@ -55,15 +55,14 @@ def sole(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
 
 def _taken(stream: TextIO) -> float | None:
     """Take the lock and return None, or return the seconds after which to try again."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not taken(stream):
         return POLL_SECONDS
     holder = _holder(stream)
     job = holder.get("job")
     # A job that was queued again finds its own name: its former process is gone, or Slurm would not have started it.
     if job and holder["host"] != platform.node() and job != os.environ.get("SLURM_JOB_ID") and active(job):
-        fcntl.flock(stream, fcntl.LOCK_UN)
+        with suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_UN)
         return ASK_SECONDS
     return None
 
