@@ -62,7 +62,7 @@ class Training:
     def check(self, expected: dict[str, str], attempts: int = 2) -> None:
         """Assert the bytes, and that attempts went on from where the one before had saved its state."""
         starts, repeated = self.watch.end()
-        print(f"attempts went on from steps {starts}; saved before: {self.saved}; steps done twice: {repeated}")
+        print(f"saved before: step {self.saved}; went on from: {starts}; steps of whole epochs done twice: {repeated}")
         assert digests(self.project) == expected
         assert len(starts) == attempts - 1
         assert all(step >= self.saved for step in starts)
