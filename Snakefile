@@ -18,6 +18,10 @@ if workflow.is_main_process:  # a job takes its controller's parameters, see com
 config.update(RUN.params.tree())
 
 
+# Used with `--sdm apptainer` alone, see docs/decisions/0009-one-environment.md.
+container: "imbnas.sif"
+
+
 report: "workflow/report/workflow.rst"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from imbnas.errors import UserError
 
@@ -83,3 +85,35 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` with a temporary path and rename the result to `path`."""
     with replacing(path) as part:
         write(part)
+
+
+def taken(stream: TextIO, wait: bool = False) -> bool:
+    """Lock an open file for this process and return True, or False when another holds it and we do not `wait`.
+
+    A file system without locks (Lustre mounted without `flock`) counts as free: refusing to work there helps nobody.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return True
+
+
+def controlled() -> bool:
+    """Say whether a workflow's controller has started this process, and will hear how it ends unless it was killed."""
+    return bool(os.environ.get("IMBNAS_RUN"))
+
+
+def discard(path: Path) -> None:
+    """Delete a state that the outputs have made needless.
+
+    Under a controller only mark it: should the controller have been killed meanwhile, it cannot know that the outputs
+    are whole and starts the step again, which then repeats no training. It deletes what is marked when a run succeeds.
+    """
+    if controlled() and path.exists():
+        write_bytes(path.with_name(f"{path.name}.done"), b"")
+    else:
+        path.unlink(missing_ok=True)

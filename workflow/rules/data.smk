@@ -8,9 +8,11 @@ rule source:
         "logs/source.log",
     benchmark:
         "benchmarks/source.tsv"
+    localrule: light("source")
+    threads: 1 if light("source") else 4
     resources:
-        mem_mb=memory(4000),
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         *identity("source"),
         options=options("source"),
@@ -31,9 +33,11 @@ rule target:
         "logs/target.log",
     benchmark:
         "benchmarks/target.tsv"
+    localrule: light("target")
+    threads: 1 if light("target") else 4
     resources:
-        mem_mb=memory(4000),
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         *identity("target"),
         options=options("target"),
@@ -54,9 +58,7 @@ rule imbalance:
         "logs/imbalance.log",
     benchmark:
         "benchmarks/imbalance.tsv"
-    resources:
-        mem_mb=memory(4000),
-        runtime=60,
+    localrule: True
     params:
         *identity("imbalance"),
         options=options("imbalance"),

@@ -14,8 +14,8 @@ rule retrain:
         "benchmarks/retrain.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(8000),
-        runtime=1440,
+        mem_mb=memory("retrain"),
+        runtime=minutes("retrain"),
         gpu=GPU,
     params:
         *identity("retrain"),
@@ -101,8 +101,8 @@ rule evaluate:
         "benchmarks/evaluate.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(8000),
-        runtime=240,
+        mem_mb=memory("evaluate"),
+        runtime=minutes("evaluate"),
         gpu=GPU,
     params:
         *identity("evaluate"),

@@ -15,8 +15,8 @@ checkpoint search:
         "benchmarks/search.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(6000 + int(1024 * RUN.params.runtime.memory)),
-        runtime=1440,
+        mem_mb=memory("search"),
+        runtime=minutes("search"),
         gpu=GPU,
     params:
         *identity("search"),

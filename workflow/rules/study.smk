@@ -45,6 +45,17 @@ def study_options(step):
     return lambda wildcards, output: STUDY.options(step, wildcards.digest)
 
 
+def study_threads(step, section):
+    """Return a function for the CPUs of a job; see `threads`."""
+    return cache_by_digest(lambda digest: threads(section, STUDY.params(step, digest)))
+
+
+def study_size(step, estimate):
+    """Return a function for memory or time of a job, which grows with each attempt."""
+    known = cache(lambda digest: estimate(STUDY.params(step, digest), step))
+    return lambda wildcards, attempt: known(wildcards.digest) * attempt
+
+
 def cache_by_digest(function):
     """Return a function of wildcards that calls `function` once for each digest."""
     known = cache(function)
@@ -116,6 +127,11 @@ use rule supernet as study_supernet with:
         "logs/study/supernet/{digest}.log",
     benchmark:
         "benchmarks/study/supernet/{digest}.tsv"
+    threads: study_threads("supernet", "source")
+    resources:
+        mem_mb=study_size("supernet", sizes.megabytes),
+        runtime=study_size("supernet", sizes.minutes),
+        gpu=GPU,
     params:
         *study_identity("supernet"),
         options=study_options("supernet"),
@@ -133,6 +149,11 @@ use rule adapt as study_adapt with:
         "logs/study/adapt/{digest}.log",
     benchmark:
         "benchmarks/study/adapt/{digest}.tsv"
+    threads: study_threads("adapt", "target")
+    resources:
+        mem_mb=study_size("adapt", sizes.megabytes),
+        runtime=study_size("adapt", sizes.minutes),
+        gpu=GPU,
     params:
         *study_identity("adapt"),
         options=study_options("adapt"),
@@ -150,6 +171,11 @@ use rule search as study_search with:
         "logs/study/search/{digest}.log",
     benchmark:
         "benchmarks/study/search/{digest}.tsv"
+    threads: study_threads("search", "target")
+    resources:
+        mem_mb=study_size("search", sizes.megabytes),
+        runtime=study_size("search", sizes.minutes),
+        gpu=GPU,
     params:
         *study_identity("search"),
         options=study_options("search"),
@@ -167,6 +193,11 @@ use rule retrain as study_retrain with:
         "logs/study/retrain/{digest}.log",
     benchmark:
         "benchmarks/study/retrain/{digest}.tsv"
+    threads: study_threads("retrain", "target")
+    resources:
+        mem_mb=study_size("retrain", sizes.megabytes),
+        runtime=study_size("retrain", sizes.minutes),
+        gpu=GPU,
     params:
         *study_identity("retrain"),
         options=study_options("retrain"),
@@ -184,6 +215,11 @@ use rule evaluate as study_evaluate with:
         "logs/study/evaluate/{digest}.log",
     benchmark:
         "benchmarks/study/evaluate/{digest}.tsv"
+    threads: study_threads("evaluate", "target")
+    resources:
+        mem_mb=study_size("evaluate", sizes.megabytes),
+        runtime=study_size("evaluate", sizes.minutes),
+        gpu=GPU,
     params:
         *study_identity("evaluate"),
         options=study_options("evaluate"),

@@ -11,8 +11,8 @@ rule supernet:
         "benchmarks/supernet.tsv"
     threads: threads("source")
     resources:
-        mem_mb=memory(8000),
-        runtime=1440,
+        mem_mb=memory("supernet"),
+        runtime=minutes("supernet"),
         gpu=GPU,
     params:
         *identity("supernet"),
@@ -38,8 +38,8 @@ rule adapt:
         "benchmarks/adapt.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(8000),
-        runtime=1440,
+        mem_mb=memory("adapt"),
+        runtime=minutes("adapt"),
         gpu=GPU,
     params:
         *identity("adapt"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,13 @@ class Run:
         return sorted(line.split(" = ")[0].split(": ")[0] for line in {*now, *before} - ({*now} & {*before}))
 
 
+def prepare(project: Path) -> None:
+    """Let the shells of rules find this tree's code, and the `imbnas` and `python` of Snakemake's own environment."""
+    code = [str(project / "src"), str(project / "workflow" / "scripts"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
 def begin(project: Path, sources: Sources) -> Run:
     """Return the controller's run, written down for its jobs. UserError for bad parameters, before any job starts."""
     params = sources.read()
@@ -118,6 +126,13 @@ def join(project: Path, environment: MutableMapping[str, str]) -> Run:
         raise UserError("Snakefile or workflow/: changed since the run began, expected the same rules; start it again")
     snapshot = (folder / "params.json").as_posix()
     return Run(parse(json.loads(texts[0]), snapshot), snapshot, stated["code"], {step: [] for step in STEPS})
+
+
+def forget() -> None:
+    """Delete the states that ended steps have kept for a controller that might have been killed."""
+    for mark in Path(".imbnas/resume").rglob("*.done"):
+        mark.with_suffix("").unlink(missing_ok=True)
+        mark.unlink()
 
 
 def identity(step: str, tree: Mapping[str, Any], project: Path) -> list[str]:

@@ -18,8 +18,9 @@ import environment
 
 from imbnas.closure import module_digest
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
+from imbnas.params.config import Params
 from imbnas.steps.graph import PATHS, STEPS, maker
-from imbnas.study.plan import Plan, cells, place, plan
+from imbnas.study.plan import Plan, cell, cells, place, plan
 
 COLLECT = "imbnas.study.collect"
 """The module that makes tables and figures of the finished cells."""
@@ -51,14 +52,18 @@ class Study:
 
     def inputs(self, step: str, digest: str, listed: Iterable[str]) -> list[str]:
         """Return the inputs of a job: those that the chain's rule lists, moved to the jobs that make them."""
-        cell = self.plan.cells[self.plan.jobs[step][digest]]
-        return [move(file, cell[maker(_name(file))]) for file in listed]
+        jobs = self.plan.cells[self.plan.jobs[step][digest]]
+        return [move(file, jobs[maker(_name(file))]) for file in listed]
+
+    def params(self, step: str, digest: str) -> Params:
+        """Return the parameters of the first cell that needs a job."""
+        return cell(self._run.params, self.plan.jobs[step][digest], "params.yaml")
 
     def options(self, step: str, digest: str) -> str:
         """Return the options of `imbnas <step>`: the cell, the code, and every path."""
-        cell = self.plan.jobs[step][digest]
+        number = self.plan.jobs[step][digest]
         moves = [f"{name}={path}" for name, path in self.plan.moves(step, digest).items()]
-        words = ["--config", self._run.snapshot, "--cell", str(cell), "--code", self._run.code[step]]
+        words = ["--config", self._run.snapshot, "--cell", str(number), "--code", self._run.code[step]]
         return shlex.join([*words, *(word for move in moves for word in ("--path", move))])
 
     def parameters(self, step: str, digest: str) -> str:

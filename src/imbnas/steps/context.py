@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import platform
@@ -15,7 +14,7 @@ from typing import Any
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError
-from imbnas.files import canonical_json, digest_file, read_json, write_json
+from imbnas.files import canonical_json, digest_file, read_json, taken, write_json
 from imbnas.progress import Log
 from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
 
@@ -127,7 +126,7 @@ def _hash(parts: dict[str, Any]) -> str:
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        taken(stream, wait=True)
         yield
 
 
