@@ -35,9 +35,8 @@ def study_record(step):
 
 
 def study_identity(step):
-    """Return the parameters of a job, its code and its environment."""
-    seen = cache_by_digest(lambda digest: STUDY.parameters(step, digest))
-    return [seen, STUDY.code(step), STUDY.environment]
+    """Return the raw files of a job, its code and its environment; its parameters are in its digest."""
+    return [cache_by_digest(lambda digest: STUDY.raw_files(step, digest)), STUDY.code(step), STUDY.environment]
 
 
 def study_options(step):

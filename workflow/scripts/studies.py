@@ -22,6 +22,8 @@ from imbnas.params.config import Params
 from imbnas.steps.graph import PATHS, STEPS, maker
 from imbnas.study.plan import Plan, cell, cells, place, plan
 
+RAW = ("source", "target", "imbalance")
+"""The steps that may read raw files."""
 COLLECT = "imbnas.study.collect"
 """The module that makes tables and figures of the finished cells."""
 
@@ -40,14 +42,14 @@ class Study:
         file = Path(self._run.snapshot).with_name("study.json")
         if not self._main:
             return Plan(json.loads(file.read_text(encoding="utf-8")))
-        made = plan(self._trees)
+        made = plan(self._cells)
         text = canonical_json(made.cells).encode()
         if not file.exists() or file.read_bytes() != text:
             write_bytes(file, text)
         return made
 
     @cached_property
-    def _trees(self) -> list[dict[str, Any]]:
+    def _cells(self) -> list[Params]:
         return cells(self._run.params, "params.yaml")
 
     def inputs(self, step: str, digest: str, listed: Iterable[str]) -> list[str]:
@@ -57,6 +59,8 @@ class Study:
 
     def params(self, step: str, digest: str) -> Params:
         """Return the parameters of the first cell that needs a job."""
+        if self._main:
+            return self._cells[self.plan.jobs[step][digest]]
         return cell(self._run.params, self.plan.jobs[step][digest], "params.yaml")
 
     def options(self, step: str, digest: str) -> str:
@@ -66,12 +70,15 @@ class Study:
         words = ["--config", self._run.snapshot, "--cell", str(number), "--code", self._run.code[step]]
         return shlex.join([*words, *(word for move in moves for word in ("--path", move))])
 
-    def parameters(self, step: str, digest: str) -> str:
-        """Return the parameters that a job sees, and the state of its raw files, as one text; empty within a job."""
-        if not self._main:
+    def raw_files(self, step: str, digest: str) -> str:
+        """Return the state of the raw files that a job reads, as one text; empty within a job.
+
+        What it depends on besides, its parameters, is in its digest.
+        """
+        if not self._main or step not in RAW:
             return ""
-        tree = self._trees[self.plan.jobs[step][digest]]
-        return "; ".join([*controller.parameters(step, tree), *controller.raw_files(step, tree, self._fingerprint)])
+        tree = self.params(step, digest).tree()
+        return "; ".join(controller.raw_files(step, tree, self._fingerprint))
 
     def code(self, step: str) -> str:
         """Return a line for the code of a step."""
@@ -102,7 +109,8 @@ class Study:
     @cached_property
     def identity(self) -> str:
         """A digest of all that decides the results, as it was when this was first asked for."""
-        lines = [self.parameters(step, digest) for step, jobs in self.plan.jobs.items() for digest in jobs]
+        jobs = [(step, digest) for step, digests in self.plan.jobs.items() for digest in digests]
+        lines = [f"{step} {digest} {self.raw_files(step, digest)}" for step, digest in jobs]
         return digest_bytes("\n".join([*lines, *map(self.code, STEPS), *self.collect]).encode())
 
     def drift(self, sources: controller.Sources) -> bool:

@@ -73,15 +73,15 @@ def levels(params: Params) -> list[dict[str, Any]]:
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
 
 
-def cells(params: Params, file: str) -> list[dict[str, Any]]:
-    """Return each cell's parameter tree (JSON values), checked; UserError naming axis and value for a wrong one."""
+def cells(params: Params, file: str) -> list[Params]:
+    """Return each cell's parameters, checked; UserError naming axis and value for a wrong one."""
     tree = params.tree()
     axes = tree["study"]["axes"]
     if not axes:
         raise UserError(f"{file}: study.axes: found none, expected parameters with lists of values")
     for name, values in axes.items():
         _check_axis(tree, name, values, file)
-    return [_cell(tree, combination, file).tree() for combination in levels(params)]
+    return [_cell(tree, combination, file) for combination in levels(params)]
 
 
 def cell(params: Params, number: int, file: str) -> Params:
@@ -99,9 +99,9 @@ def _cell(tree: Mapping[str, Any], combination: Mapping[str, Any], file: str) ->
     return parse(changed, f"{file}: study.axes: cell {title(combination)}")
 
 
-def plan(trees: Sequence[Mapping[str, Any]]) -> Plan:
-    """Return the plan of the cells whose parameter trees are given."""
-    return Plan([_digests(tree) for tree in trees])
+def plan(given: Sequence[Params]) -> Plan:
+    """Return the plan of the cells whose parameters are given."""
+    return Plan([_digests(params.tree()) for params in given])
 
 
 def title(combination: Mapping[str, Any]) -> str:
