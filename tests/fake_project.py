@@ -197,6 +197,10 @@ def write_tail(root: Path) -> None:
         "measured_ratio": max(COUNTS) / min(COUNTS),
         "classes": CLASSES,
         "counts": COUNTS,
+        "order": "native",
+        "ratio": 20.0,
+        "rows": sum(COUNTS),
+        "validation_counts": [2, 0, 0, 0],
         "digest": index_digest(rows),
     }
     write_json(root / PATHS["imbalance"], summary)

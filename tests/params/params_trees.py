@@ -91,7 +91,10 @@ OTHERS: dict[str, Any] = {
     "evaluate.thresholds.many": 50,
     "evaluate.thresholds.few": 0,
     "evaluate.confidence": 0.9,
+    "study.axes": {"seed": [1, 2, 3]},
 }
+FREE = {"study.axes"}
+"""Leaves that are mappings: their keys are the user's."""
 
 
 @cache
@@ -108,7 +111,7 @@ def default_tree() -> dict[str, Any]:
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted name and the value of every leaf; a list is a leaf."""
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and f"{prefix}{key}" not in FREE:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -315,6 +315,7 @@ class TestOutputs:
     def test_exactly_these_files(self, finished: Path) -> None:
         assert sorted(outputs(finished)) == [
             "results/classes.parquet",
+            "results/dataset-card.md",
             "results/details.json",
             "results/figures/classes.png",
             "results/figures/confusion.png",
@@ -322,11 +323,13 @@ class TestOutputs:
             "results/figures/search.png",
             "results/figures/weights.png",
             "results/metrics.json",
+            "results/model-card.md",
             "results/plots/classes.csv",
             "results/plots/confusion.csv",
             "results/plots/reliability.csv",
             "results/plots/search.csv",
             "results/predictions.parquet",
+            "results/table.html",
         ]
 
     def test_same_bytes_elsewhere(self, finished: Path, project: Path) -> None:

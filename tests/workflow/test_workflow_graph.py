@@ -38,6 +38,7 @@ with SnakemakeApi(OutputSettings()) as api:
             "resources": sorted(rule.resources),
             "gpu": rule.resources["gpu"].value if "gpu" in rule.resources else None,
             "checkpoint": rule.is_checkpoint,
+            "local": rule.name in workflow._localrules,
         }
         for rule in workflow.rules
     }))
@@ -103,7 +104,8 @@ def test_a_rule_is_what_the_graph_says(rules: dict[str, Any], step: str) -> None
         " && python {RECORD:q} {input.record} {output}"
     )
     assert rule["checkpoint"] == (step == "search")
-    assert {"mem_mb", "runtime"} <= set(rule["resources"])
+    assert {"mem_mb", "runtime"} <= set(rule["resources"]) or step == "imbalance"
+    assert rule["local"] == (step in ("source", "target", "imbalance"))
 
 
 def test_a_step_asks_for_a_gpu_unless_it_computes_on_the_processor(

@@ -20,6 +20,7 @@ from imbnas.params.retrain import RetrainParams, RetrainView
 from imbnas.params.search import SearchParams, SearchView
 from imbnas.params.shared import RuntimeParams, SpaceParams
 from imbnas.params.source import SourceParams, SourceView
+from imbnas.params.study import StudyParams
 from imbnas.params.supernet import SupernetParams, SupernetView
 from imbnas.params.target import TargetParams, TargetView
 
@@ -62,6 +63,8 @@ class Params(Section):
     """The final training."""
     evaluate: EvaluateParams
     """The evaluation."""
+    study: StudyParams = StudyParams()
+    """The grid of `snakemake study`; no step sees it."""
 
     @model_validator(mode="after")
     def _across(self) -> Self:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from imbnas.errors import UserError
+from imbnas.files import discard
 from imbnas.spaces.chain import Architecture
 from imbnas.spaces.cost import Cost
 
@@ -99,8 +100,8 @@ class Archive:
             stream.write(line + "\n")
 
     def finish(self) -> None:
-        """Delete the file: the search's outputs are written."""
-        self._path.unlink(missing_ok=True)
+        """Discard the file: the search's outputs are written."""
+        discard(self._path)
 
 
 def _read(path: Path) -> dict[Architecture, Score]:

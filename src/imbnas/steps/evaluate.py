@@ -16,6 +16,7 @@ from imbnas.files import read_json, write_json
 from imbnas.longtail.shots import GROUPS, Rule, make_rule, rule_text, shot_groups, thresholds_of
 from imbnas.networks import Network, load_references, load_subnet
 from imbnas.params.evaluate import EvaluateView
+from imbnas.report.cards import write_dataset_card, write_model_card, write_results_page
 from imbnas.report.classes import draw_classes
 from imbnas.report.confusion import draw_confusion
 from imbnas.report.plots import write_classes, write_confusion, write_reliability, write_search
@@ -60,7 +61,7 @@ class Inputs:
 
 
 def run(view: EvaluateView, context: Context) -> None:
-    """Write metrics, details, the tables of classes and of predictions, figures, and the files for `dvc plots`."""
+    """Write metrics, details, tables of classes and predictions, cards, figures, and the files for `dvc plots`."""
     params = view.evaluate
     inputs = _read(view, context)
     runtime = Runtime(view.runtime)
@@ -94,7 +95,11 @@ def run(view: EvaluateView, context: Context) -> None:
     arrow = pa.Table.from_pandas(table, pa.schema(list(CLASS_TYPES.items())), preserve_index=False)
     write_table(context.path("classes"), arrow)
     write_predictions(context.path("predictions"), answers)
-    write_json(context.path("details"), rounded(_details(view, inputs, protocol.shots, scores)))
+    details = rounded(_details(view, inputs, protocol.shots, scores))
+    write_json(context.path("details"), details)
+    write_model_card(context.path("model_card"), details)
+    write_dataset_card(context.path("dataset_card"), details, table)
+    write_results_page(context.path("table"), details)
     write_json(context.path("metrics"), rounded({key: scores["final"][key] for key in HEADLINE}))
 
 
