@@ -75,7 +75,8 @@ def _complete(base: str, partial: str) -> str:
     Raises UserError for a knob that the complete file does not have.
     """
     values = dict(_leaves(decode(partial)))
-    lines, known = [], set()
+    lines: list[str] = []
+    known: set[str] = set()
     path: list[tuple[int, str]] = []
     for line in base.splitlines():
         found = _KNOB.match(line)
@@ -83,15 +84,14 @@ def _complete(base: str, partial: str) -> str:
             indent, key, value = len(found["indent"]), found["key"], found["value"].strip()
             path = [(depth, name) for depth, name in path if depth < indent] + [(indent, key)]
             dotted = ".".join(name for _, name in path)
+            new: Any = decode(value) if value else None
             if value.startswith("{"):
-                pairs = {f"{dotted}.{name}": inner for name, inner in decode(value).items()}
+                pairs = {f"{dotted}.{name}": inner for name, inner in new.items()}
                 known |= pairs.keys()
                 new = {name.rpartition(".")[2]: values.get(name, inner) for name, inner in pairs.items()}
             elif dotted in values:
                 known.add(dotted)
                 new = values[dotted]
-            else:
-                new = None if not value else decode(value)
             if value and new != decode(value):
                 line = f"{found['indent']}{key}: {_flow(new)}{found['comment'] or ''}"
         lines.append(line)
