@@ -25,6 +25,7 @@ import yaml
 from imbnas.errors import UserError
 from imbnas.params.config import parse
 from imbnas.params.presets import text
+from imbnas.steps.context import cost_details
 from imbnas.steps.graph import PATHS
 from imbnas.steps.runner import run_step
 
@@ -167,7 +168,7 @@ def main() -> int:
             tasks = [pool.submit(cells, tree, root, seed, names) for names in groups() for seed in range(options.seeds)]
             for task in tasks:
                 task.result()
-        cost = json.loads((cell(root, "CE", 0) / PATHS["cost"]).read_text())
+        cost = json.loads(cost_details(cell(root, "CE", 0) / PATHS["cost"]).read_text())
         step = cost["steps"]["retrain"]
         head = {
             "seeds": options.seeds,
