@@ -25,8 +25,7 @@ import yaml
 from imbnas.errors import UserError
 from imbnas.params.config import parse
 from imbnas.params.presets import text
-from imbnas.steps.context import cost_details
-from imbnas.steps.graph import PATHS
+from imbnas.steps.graph import PATHS, cost_details
 from imbnas.steps.runner import run_step
 
 Tree = dict[str, Any]
