@@ -20,7 +20,7 @@ def test_the_chain_from_an_empty_tree_uses_the_gpu_and_gives_the_same_bytes(
 ) -> None:
     project = fresh.copy(tmp_path / "project")
     project.set("runtime.device", "auto")
-    output = Run(project, *SLURM, **cluster.env).end(patience=480)
+    output = Run(project, *SLURM, **cluster.env).end(patience=1200)
     assert digests(project) == digests(finished)
     assert len(re.findall(r"has been submitted with SLURM jobid", output)) == len(HEAVY)
     # CUDA_VISIBLE_DEVICES is 0, though torch finds no device behind it.
