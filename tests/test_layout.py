@@ -22,6 +22,7 @@ LAYERS = {
     "search": {"training", "longtail", "spaces", "data", "params"},
     "report": {"training", "longtail", "spaces", "data", "params"},
     "steps": {"search", "report", "training", "longtail", "spaces", "data", "params"},
+    "study": {"steps", "report", "longtail", "data", "params"},
 }
 """Which packages each package may import besides itself; single modules at the top are helpers for all."""
 
