@@ -8,7 +8,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments clean
+.PHONY: help setup run test lint format lock sync schema record accept experiments bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +57,9 @@ experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the p
 	@$(BIN)/dvc exp show --no-pager --only-changed \
 		--keep 'balanced_accuracy|accuracy|many|medium|few|macs|total_seconds' \
 		--drop '(src|data|models|results|datasets)/.*|requirements.lock|steps\..*'
+
+bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results logs benchmarks/*.tsv .snakemake .imbnas
