@@ -94,9 +94,9 @@ def test_every_step_is_a_rule_and_a_stage(rules: dict[str, Any], dvc: dict[str, 
 def test_a_study_s_rule_is_the_chain_s_on_other_paths(rules: dict[str, Any], step: str) -> None:
     rule, chain = rules[f"study_{step}"], rules[step]
     assert [Path(file).name for file in rule["output"]] == [Path(file).name for file in chain["output"]]
-    assert all(file.startswith(f"study/{step}/{{digest}}/") for file in rule["output"])
+    assert all(file.startswith(f"study/{step}/{{digest") for file in rule["output"])
     assert len(set(rule["output"])) == len(chain["output"])
-    assert rule["log"] == [f"logs/study/{step}/{{digest}}.log"]
+    assert rule["log"][0].startswith(f"logs/study/{step}/{{digest")
     assert (rule["shell"], rule["gpu"]) == (chain["shell"], chain["gpu"])
     # A checkpoint would have Snakemake look at the whole study again after each search.
     assert not rule["checkpoint"]
