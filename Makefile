@@ -4,11 +4,12 @@ BIN := $(VENV)/bin
 UV := $(VENV)/.uv
 READY := $(VENV)/.ready
 CORES ?= all
+DATA ?= datasets/cifar10
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments clean
+.PHONY: help setup run test lint format lock sync schema record accept experiments longtail bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,6 +59,12 @@ experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the p
 	@$(BIN)/dvc exp show --no-pager --only-changed \
 		--keep 'balanced_accuracy|accuracy|many|medium|few|macs|seconds' \
 		--drop '(src|data|models|results|datasets)/.*|requirements.lock'
+
+longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR holds it), into docs/results/
+	$(BIN)/python experiments/longtail.py --data $(DATA)
+
+bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results study/*/ study/*.csv study/*.html study/*.parquet logs benchmarks/*.tsv benchmarks/study \

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
+import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +26,7 @@ import yaml
 from imbnas.errors import UserError
 from imbnas.params.config import parse
 from imbnas.params.presets import text
-from imbnas.steps.graph import PATHS
+from imbnas.steps.graph import PATHS, cost_details
 from imbnas.steps.runner import run_step
 
 Tree = dict[str, Any]
@@ -44,7 +46,8 @@ METHODS: dict[str, Tree] = {
 """What each method changes in `retrain`. Those of plain cross-entropy share one training of a seed."""
 TITLE = """# CIFAR-10-LT of ratio 100: eight long-tailed methods, {seeds} seeds
 
-`make longtail`, {processor}, {minutes:.0f} minutes with {jobs} processes.
+`make longtail` at commit {commit}, {processor}: {minutes:.0f} minutes with {jobs} processes, which computed for
+{computed:.0f} minutes together.
 
 A ResNet of three basic blocks (16, 32 and 64 channels; {params:,} parameters) on images of {side} x {side} pixels,
 {epochs} epochs, batches of {batch}, SGD with rate 0.1 that falls by 100 at 0.8 and 0.9 of them, random crops and
@@ -166,7 +169,7 @@ def main() -> int:
             tasks = [pool.submit(cells, tree, root, seed, names) for names in groups() for seed in range(options.seeds)]
             for task in tasks:
                 task.result()
-        cost = json.loads((cell(root, "CE", 0) / PATHS["cost"]).read_text())
+        cost = json.loads(cost_details(cell(root, "CE", 0) / PATHS["cost"]).read_text())
         step = cost["steps"]["retrain"]
         head = {
             "seeds": options.seeds,
@@ -176,6 +179,10 @@ def main() -> int:
             "batch": tree["retrain"]["batch_size"],
             "reserved": tree["target"]["validation"]["per_class"],
             "minutes": (time.monotonic() - started) / 60,
+            "computed": sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) / 60,
+            "commit": subprocess.run(
+                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+            ).stdout.strip(),
             "processor": step["processor"] if step["device"] == "cpu" else step["device"],
         }
         page = table(root, options.seeds, head)

@@ -20,7 +20,7 @@ TRAINED = "models/adapted.safetensors"
 """The target of the disturbed runs: the supernet, whose training is disturbed, and the next step, which reads it."""
 EPOCHS = 60
 """Of the supernet: some 15 seconds."""
-PATIENCE = 240.0
+PATIENCE = 600.0
 
 
 class Run:
