@@ -257,8 +257,8 @@ rule study:
     benchmark:
         "benchmarks/study.tsv"
     resources:
-        mem_mb=memory(4000),
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         lambda wildcards: STUDY.collect,
     message:
