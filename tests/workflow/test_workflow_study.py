@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ def ran(output: str) -> Counter[str]:
     """Return how many jobs of each step a run has finished."""
     lines = [line.split("Rule: ")[1].rstrip(")") for line in output.splitlines() if line.startswith("Finished jobid")]
     return Counter(line.removeprefix("study_") for line in lines)
+
+
+def wanted(project: Project) -> dict[str, int]:
+    """Return how many jobs of each step the study would run."""
+    found = re.findall(r"^study_(\w+) +(\d+)$", project.run("snakemake", "-n", "study").output, re.MULTILINE)
+    return {step: int(count) for step, count in found}
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +80,8 @@ def test_a_failed_cell_does_not_stop_the_others(failed: tuple[Project, str]) -> 
 def test_the_next_call_wants_only_what_is_not_done(project: Project) -> None:
     assert project.planned("study") == CELL
     # Two cells share an imbalance, an adaptation, a search and a retraining.
-    output = project.run("snakemake", "-n", "study").output
-    assert "study_retrain        1" in output
-    assert "study_evaluate       2" in output
+    shared = dict.fromkeys(["imbalance", "adapt", "search", "retrain"], 1)
+    assert wanted(project) == {**shared, "evaluate": 2}
     assert project.planned() == {*STEPS}
 
 
@@ -96,7 +102,7 @@ def test_without_the_failing_cells_only_the_tables_are_made_anew(project: Projec
         stream.write("# edited\n")
     assert project.planned("study") == {"study_evaluate", "study"}
     # The stage of DVC is asked for by name. Snakemake finds what is stale; the same results come out.
-    assert "study" not in project.run("dvc", "repro", "--dry").output
+    assert "study" not in project.run("dvc", "repro", "--dry", expect=None).output
     output = project.run("dvc", "repro", "study/dvc.yaml").output
     assert ran(output) == {"evaluate": 2, "study": 1}
     assert project.bytes("study/results.parquet") == kept
@@ -137,11 +143,7 @@ def test_a_thousand_cells_are_planned(fresh: Project, tmp_path: Path) -> None:
             "seed": list(range(25)),
         },
     )
-    output = project.run("snakemake", "-n", "--quiet", "rules", "study").output
-    counts = dict(
-        line.split() for line in output.splitlines() if len(line.split()) == 2 and line[:5] in ("study", "total")
-    )
-    assert {name: int(counts[f"study_{name}"]) for name in STEPS} == {
+    assert wanted(project) == {
         **dict.fromkeys(["source", "target", "supernet"], 25),
         "imbalance": 250,
         **dict.fromkeys(["adapt", "search", "retrain", "evaluate"], 1000),
