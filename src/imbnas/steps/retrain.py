@@ -21,7 +21,8 @@ from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
-from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.mixing import make_mix
+from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Trained
