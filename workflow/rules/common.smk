@@ -2,6 +2,7 @@
 # Jobs parse this file again: keep it light (no torch), and let nothing but the controller decide anything.
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def identity(step):
 def options(step):
     """Return a function for the options of a step's command. As it takes the outputs, no rule is stale on its account."""
     return lambda wildcards, output: f"--config {SNAPSHOT} --code {CODE[step]}"
+
+
+def note(wildcards, input, output):
+    """Return the command that a job ends with: it notes which bytes the job has written. No reason to run it either."""
+    return shlex.join(["python", RECORD, input.record, *output])
 
 
 def threads(section, params=RUN.params):

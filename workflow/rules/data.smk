@@ -16,10 +16,11 @@ rule source:
     params:
         *identity("source"),
         options=options("source"),
+        note=note,
     message:
         "source: materialise the balanced source dataset"
     shell:
-        "imbnas source {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas source {params.options} --log {log} && {params.note}"
 
 
 rule target:
@@ -41,10 +42,11 @@ rule target:
     params:
         *identity("target"),
         options=options("target"),
+        note=note,
     message:
         "target: materialise the target dataset's splits"
     shell:
-        "imbnas target {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas target {params.options} --log {log} && {params.note}"
 
 
 rule imbalance:
@@ -62,7 +64,8 @@ rule imbalance:
     params:
         *identity("imbalance"),
         options=options("imbalance"),
+        note=note,
     message:
         "imbalance: choose the long-tailed training rows"
     shell:
-        "imbnas imbalance {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas imbalance {params.options} --log {log} && {params.note}"

@@ -20,10 +20,11 @@ rule retrain:
     params:
         *identity("retrain"),
         options=options("retrain"),
+        note=note,
     message:
         "retrain: train the chosen subnet and its references from scratch"
     shell:
-        "imbnas retrain {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas retrain {params.options} --log {log} && {params.note}"
 
 
 rule evaluate:
@@ -107,7 +108,8 @@ rule evaluate:
     params:
         *identity("evaluate"),
         options=options("evaluate"),
+        note=note,
     message:
         "evaluate: measure the final networks on the test split"
     shell:
-        "imbnas evaluate {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas evaluate {params.options} --log {log} && {params.note}"

@@ -21,7 +21,8 @@ checkpoint search:
     params:
         *identity("search"),
         options=options("search"),
+        note=note,
     message:
         "search: rank subnets on the validation rows"
     shell:
-        "imbnas search {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas search {params.options} --log {log} && {params.note}"

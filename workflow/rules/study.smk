@@ -1,68 +1,12 @@
 # The study: the chain's rules again, on wildcard paths below study/. A job is named by the digest of the parameters that
-# determine it, so that cells which agree in them share it. Nothing here is worked out unless a study is wanted.
+# determine it, so that cells which agree in them share it.
 
-from functools import cache
-from imbnas.files import canonical_json, write_bytes
-from snakemake.logging import logger
 
-STUDY = studies.Study(RUN, PROJECT, workflow.is_main_process)
-# Snakemake does not say yet what is wanted, but a wrong cell should be one line, before anything else.
-if workflow.is_main_process and any(word.split("/")[0] == "study" for word in sys.argv[1:]):
-    try:
-        STUDY.identity
-    except UserError as error:
-        sys.exit(f"error: {error}")
+include: "jobs.smk"
 
 
 wildcard_constraints:
     digest="[0-9a-f]{12}",
-
-
-def study_inputs(step):
-    """Return a function for the inputs of a job: those of the chain's rule, where the study's jobs make them."""
-    listed = [str(file) for file in getattr(rules, step).input if not str(file).startswith(".imbnas/")]
-    return lambda wildcards: STUDY.inputs(step, wildcards.digest, listed)
-
-
-def study_outputs(step):
-    """Return the outputs of a job."""
-    return [studies.move(str(file), "{digest}") for file in getattr(rules, step).output]
-
-
-def study_record(step):
-    """Return a function for the record of a job's outputs."""
-    return cache_by_digest(lambda digest: record(f"study/{step}/{digest}"))
-
-
-def study_identity(step):
-    """Return the raw files of a job, its code and its environment; its parameters are in its digest."""
-    return [cache_by_digest(lambda digest: STUDY.raw_files(step, digest)), STUDY.code(step), STUDY.environment]
-
-
-def study_options(step):
-    """Return a function for the options of a job's command."""
-    return lambda wildcards, output: STUDY.options(step, wildcards.digest)
-
-
-def study_threads(step, section):
-    """Return a function for the CPUs of a job; see `threads`."""
-    return cache_by_digest(lambda digest: threads(section, STUDY.params(step, digest)))
-
-
-def study_size(step, estimate):
-    """Return a function for memory or time of a job, which grows with each attempt."""
-    known = cache(lambda digest: estimate(STUDY.params(step, digest), step))
-    return lambda wildcards, attempt: known(wildcards.digest) * attempt
-
-
-def cache_by_digest(function):
-    """Return a function of wildcards that calls `function` once for each digest."""
-    known = cache(function)
-    return lambda wildcards: known(wildcards.digest)
-
-
-# `use rule` warns where one list of parameters takes the place of a longer one, as it is meant to here.
-logger.addFilter(lambda line: not str(line.msg).startswith("Overwriting positional arguments"))
 
 
 use rule source as study_source with:
@@ -261,10 +205,12 @@ rule study:
         runtime=growing(120),
     params:
         lambda wildcards: STUDY.collect,
+        config=lambda wildcards, output: SNAPSHOT,
+        note=note,
     message:
         "study: collect the results of all cells"
     shell:
-        "imbnas study collect --config {SNAPSHOT} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas study collect --config {params.config} --log {log} && {params.note}"
 
 
 onerror:

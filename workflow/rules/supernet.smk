@@ -17,10 +17,11 @@ rule supernet:
     params:
         *identity("supernet"),
         options=options("supernet"),
+        note=note,
     message:
         "supernet: train the supernet on the balanced source"
     shell:
-        "imbnas supernet {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas supernet {params.options} --log {log} && {params.note}"
 
 
 rule adapt:
@@ -44,7 +45,8 @@ rule adapt:
     params:
         *identity("adapt"),
         options=options("adapt"),
+        note=note,
     message:
         "adapt: carry the supernet over to the long-tailed target"
     shell:
-        "imbnas adapt {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
+        "imbnas adapt {params.options} --log {log} && {params.note}"
