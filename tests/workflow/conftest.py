@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import slurm_cluster
-from slurm_run import Cluster
+from slurm_run import Cluster, Run
 from workflow_project import SERVER, Project, copy_project
 
 
@@ -81,5 +81,6 @@ def cluster() -> Iterator[Cluster]:
         env = slurm_cluster.start(folder)
         yield Cluster({**env, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"})
     finally:
+        Run.kill_all()
         slurm_cluster.stop(folder)
         shutil.rmtree(folder)

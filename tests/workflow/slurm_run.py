@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 from workflow_project import Project
 
@@ -26,6 +27,8 @@ PATIENCE = 600.0
 class Run:
     """One controller, started in the background."""
 
+    started: ClassVar[list[Run]] = []
+
     def __init__(self, project: Project, *options: str, **env: str) -> None:
         """Start `snakemake` with `options`."""
         self.log = project.path.parent / f"{time.monotonic_ns()}.log"
@@ -38,6 +41,7 @@ class Run:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        self.started.append(self)
 
     @property
     def output(self) -> str:
@@ -56,6 +60,14 @@ class Run:
         """Kill the controller and what it started on this machine with SIGKILL; jobs on the cluster go on."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    @classmethod
+    def kill_all(cls) -> None:
+        """Kill the controllers that a failed test has left."""
+        for run in cls.started:
+            if run.process.poll() is None:
+                run.kill()
+        cls.started.clear()
 
 
 class Cluster:

@@ -67,7 +67,7 @@ def test_parameters_edited_while_jobs_wait_do_not_reach_them(
     Run(undisturbed, "--cores", "2", "--", "models/adapted.safetensors").end()
     cluster("scontrol", "update", "PartitionName=main", "State=DOWN")
     # The profile's other spelling of the GPU request, for sites where --gpus is not enough.
-    gres = ("--set-resources", "adapt:gpu=0", "adapt:gres='gpu:fake:1'")
+    gres = ("--set-resources", "supernet:gpu=0", "supernet:gres='gpu:fake:1'")
     run = Run(project, *SLURM, *gres, "--", "models/adapted.safetensors", **cluster.env)
     wait_for(lambda: cluster.jobs("PENDING"), run)
     assert cluster("squeue", "-h", "-o", "%b") == "gres:gpu:fake:1"
@@ -75,7 +75,7 @@ def test_parameters_edited_while_jobs_wait_do_not_reach_them(
     cluster("scontrol", "update", "PartitionName=main", "State=UP")
     run.end()
     assert digests(project) == digests(undisturbed)
-    assert "on GPU 0" in (project.path / "logs/adapt.log").read_text()
+    assert "on GPU 0" in (project.path / "logs/supernet.log").read_text()
 
 
 def test_dvc_sends_stale_stages_to_the_cluster_and_nothing_the_second_time(project: Project, cluster: Cluster) -> None:

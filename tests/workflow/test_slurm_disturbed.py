@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,18 +72,9 @@ class Training:
 
 
 @pytest.fixture
-def start(prepared: Project, expected: dict[str, str], cluster: Cluster, tmp_path: Path) -> Iterator[object]:
-    """Return a function that starts a training on the cluster; no controller is left behind."""
-    started: list[Training] = []
-
-    def begin(*options: str, **env: str) -> Training:
-        started.append(Training(prepared.copy(tmp_path / "project"), cluster, *options, **env))
-        return started[-1]
-
-    yield begin
-    for training in started:
-        if training.run.process.poll() is None:
-            training.run.kill()
+def start(prepared: Project, expected: dict[str, str], cluster: Cluster, tmp_path: Path) -> Callable[..., Training]:
+    """Return a function that starts a training on the cluster."""
+    return lambda *options, **env: Training(prepared.copy(tmp_path / "project"), cluster, *options, **env)
 
 
 def test_preempted_and_queued_again(start, cluster: Cluster, expected) -> None:
