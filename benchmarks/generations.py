@@ -1,7 +1,7 @@
 """Write generations.json: an early and a converged generation of our own evolution, over which the trie is measured.
 
-The objective is a sum of one random number per block and choice plus noise of the same spread, fixed per architecture: a
-validation score whose ranking half repeats the truth. Nothing is trained, so that anyone gets the same file at once.
+The objective is a sum of one random number per block and choice, plus noise of the same spread that is fixed for each
+architecture: a validation score that half tells the truth. Nothing is trained: anyone gets the same file at once.
 """
 
 from __future__ import annotations
