@@ -103,7 +103,7 @@ class Stage:
         self.augment = Augment(
             Shape(SIDE, SIDE, 3), "none", pad=0, flip=False, cutout=0, mean=[0.5] * 3, std=[0.25] * 3
         )
-        self.rows = Rows(512, 256, 1, device), Rows(500, 500, 2, device)
+        self.rows = Rows(128, 64, 1, device), Rows(128, 128, 2, device)
 
     def scorers(self, memory: int) -> tuple[Scorer, TrieScorer]:
         """Return the scorer of one path after the other and that of many together."""
