@@ -27,7 +27,7 @@ from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.constraints import Limits, feasible
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.adapt import FrozenBackbone
+from imbnas.training.frozen import FrozenBackbone
 from imbnas.training.optimizer import make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Scorer
