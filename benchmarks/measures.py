@@ -199,7 +199,7 @@ def head(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict[
         return step
 
     full = trainer(copy.deepcopy(stage.supernet).train())
-    frozen = FrozenBackbone(stage.supernet)
+    frozen = FrozenBackbone(stage.supernet, "batch")
     only_head = trainer(frozen.train())
 
     def forward() -> None:
