@@ -21,5 +21,5 @@ def test_no_rule_knows_a_site(fresh: Project) -> None:
     assert profile["executor"] == "slurm"
     assert "--signal=TERM@" in profile["default-resources"]["slurm_extra"]
     rules = "".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
-    for word in ("slurm_", "constraint", "gres", "qos", "retries"):
+    for word in ("slurm_", "constraint:", "gres", "qos", "retries"):
         assert word not in rules

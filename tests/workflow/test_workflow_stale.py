@@ -87,7 +87,7 @@ def test_an_environment_that_is_not_the_locked_one_is_noticed(project: Project) 
 
 
 def test_a_resource_is_no_dependency(project: Project) -> None:
-    project.edit("workflow/rules/supernet.smk", "runtime=1440", "runtime=60")
+    project.edit("workflow/rules/supernet.smk", 'runtime=minutes("supernet")', "runtime=60")
     assert project.planned() == set()
     assert project.stale() == set()
 

@@ -58,9 +58,9 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
         (_cell(row["class"]), f"{row['count']:,}", row["group"], f"{held[place]:,}", f"{row['support']:,}")
         for place, (_, row) in enumerate(final.iterrows())
     ]
-    shape = {"natural": "as it is", "counts": "with given class counts"}.get(
-        imbalance["profile"], f"of the profile `{imbalance['profile']}`, asked for ratio {imbalance['ratio']:g}"
-    )
+    shape = {"natural": "as it is", "counts": "with given class counts"}.get(imbalance["profile"])
+    if shape is None:
+        shape = f"of the profile `{imbalance['profile']}`, asked for ratio {imbalance['ratio']:g}"
     parts = [
         f"# Dataset card: {details['dataset']}, long-tailed",
         f"Images of {len(imbalance['classes'])} classes for classification. {imbalance['rows']:,} training rows "

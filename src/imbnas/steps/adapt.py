@@ -21,7 +21,8 @@ from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.adapt_head import new_head
 from imbnas.steps.context import Context
-from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.mixing import make_mix
+from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail
 from imbnas.training.loop import Job, train

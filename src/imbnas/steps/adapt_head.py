@@ -16,7 +16,8 @@ from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
-from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.mixing import make_mix
+from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment, make_store, read_validation
 from imbnas.training.batchnorm import batch_statistics

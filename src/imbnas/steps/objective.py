@@ -12,7 +12,6 @@ from imbnas.data.samplers import InstanceSampler, Sampler
 from imbnas.longtail.bilateral import CumulativeLoss
 from imbnas.longtail.heads import LINEAR
 from imbnas.longtail.losses import build_loss
-from imbnas.longtail.mixing import Mixer
 from imbnas.longtail.samplers import (
     BilateralSampler,
     ClassAwareSampler,
@@ -31,9 +30,8 @@ from imbnas.params.longtail import (
     WeightingParams,
     weighted,
 )
-from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
-from imbnas.training.loop import Mix, Objective
+from imbnas.training.loop import Objective
 
 POWERS = {"class-balanced": 0.0, "square-root": 0.5, "reversed": -1.0}
 """Exponent q of the chances p_k ~ n_k^q (Kang et al. 2020, Zhou et al. 2020)."""
@@ -94,14 +92,6 @@ def bilateral_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epoc
 def cumulative(objective: Objective, epochs: int) -> Objective:
     """Return BBN's mixed loss of each epoch, its factor falling from 1 (Zhou et al. 2020, equation 4)."""
     return lambda epoch: CumulativeLoss(cast(nn.Module, objective(epoch)), bbn_alpha(epoch, epochs))
-
-
-def make_mix(recipe: RecipeParams, counts: list[int]) -> Mix | None:
-    """Return the recipe's mixing of images and labels for training rows of these class counts; None for none."""
-    mixing = recipe.mixing
-    if mixing.name == "none":
-        return None
-    return Mixer(mixing.name, counts, mixing.alpha, mixing.kappa, mixing.tau)
 
 
 def describe_head(name: str, scale: float) -> dict[str, Any]:

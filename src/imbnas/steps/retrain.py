@@ -21,7 +21,8 @@ from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
-from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.mixing import make_mix
+from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Trained
@@ -116,12 +117,14 @@ def _network(
     only_first = view.model_copy(update={"retrain": recipe.model_copy(update={"head": SecondStageParams(epochs=0)})})
     kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
     found = kept.load() if recipe.head.name != "none" else None
+    state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
+    outcome.states.append(state)
     if found is not None:
         model.load_state_dict(found[0])
         context.reused_seconds += found[1]
         context.log(f"{tag}: trained by an earlier run in {found[1]:.0f} s; only the head stage is left")
     else:
-        outcome.states.append(_train(view, context, runtime, rows, model, tag))
+        _train(view, context, runtime, rows, model, state)
         found = kept.load()
         if found is None:
             found = model.state_dict(), context.cost()["seconds"] - outcome.seconds
@@ -151,9 +154,14 @@ def _new_network(
 
 
 def _train(
-    view: RetrainView, context: Context, runtime: Runtime, rows: Rows, model: Subnet | BilateralSubnet, tag: str
-) -> ResumeState:
-    """Train a network in place and return the training's state on disk."""
+    view: RetrainView,
+    context: Context,
+    runtime: Runtime,
+    rows: Rows,
+    model: Subnet | BilateralSubnet,
+    state: ResumeState,
+) -> None:
+    """Train a network in place; `state` is where the training's state lies."""
     recipe, seed = view.retrain, derive(view.seed, "retrain", "rows")
     objective = make_objective(
         recipe.loss,
@@ -178,12 +186,10 @@ def _train(
     )
     if recipe.branches == "bilateral":
         job = _bilateral(job, bilateral_sampler(recipe.sampler, rows.labels, seed, recipe.epochs, recipe.batch_size))
-    state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
     with state.held():
         if recipe.epochs:
             train(job, runtime, state, context.log)
             state.pause()
-    return state
 
 
 def _bilateral(job: Job, sampler: Sampler) -> Job:

@@ -15,7 +15,8 @@ from imbnas.seeds import derive
 from imbnas.spaces.chain import Subnet
 from imbnas.steps.context import Context
 from imbnas.steps.heads import class_aware, normalised, own_head, prior_adjusted
-from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.mixing import make_mix
+from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.rows import Rows, make_augment, make_store
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.frozen import FrozenBackbone, ViewSampler, compute_features, feature_views

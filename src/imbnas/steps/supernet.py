@@ -14,7 +14,7 @@ from imbnas.params.supernet import SupernetView
 from imbnas.seeds import derive, stream
 from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
-from imbnas.steps.objective import make_mix
+from imbnas.steps.mixing import make_mix
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, all_rows, image_meta, make_augment, make_store
 from imbnas.training.loop import Job, train
