@@ -1,4 +1,4 @@
-"""The whole chain in the modes that the tiny chain leaves out: the other space, bfloat16, every search method."""
+"""The whole chain in the modes that the tiny chain leaves out: other spaces, bfloat16, every search method."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import tiny_chain
 
+from imbnas.networks import load_subnet
+from imbnas.steps.graph import STEPS
 from imbnas.training.weights import load_weights
 
 SHORT = {"supernet__epochs": 1, "adapt__head": {"epochs": 1}, "retrain__epochs": 1, "search__candidates": 3}
@@ -48,3 +50,34 @@ def test_each_search_method_fills_the_table(chain: Path, tmp_path: Path, method:
     assert tiny_chain.run(root, "search", search__method=method, **budget) == 0
     assert len(pd.read_parquet(root / "results/search.parquet")) == expected
     assert json.loads((root / "results/architecture.json").read_text())["method"] == method
+
+
+@pytest.mark.parametrize("architecture", [None, [0, 0, 0]], ids=["null", "given"])
+def test_a_fixed_network_needs_neither_supernet_training_nor_validation_rows(
+    chain: Path, tmp_path: Path, architecture: list[int] | None
+) -> None:
+    """The way of the literature's cells: one ResNet, trained on the long tail alone and tested."""
+    root = tiny_chain.copy(chain, tmp_path)
+    cell = {
+        "space__name": "resnet",
+        "space__last_channels": None,
+        "target__validation": {"per_class": 0},
+        "supernet__epochs": 0,
+        "adapt__strategy": "scratch",
+        "adapt__scratch": {"epochs": 0},
+        "search__method": "fixed",
+        "search__architecture": architecture,
+        "retrain__references": False,
+    }
+    assert tiny_chain.run(root, *STEPS, **cell) == 0
+    record = json.loads((root / "results/architecture.json").read_text())
+    # Stem, three blocks of 8, 16 and 16 channels with BatchNorm, and the head.
+    params = (9 * 8 + 16) + 2 * (9 * 64 + 16) + (9 * 128 + 9 * 256 + 64) + 2 * (9 * 256 + 32) + 170
+    assert record["chosen"]["params"] == params
+    assert record["chosen"]["architecture"] == [0, 0, 0]
+    network = load_subnet(root / "models/final.safetensors")
+    assert sum(p.numel() for p in network.model.parameters()) == params
+    metrics = json.loads((root / "results/metrics.json").read_text())
+    assert metrics["params"] == params
+    # Three epochs of about a hundred rows: far from chance is enough.
+    assert metrics["balanced_accuracy"] > 0.2

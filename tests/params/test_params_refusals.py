@@ -140,7 +140,16 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         ({"imbalance.counts": "c.txt"}, "imbalance.profile is exponential and counts is text 'c.txt', expected a file"),
         (
             {"search.method": "fixed"},
-            "search.method is fixed and architecture is null, expected choices for fixed only",
+            "search.method is fixed and search.architecture is null, expected its choices, one a block, because the "
+            "space shufflenet has more than one architecture",
+        ),
+        (
+            {"search.architecture": [0, 0, 0, 0, 0, 0]},
+            "search.method is evolution and architecture is [0, 0, 0, 0, 0, 0], expected choices for fixed only",
+        ),
+        (
+            {"space.name": "resnet", "space.stages.channels": [16, 8, 64]},
+            "space.stem.channels and stages.channels are [16, 16, 8, 64], expected widths that never fall",
         ),
         ({"search.population": 20, "search.parents": 21}, "search.parents is 21, expected at most population (20)"),
         (

@@ -16,7 +16,7 @@ from imbnas.params.shared import SpaceParams, Stages
 from imbnas.search import optuna_methods
 from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import Field, evolution, exhaustive, random_search
-from imbnas.spaces.base import Architecture
+from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, sample_feasible
 from imbnas.spaces.registry import make_space
 

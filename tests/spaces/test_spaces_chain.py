@@ -13,7 +13,7 @@ from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages, Stem
 from imbnas.spaces.registry import make_space
 
-SPACES = {name: make_space(SpaceParams(name=name)) for name in ("shufflenet", "mobile")}
+SPACES = {name: make_space(SpaceParams(name=name)) for name in ("shufflenet", "mobile", "resnet")}
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
@@ -45,7 +45,7 @@ def blur_statistics(network: nn.Module) -> None:
                 module.weight.uniform_(0.5, 1.5)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
+@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_subnet_with_the_supernets_weights_gives_the_same_bits(name, layout, training):
@@ -64,7 +64,7 @@ def test_a_subnet_with_the_supernets_weights_gives_the_same_bits(name, layout, t
         assert all(torch.equal(value, after[key]) for key, value in subnet.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
+@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
 def test_gradients_reach_the_path_alone_and_equal_the_subnets(name):
     space, supernet = SPACES[name], build(name)
     architecture = architectures(name, 1)[0]
@@ -97,7 +97,7 @@ def test_steps_compose_to_the_features_and_share_prefixes(name):
     assert torch.equal(x, kept)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
+@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
 def test_no_candidate_changes_its_input(name):
     supernet = build(name)
     x = supernet.stem(torch.randn(3, 1, 8, 8)).detach()
@@ -127,7 +127,7 @@ def test_subnet_state_renames_without_copying():
     assert chosen["head.weight"] is state["head.weight"]
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
+@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
 def test_first_weights_are_a_function_of_torchs_seed(name):
     space = SPACES[name]
     first = build(name, 3).state_dict()
@@ -153,7 +153,7 @@ def test_measuring_costs_draws_nothing_from_torch():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
+@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
 def test_first_weights_have_the_documented_distribution(name):
     supernet = build(name)
     deviations = []

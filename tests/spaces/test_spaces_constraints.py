@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages, Stem
 from imbnas.spaces import constraints
-from imbnas.spaces.base import Cost
 from imbnas.spaces.constraints import Limits, feasible, largest, minimum, sample_feasible, smallest
-from imbnas.spaces.cost import CostTable
+from imbnas.spaces.cost import Cost, CostTable
 from imbnas.spaces.registry import make_space
 
 LONG = make_space(

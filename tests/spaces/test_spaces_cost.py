@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages, Stem
-from imbnas.spaces.base import Cost
+from imbnas.spaces.cost import Cost
 from imbnas.spaces.registry import make_space
 
 SPOS = make_space(
@@ -30,7 +30,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
+@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
 @pytest.mark.parametrize(("image", "classes"), [((8, 8, 1), 10), ((20, 13, 3), 7)])
 def test_the_table_equals_the_counter_on_the_built_subnet(name, image, classes):
     space = make_space(SpaceParams(name=name))

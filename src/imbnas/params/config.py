@@ -68,6 +68,11 @@ class Params(Section):
                 f"source.share is {self.source.share} and source and target are both {self.target.dataset}, "
                 "expected a share below 1 that leaves rows for the target"
             )
+        if self.search.method == "fixed" and self.search.architecture is None and not self.space.single:
+            raise ValueError(
+                f"search.method is fixed and search.architecture is null, expected its choices, one a block, because "
+                f"the space {self.space.name} has more than one architecture"
+            )
         if self._own_images_listed_twice():
             raise ValueError(
                 f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "

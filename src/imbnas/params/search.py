@@ -43,7 +43,7 @@ class SearchParams(Section):
     max_params: Positive | None = None
     """Most parameters, the head included; null: no limit."""
     architecture: list[Annotated[int, Field(ge=0)]] | None = None
-    """The choices of `fixed`, one a block."""
+    """The choices of `fixed`, one a block; null: the only architecture of a space that has no choices."""
     calibration: CalibrationParams = CalibrationParams()
     """BatchNorm calibration."""
     batch_size: Positive = 512
@@ -51,7 +51,7 @@ class SearchParams(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.method == "fixed") != (self.architecture is not None):
+        if self.method != "fixed" and self.architecture is not None:
             raise ValueError(
                 f"method is {self.method} and architecture is {short(self.architecture)}, "
                 "expected choices for fixed only"

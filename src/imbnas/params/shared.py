@@ -84,14 +84,14 @@ class MobileChoices(Section):
 class SpaceParams(Section):
     """The search space: which networks exist."""
 
-    name: Literal["shufflenet", "mobile"] = "shufflenet"
-    """`shufflenet` is the Single Path One-Shot space, `mobile` inverted residuals with searched depth."""
+    name: Literal["shufflenet", "mobile", "resnet"] = "shufflenet"
+    """`shufflenet`: Single Path One-Shot; `mobile`: inverted residuals, searched depth; `resnet`: one CIFAR ResNet."""
     stem: Stem = Stem()
     """The first convolution."""
     stages: Stages = Stages()
     """The choice blocks."""
-    last_channels: Positive = 128
-    """Width of the final 1x1 convolution, which is the number of features that the linear head sees."""
+    last_channels: Positive | None = 128
+    """Width of the final 1x1 convolution, the number of features that the head sees; null: no such convolution."""
     shufflenet: ShuffleChoices = ShuffleChoices()
     """Used when `name` is shufflenet."""
     mobile: MobileChoices = MobileChoices()
@@ -106,7 +106,22 @@ class SpaceParams(Section):
                     f"stem.channels and stages.channels hold odd widths {odd}, expected even ones: "
                     "shufflenet splits channels in two"
                 )
+        widths = [self.stem.channels, *self.stages.channels]
+        if self.name == "resnet" and widths != sorted(widths):
+            raise ValueError(
+                f"stem.channels and stages.channels are {widths}, expected widths that never fall: "
+                "resnet's shortcuts only add channels"
+            )
         return self
+
+    @property
+    def single(self) -> bool:
+        """Whether no block has a choice, so that the space holds one architecture."""
+        if self.name == "shufflenet":
+            return len(self.shufflenet.choices) == 1
+        if self.name == "mobile":
+            return len(self.mobile.kernels) * len(self.mobile.expansions) == 1 and not self.mobile.skip
+        return self.name == "resnet"
 
 
 class Numerics(Section):

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from imbnas.errors import UserError
-from imbnas.spaces.base import Architecture, Cost
+from imbnas.spaces.chain import Architecture
+from imbnas.spaces.cost import Cost
 
 
 @dataclass(frozen=True)

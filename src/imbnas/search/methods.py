@@ -9,7 +9,8 @@ import numpy as np
 
 from imbnas.search.archive import Archive
 from imbnas.seeds import stream
-from imbnas.spaces.base import Architecture, SearchSpace
+from imbnas.spaces.chain import Architecture
+from imbnas.spaces.space import SearchSpace
 
 TRIES = 100
 """Proposals that may fail (known already, or over a limit) for each candidate before a random one is taken."""

@@ -10,7 +10,7 @@ import optuna
 from imbnas.search.archive import Archive
 from imbnas.search.methods import Field
 from imbnas.seeds import derive
-from imbnas.spaces.base import Architecture
+from imbnas.spaces.chain import Architecture
 
 Excess = Callable[[Architecture], tuple[float, ...]]
 """How far an architecture is over each limit, as a fraction of it; nothing above zero means feasible."""

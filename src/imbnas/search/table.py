@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from imbnas.search.archive import Archive
-from imbnas.spaces.base import Architecture, Cost
+from imbnas.spaces.chain import Architecture
+from imbnas.spaces.cost import Cost
 
 COLUMNS = pa.schema(
     {

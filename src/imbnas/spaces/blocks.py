@@ -141,6 +141,34 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
+class BasicBlock(nn.Module):
+    """ResNet's basic block (He et al. 2016): two 3x3 convolutions, the shortcut added before the last ReLU.
+
+    The shortcut has no parameters (their option A): where the shape changes it takes every `stride`-th pixel and puts
+    channels of zeros, half of them each, before and behind those of the input, as the public CIFAR codes do.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        """Build the branch; `outputs` is at least `inputs`."""
+        super().__init__()
+        self.stride = stride
+        more = outputs - inputs
+        self.padding = (more // 2, more - more // 2)
+        self.branch = nn.Sequential(
+            *conv_norm(inputs, outputs, 3, stride, activation=nn.ReLU),
+            *conv_norm(outputs, outputs, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H/stride, W/stride)."""
+        y: Tensor = self.branch(x)
+        if self.stride > 1:
+            x = x[:, :, :: self.stride, :: self.stride]
+        if any(self.padding):
+            x = F.pad(x, (0, 0, 0, 0, *self.padding))
+        return F.relu(y + x)
+
+
 class GlobalPool(nn.Module):
     """Mean over the pixels; unlike adaptive pooling its gradient on CUDA is deterministic."""
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from imbnas.errors import UserError
-from imbnas.spaces.base import Architecture, SearchSpace
+from imbnas.spaces.chain import Architecture
 from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.space import SearchSpace
 
 TRIES = 100
 """Uniform draws before sampling is guided by the fronts."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from imbnas.spaces.base import ChoiceBlockSpec, Outline, SearchSpace
+from imbnas.spaces.base import ChainSpace, ChoiceBlockSpec, Outline
 from imbnas.spaces.blocks import InvertedResidual
 
 SKIP = "skip"
 
 
-class MobileSpace(SearchSpace):
+class MobileSpace(ChainSpace):
     """Choices are kernel x expansion, the expansion counting fastest; blocks that keep their shape add `skip` last.
 
     A choice below the number of kernels x expansions therefore means the same in every block.

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imbnas.params.shared import SpaceParams
-from imbnas.spaces.base import Outline, SearchSpace
+from imbnas.spaces.base import Outline
 from imbnas.spaces.mobile import MobileSpace
+from imbnas.spaces.resnet import ResNetSpace
 from imbnas.spaces.shufflenet import ShuffleNetSpace
+from imbnas.spaces.space import SearchSpace
 
 SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
     "shufflenet": lambda params, outline: ShuffleNetSpace(outline, params.shufflenet.choices),
     "mobile": lambda params, outline: MobileSpace(
         outline, params.mobile.kernels, params.mobile.expansions, params.mobile.skip
     ),
+    "resnet": lambda params, outline: ResNetSpace(outline),
 }
 """How each `space.name` is made."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from imbnas.spaces.base import ChoiceBlockSpec, Outline, SearchSpace
+from imbnas.spaces.base import ChainSpace, ChoiceBlockSpec, Outline
 from imbnas.spaces.blocks import shuffle_unit
 
 UNITS: dict[str, tuple[str, int, bool]] = {
@@ -18,7 +18,7 @@ UNITS: dict[str, tuple[str, int, bool]] = {
 """What a parameter's word means: its name in descriptions, the kernel, and whether the branch is Xception's."""
 
 
-class ShuffleNetSpace(SearchSpace):
+class ShuffleNetSpace(ChainSpace):
     """Every choice block chooses among the same ShuffleNetV2 units; all channel counts must be even."""
 
     name = "shufflenet"

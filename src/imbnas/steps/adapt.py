@@ -16,9 +16,9 @@ from imbnas.errors import UserError
 from imbnas.params.adapt import AdaptView
 from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
-from imbnas.spaces.base import SearchSpace
 from imbnas.spaces.chain import Supernet, init_head
 from imbnas.spaces.registry import make_space
+from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.objective import make_objective
 from imbnas.steps.paths import training_passes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imbnas.spaces.base import SearchSpace
 from imbnas.spaces.constraints import Limits, largest, smallest
 from imbnas.spaces.paths import Passes, path_sampler
+from imbnas.spaces.space import SearchSpace
 
 
 def training_passes(

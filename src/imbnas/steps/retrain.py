@@ -12,8 +12,9 @@ from imbnas.errors import UserError
 from imbnas.files import read_json
 from imbnas.params.retrain import RetrainView
 from imbnas.seeds import derive
-from imbnas.spaces.base import Architecture, SearchSpace
+from imbnas.spaces.chain import Architecture
 from imbnas.spaces.registry import make_space
+from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.objective import make_objective
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, validation_rows

@@ -16,10 +16,11 @@ from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import Field, evolution, exhaustive, random_search
 from imbnas.search.table import candidate_table, given_table
 from imbnas.seeds import stream
-from imbnas.spaces.base import Architecture, SearchSpace
+from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
 from imbnas.spaces.cost import CostTable
 from imbnas.spaces.registry import make_space
+from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
 from imbnas.training.runtime import Runtime
@@ -206,7 +207,9 @@ def _write_architecture(
 
 def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
     """Take the architecture that the parameters give, without validation rows or weights."""
-    architecture = setting.space.check(view.search.architecture or ())
+    given = view.search.architecture
+    # Without choices there is one architecture, all zeros: the parameters refuse null in any other space.
+    architecture = setting.space.check([0] * len(setting.space.blocks) if given is None else given)
     cost, limits = setting.table.cost(architecture), setting.limits
     if not limits.allow(cost):
         raise UserError(

@@ -1,0 +1,143 @@
+"""What a search space is, whatever its networks look like: choices, random architectures, networks, costs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from imbnas.errors import UserError
+from imbnas.spaces.chain import Architecture, Subnet, Supernet, initialise
+from imbnas.spaces.cost import Cost, CostTable
+
+META = "meta"
+"""Where networks are put together: no memory, no random draw, no time."""
+ENUMERABLE = 100_000
+"""Largest space that `enumerate` lists."""
+
+
+class Choice(Protocol):
+    """One of the choices that make an architecture: how a person names it, and its candidates' names."""
+
+    @property
+    def label(self) -> str:
+        """Where it stands."""
+        ...
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What there is to choose from."""
+        ...
+
+
+class SearchSpace(ABC):
+    """A set of networks, each named by one int per choice. Every method is a function of its arguments; nothing draws
+    from global randomness, except that first weights come from torch's global generator.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, blocks: Sequence[Choice], num_features: int) -> None:
+        """Take the choices and the number of features that the linear head sees."""
+        self.blocks = blocks
+        self.choices: tuple[int, ...] = tuple(len(block.choices) for block in blocks)
+        self.size: int = math.prod(self.choices)
+        self.num_features = num_features
+        self._tables: dict[tuple[tuple[int, ...], int], CostTable] = {}
+
+    # Networks
+
+    def build_supernet(self, num_classes: int, channels: int) -> Supernet:
+        """Return a new supernet for images with this many channels; seed it with torch.manual_seed."""
+        return initialise(self.supernet_on_meta(num_classes, channels))
+
+    def build_subnet(self, architecture: Sequence[int], num_classes: int, channels: int) -> Subnet:
+        """Return a new subnet, seeded with torch.manual_seed; raise UserError for a wrong architecture."""
+        return initialise(self.subnet_on_meta(self.check(architecture), num_classes, channels))
+
+    @abstractmethod
+    def supernet_on_meta(self, num_classes: int, channels: int) -> Supernet:
+        """Return a supernet without memory for its weights."""
+
+    @abstractmethod
+    def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> Subnet:
+        """Return a subnet of a checked architecture without memory for its weights."""
+
+    @abstractmethod
+    def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
+        """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""
+
+    # Architectures
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Return a uniformly random architecture."""
+        return tuple(rng.integers(self.choices).tolist())
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator, probability: float) -> Architecture:
+        """Redraw each block's choice with this probability; where nothing changed, change one block after all.
+
+        Only in a space of a single architecture does the same one come back.
+        """
+        redrawn = rng.random(len(self.choices)) < probability
+        drawn = self.sample(rng)
+        child = tuple(d if r else c for c, d, r in zip(architecture, drawn, redrawn, strict=True))
+        movable = [place for place, count in enumerate(self.choices) if count > 1]
+        if child != architecture or not movable:
+            return child
+        place = movable[int(rng.integers(len(movable)))]
+        other = (architecture[place] + 1 + int(rng.integers(self.choices[place] - 1))) % self.choices[place]
+        return (*architecture[:place], other, *architecture[place + 1 :])
+
+    def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
+        """Return a child that takes each block's choice from either parent with equal chance."""
+        from_first = rng.random(len(self.choices)) < 0.5
+        return tuple(a if f else b for a, b, f in zip(first, second, from_first, strict=True))
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Return all architectures in ascending order; raise UserError at once when there are over 100 000."""
+        if self.size > ENUMERABLE:
+            raise UserError(
+                f"space: has {self.size} architectures, expected at most {ENUMERABLE} to list them all; "
+                "choose another search.method or a smaller space"
+            )
+        return itertools.product(*map(range, self.choices))
+
+    def check(self, architecture: Sequence[int]) -> Architecture:
+        """Return the architecture as a tuple; raise UserError naming the block when it is none of this space."""
+        if len(architecture) != len(self.blocks):
+            raise UserError(f"architecture: has {len(architecture)} choices, expected {len(self.blocks)}, one a block")
+        for number, (choice, block) in enumerate(zip(architecture, self.blocks, strict=True), 1):
+            last = len(block.choices) - 1
+            if not isinstance(choice, int) or isinstance(choice, bool) or not 0 <= choice <= last:
+                raise UserError(
+                    f"architecture: choice {number} ({block.label}) is {choice!r}, expected a whole number "
+                    f"from 0 to {last}"
+                )
+        return tuple(architecture)
+
+    @abstractmethod
+    def describe(self, architecture: Sequence[int]) -> list[str]:
+        """Return a line per choice, such as "stage 2 block 1: shuffle 5x5, stride 2, 16 -> 32"."""
+
+    # Costs
+
+    def cost_table(self, image: Sequence[int], num_classes: int) -> CostTable:
+        """Return the costs for images of (height, width, channels), measured on the first call."""
+        height, width, channels = image
+        key = ((height, width, channels), num_classes)
+        if key not in self._tables:
+            self._tables[key] = self.measure((height, width, channels), num_classes)
+        return self._tables[key]
+
+    @abstractmethod
+    def measure(self, image: tuple[int, int, int], num_classes: int) -> CostTable:
+        """Return the costs of all parts for images of (height, width, channels)."""
+
+    def cost(self, architecture: Sequence[int], image: Sequence[int], num_classes: int) -> Cost:
+        """Return the exact cost of a subnet; raise UserError for a wrong architecture."""
+        return self.cost_table(image, num_classes).cost(self.check(architecture))
