@@ -91,7 +91,8 @@ class SearchNetwork(Supernet):
     def uniform(self) -> Relaxed:
         """Return equal weights of all operations."""
         count = len(self.operations)
-        weights = torch.full((self.edges, count), 1.0 / count, device=self.head.weight.device)
+        like = self.head.weight
+        weights = torch.full((self.edges, count), 1.0 / count, dtype=like.dtype, device=like.device)
         return Relaxed(dict.fromkeys(CELLS, weights))
 
     def trunk(self, x: Tensor, mixes: dict[str, Mix]) -> tuple[Tensor, Tensor]:
@@ -105,15 +106,15 @@ class SearchNetwork(Supernet):
         """Return the cells in order."""
         return cast(Iterable[SearchCell], self.cells)
 
-    def last_features(self, states: tuple[Tensor, Tensor], mixes: dict[str, Mix], cell: SearchCell) -> Tensor:
-        """Return the pooled output (N, num_features) of `cell` standing last."""
-        pooled: Tensor = self.pool(cell(*states, mixes[cell.kind]))
+    def last_features(self, states: tuple[Tensor, Tensor], mixes: dict[str, Mix], cell: nn.Module) -> Tensor:
+        """Return the pooled output (N, num_features) of the search cell `cell` standing last."""
+        pooled: Tensor = self.pool(cell(*states, mixes[cast(SearchCell, cell).kind]))
         return pooled
 
     def features(self, x: Tensor, architecture: Relaxed | Architecture | None = None) -> Tensor:
         """Map images (N, C, H, W) to what the head sees, (N, num_features)."""
         mixes = self.mixes(architecture)
-        return self.last_features(self.trunk(x, mixes), mixes, cast(SearchCell, self.cells[-1]))
+        return self.last_features(self.trunk(x, mixes), mixes, self.cells[-1])
 
     def forward(self, x: Tensor, architecture: Relaxed | Architecture | None = None) -> Tensor:
         """Map images (N, C, H, W) to logits (N, num_classes)."""
@@ -131,9 +132,7 @@ class DerivedCell(nn.Module):
         self.previous = projected(spec.inputs[1], spec.channels, affine=True)
         self.sources = [[source for source, _ in node] for node in cell]
         self.nodes = nn.ModuleList(
-            nn.ModuleList(
-                single(name, spec.channels, 2 if spec.reduces and source < 2 else 1) for source, name in node
-            )
+            nn.ModuleList(single(name, spec.channels, 2 if spec.reduces and source < 2 else 1) for source, name in node)
             for node in cell
         )
 
@@ -213,5 +212,3 @@ class AuxiliaryHead(nn.Module):
         """Map the tapped cell's output to logits (N, classes)."""
         logits: Tensor = self.head(self.layers(x).flatten(1))
         return logits
-
-
