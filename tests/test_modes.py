@@ -21,10 +21,11 @@ SHORT = {"supernet__epochs": 1, "adapt__head": {"epochs": 1}, "retrain__epochs":
     "mode",
     [
         {"space__name": "mobile", "space__mobile": {"kernels": [3, 5], "expansions": [2], "skip": True}},
+        {"space__name": "nasbench201", "space__last_channels": None},
         {"runtime__precision": "bf16"},
         {"runtime__channels_last": False, "supernet__label_smoothing": 0.1, "retrain__label_smoothing": 0.1},
     ],
-    ids=["mobile", "bf16", "nchw-smoothing"],
+    ids=["mobile", "nasbench201", "bf16", "nchw-smoothing"],
 )
 def test_the_chain_runs_and_repeats_bit_for_bit(chain: Path, tmp_path: Path, mode: dict) -> None:
     steps = ("supernet", "adapt", "search", "retrain", "evaluate")

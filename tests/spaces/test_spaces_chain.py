@@ -14,6 +14,7 @@ from imbnas.params.shared import SpaceParams, Stages, Stem
 from imbnas.spaces.registry import make_space
 
 SPACES = {name: make_space(SpaceParams(name=name)) for name in ("shufflenet", "mobile", "resnet")}
+SPACES["nasbench201"] = make_space(SpaceParams(name="nasbench201", last_channels=None))
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
@@ -45,7 +46,7 @@ def blur_statistics(network: nn.Module) -> None:
                 module.weight.uniform_(0.5, 1.5)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
+@pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_subnet_with_the_supernets_weights_gives_the_same_bits(name, layout, training):
@@ -64,7 +65,7 @@ def test_a_subnet_with_the_supernets_weights_gives_the_same_bits(name, layout, t
         assert all(torch.equal(value, after[key]) for key, value in subnet.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
+@pytest.mark.parametrize("name", SPACES)
 def test_gradients_reach_the_path_alone_and_equal_the_subnets(name):
     space, supernet = SPACES[name], build(name)
     architecture = architectures(name, 1)[0]
@@ -127,7 +128,7 @@ def test_subnet_state_renames_without_copying():
     assert chosen["head.weight"] is state["head.weight"]
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
+@pytest.mark.parametrize("name", SPACES)
 def test_first_weights_are_a_function_of_torchs_seed(name):
     space = SPACES[name]
     first = build(name, 3).state_dict()
@@ -153,7 +154,7 @@ def test_measuring_costs_draws_nothing_from_torch():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
+@pytest.mark.parametrize("name", SPACES)
 def test_first_weights_have_the_documented_distribution(name):
     supernet = build(name)
     deviations = []

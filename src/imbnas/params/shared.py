@@ -84,8 +84,9 @@ class MobileChoices(Section):
 class SpaceParams(Section):
     """The search space: which networks exist."""
 
-    name: Literal["shufflenet", "mobile", "resnet"] = "shufflenet"
-    """`shufflenet`: Single Path One-Shot; `mobile`: inverted residuals, searched depth; `resnet`: one CIFAR ResNet."""
+    name: Literal["shufflenet", "mobile", "resnet", "nasbench201"] = "shufflenet"
+    """`shufflenet`: Single Path One-Shot; `mobile`: inverted residuals, searched depth; `resnet`: one CIFAR ResNet;
+    `nasbench201`: one searched cell of six edges, repeated, as in the tabular benchmark."""
     stem: Stem = Stem()
     """The first convolution."""
     stages: Stages = Stages()
@@ -96,6 +97,18 @@ class SpaceParams(Section):
     """Used when `name` is shufflenet."""
     mobile: MobileChoices = MobileChoices()
     """Used when `name` is mobile."""
+
+    @model_validator(mode="after")
+    def _skeleton(self) -> Self:
+        if self.name == "nasbench201":
+            first, strides = self.stages.channels[0], [1] + [2] * (len(self.stages.strides) - 1)
+            if first != self.stem.channels or self.stages.strides != strides or self.last_channels is not None:
+                raise ValueError(
+                    f"stages.channels begin with {first}, stages.strides are {self.stages.strides} and last_channels "
+                    f"is {self.last_channels}, expected {self.stem.channels} (stem.channels), {strides} and null: "
+                    "the skeleton of nasbench201"
+                )
+        return self
 
     @model_validator(mode="after")
     def _widths(self) -> Self:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,12 +24,16 @@ class Cost:
     macs: int
     params: int
 
+    def __add__(self, other: Cost) -> Cost:
+        """Return the cost of both parts together."""
+        return Cost(self.macs + other.macs, self.params + other.params)
+
 
 @dataclass(frozen=True)
 class CostTable:
     """Costs of a space's parts for one image shape and number of classes.
 
-    `fixed` is stem, last convolution and head together; `blocks[i][c]` is candidate c of choice block i.
+    `fixed` is what all subnets share; `blocks[i][c]` is candidate c of choice block i.
     """
 
     fixed: Cost
@@ -44,14 +49,18 @@ class CostTable:
         return Cost(macs, params)
 
 
-def measure(supernet: Supernet, image: tuple[int, int, int]) -> CostTable:
-    """Count every part of a supernet on the meta device with torch.utils.flop_counter.
+Run = Callable[[nn.Module, Tensor], tuple[Tensor, Cost]]
+"""Applies a module and returns its output and its cost."""
 
-    `image` is (height, width, channels). Every candidate of a block gives the same output shape, so that each is
-    measured once, whatever precedes it.
+
+@contextmanager
+def counting(image: tuple[int, int, int]) -> Iterator[tuple[Run, Tensor]]:
+    """Count modules on the meta device with torch.utils.flop_counter.
+
+    Yields a function that runs a module and says what it costs, and one image of (height, width, channels) to begin
+    with.
     """
     height, width, channels = image
-    supernet.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
 
         def run(module: nn.Module, x: Tensor) -> tuple[Tensor, Cost]:
@@ -60,18 +69,22 @@ def measure(supernet: Supernet, image: tuple[int, int, int]) -> CostTable:
             params = sum(parameter.numel() for parameter in module.parameters())
             return y, Cost((counter.get_total_flops() - before) // 2, params)
 
-        return _walk(supernet, torch.empty(1, channels, height, width, device="meta"), run)
+        yield run, torch.empty(1, channels, height, width, device="meta")
 
 
-def _walk(supernet: Supernet, x: Tensor, run: Callable[[nn.Module, Tensor], tuple[Tensor, Cost]]) -> CostTable:
-    """Apply `run` to every part once, in the order of the chain."""
-    x, stem = run(supernet.stem, x)
-    blocks: list[tuple[Cost, ...]] = []
-    for candidates in supernet.blocks:
-        results = [run(candidate, x) for candidate in candidates.children()]
-        blocks.append(tuple(cost for _, cost in results))
-        x = results[0][0]
-    x, last = run(supernet.last, x)
-    _, head = run(supernet.head, supernet.pool(x))
-    ends = (stem, last, head)
-    return CostTable(Cost(sum(c.macs for c in ends), sum(c.params for c in ends)), tuple(blocks))
+def measure(supernet: Supernet, image: tuple[int, int, int]) -> CostTable:
+    """Count every part of a chain of choice blocks for an image of (height, width, channels).
+
+    Every candidate of a block gives the same output shape, so that each is measured once, whatever precedes it.
+    """
+    supernet.eval()
+    with counting(image) as (run, x):
+        x, fixed = run(supernet.stem, x)
+        blocks: list[tuple[Cost, ...]] = []
+        for candidates in supernet.blocks:
+            results = [run(candidate, x) for candidate in candidates.children()]
+            blocks.append(tuple(cost for _, cost in results))
+            x = results[0][0]
+        x, last = run(supernet.last, x)
+        _, head = run(supernet.head, supernet.pool(x))
+    return CostTable(fixed + last + head, tuple(blocks))

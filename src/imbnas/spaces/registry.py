@@ -7,6 +7,7 @@ from collections.abc import Callable
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.base import Outline
 from imbnas.spaces.mobile import MobileSpace
+from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.resnet import ResNetSpace
 from imbnas.spaces.shufflenet import ShuffleNetSpace
 from imbnas.spaces.space import SearchSpace
@@ -17,6 +18,7 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
         outline, params.mobile.kernels, params.mobile.expansions, params.mobile.skip
     ),
     "resnet": lambda params, outline: ResNetSpace(outline),
+    "nasbench201": lambda params, outline: NasBench201Space(outline),
 }
 """How each `space.name` is made."""
 

@@ -1,0 +1,153 @@
+"""The parts of NAS-Bench-201's networks (Dong and Yang 2020, arXiv 2001.00326, section 2) as torch modules.
+
+No module changes its input in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imbnas.spaces.blocks import conv_norm
+from imbnas.spaces.chain import Architecture, Supernet
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+"""What an edge may do, in the benchmark's order."""
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""The cell's edges, from node to node, in the order of the benchmark's strings."""
+NODES = 4
+
+
+class Nothing(nn.Module):
+    """The operation `none`: the edge is not there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return zeros of the input's shape."""
+        return torch.zeros_like(x)
+
+
+class ActivatedConv(nn.Module):
+    """ReLU, convolution and BatchNorm that keep the shape."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        """Build the convolution without bias; BatchNorm has weights."""
+        super().__init__()
+        self.conv, self.norm = conv_norm(channels, channels, kernel)
+
+    def after_relu(self, activated: Tensor) -> Tensor:
+        """Map ReLU's output, which all convolutions that leave a node share."""
+        y: Tensor = self.norm(self.conv(activated))
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        return self.after_relu(F.relu(x))
+
+
+def operation(name: str, channels: int) -> nn.Module:
+    """Return a new module of one of OPERATIONS, with the settings of the benchmark's trained networks."""
+    if name == "nor_conv_1x1" or name == "nor_conv_3x3":
+        return ActivatedConv(channels, 1 if name == "nor_conv_1x1" else 3)
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    return nn.Identity() if name == "skip_connect" else Nothing()
+
+
+def run_cell(x: Tensor, operations: Sequence[nn.Module]) -> Tensor:
+    """Return the last node of a cell with one operation per edge: a node is the sum of its edges, node 0 is `x`."""
+    nodes, activated = [x], cast(list[Tensor | None], [None] * NODES)
+    for node in range(1, NODES):
+        total: Tensor | None = None
+        for (source, end), module in zip(EDGES, operations, strict=True):
+            if end != node or isinstance(module, Nothing):
+                continue
+            if isinstance(module, ActivatedConv):
+                if (shared := activated[source]) is None:
+                    shared = activated[source] = F.relu(nodes[source])
+                y = module.after_relu(shared)
+            else:
+                y = module(nodes[source])
+            total = y if total is None else total + y
+        nodes.append(torch.zeros_like(x) if total is None else total)
+    return nodes[-1]
+
+
+class Cell(nn.Module):
+    """A cell with one operation per edge."""
+
+    def __init__(self, operations: Iterable[nn.Module]) -> None:
+        """Take six operations of equal channels, in the order of EDGES."""
+        super().__init__()
+        self.edges = nn.ModuleList(operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        return run_cell(x, cast(Sequence[nn.Module], self.edges))
+
+
+class ChoiceCell(nn.Module):
+    """A cell with all operations on every edge; a forward pass takes one of each."""
+
+    def __init__(self, channels: int) -> None:
+        """Build all operations; `edges[e][c]` is candidate c of edge e."""
+        super().__init__()
+        self.edges = nn.ModuleList(nn.ModuleList(operation(name, channels) for name in OPERATIONS) for _ in EDGES)
+
+    def chosen(self, architecture: Architecture) -> list[nn.Module]:
+        """Return the operations that an architecture names."""
+        pairs = zip(self.edges, architecture, strict=True)
+        return [cast(nn.ModuleList, candidates)[choice] for candidates, choice in pairs]
+
+    def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        return run_cell(x, self.chosen(architecture))
+
+
+class Reduction(nn.Module):
+    """The residual block between stages: two 3x3 convolutions, and pooling with a 1x1 convolution beside them."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """Build the block, which halves the sides."""
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.ReLU(),
+            *conv_norm(inputs, outputs, 3, 2, activation=nn.ReLU),
+            *conv_norm(outputs, outputs, 3),
+        )
+        # Odd sides are rounded up, as by the strided convolution of the branch.
+        pool = nn.AvgPool2d(2, 2, ceil_mode=True)
+        self.shortcut = nn.Sequential(pool, nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H / 2, W / 2)."""
+        y: Tensor = self.shortcut(x) + self.branch(x)
+        return y
+
+
+class CellSupernet(Supernet):
+    """All operations on all edges of all cells; an architecture names one per edge, the same in every cell.
+
+    `blocks` holds cells and reductions in order. State keys of a cell are `blocks.<i>.edges.<e>.<c>.`.
+    """
+
+    def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], last: nn.Module, head: nn.Linear) -> None:
+        """Take the parts, whose channels must fit each other."""
+        super().__init__(stem, [], last, head)
+        self.blocks = nn.ModuleList(blocks)
+
+    def steps(self, architecture: Architecture) -> list[nn.Module]:
+        """Return the path's modules, stem to pooling; cells are put together anew, of shared operations."""
+        blocks = [Cell(block.chosen(architecture)) if isinstance(block, ChoiceCell) else block for block in self.blocks]
+        return [self.stem, *blocks, self.last, self.pool]
+
+    def features(self, x: Tensor, architecture: Architecture) -> Tensor:
+        """Map images (N, C, H, W) to what the head sees, (N, num_features)."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, architecture) if isinstance(block, ChoiceCell) else block(x)
+        pooled: Tensor = self.pool(self.last(x))
+        return pooled

@@ -1,0 +1,135 @@
+"""The space of NAS-Bench-201: one cell of six edges with five operations, repeated (Dong and Yang 2020)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from imbnas.errors import UserError
+from imbnas.spaces.base import Outline
+from imbnas.spaces.blocks import conv_norm
+from imbnas.spaces.cells import EDGES, NODES, OPERATIONS, Cell, CellSupernet, ChoiceCell, Reduction, operation
+from imbnas.spaces.chain import Architecture, Subnet
+from imbnas.spaces.cost import Cost, CostTable, counting
+from imbnas.spaces.space import META, SearchSpace
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One edge of the cell, from node `source` (0 is the cell's input) to node `node`."""
+
+    source: int
+    node: int
+    choices: tuple[str, ...] = OPERATIONS
+
+    @property
+    def label(self) -> str:
+        """Where the edge is, as a person says it."""
+        return f"edge {self.source} -> {self.node}"
+
+
+class NasBench201Space(SearchSpace):
+    """An architecture is six choices among OPERATIONS, shared by all cells, in the order of EDGES."""
+
+    name = "nasbench201"
+
+    def __init__(self, outline: Outline) -> None:
+        """Take the outline: `repeats` cells in each stage, and a residual reduction block before all but the first."""
+        super().__init__([Edge(*edge) for edge in EDGES], outline.channels[-1])
+        self.outline = outline
+
+    def supernet_on_meta(self, num_classes: int, channels: int) -> CellSupernet:
+        """Return a supernet without memory for its weights."""
+        with torch.device(META):
+            return CellSupernet(self._stem(channels), self._blocks(None), self._last(), self._head(num_classes))
+
+    def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> Subnet:
+        """Return a subnet without memory for its weights."""
+        with torch.device(META):
+            return Subnet(self._stem(channels), self._blocks(architecture), self._last(), self._head(num_classes))
+
+    def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
+        """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""
+        chosen = self.check(architecture)
+        kept: dict[str, Tensor] = {}
+        for key, value in supernet_state.items():
+            cell, found, rest = key.partition(".edges.")
+            if not found:
+                kept[key] = value
+                continue
+            edge, choice, name = rest.split(".", 2)
+            if int(choice) == chosen[int(edge)]:
+                kept[f"{cell}.edges.{edge}.{name}"] = value
+        return kept
+
+    def _stem(self, channels: int) -> nn.Sequential:
+        return nn.Sequential(*conv_norm(channels, self.outline.stem_channels, 3, self.outline.stem_stride))
+
+    def _blocks(self, architecture: Architecture | None) -> list[nn.Module]:
+        """Return cells and reductions in order; cells hold all operations where no architecture is given."""
+        blocks: list[nn.Module] = []
+        widths = self.outline.channels
+        for stage, (width, repeats) in enumerate(zip(widths, self.outline.repeats, strict=True)):
+            if stage:
+                blocks.append(Reduction(widths[stage - 1], width))
+            for _ in range(repeats):
+                if architecture is None:
+                    blocks.append(ChoiceCell(width))
+                else:
+                    blocks.append(Cell(operation(OPERATIONS[choice], width) for choice in architecture))
+        return blocks
+
+    def _last(self) -> nn.Sequential:
+        return nn.Sequential(nn.BatchNorm2d(self.num_features), nn.ReLU(inplace=True))
+
+    def _head(self, num_classes: int) -> nn.Linear:
+        return nn.Linear(self.num_features, num_classes)
+
+    def describe(self, architecture: Sequence[int]) -> list[str]:
+        """Return a line per edge, such as "edge 0 -> 1: nor_conv_3x3"."""
+        chosen = self.check(architecture)
+        return [f"{edge.label}: {edge.choices[choice]}" for edge, choice in zip(self.blocks, chosen, strict=True)]
+
+    def measure(self, image: tuple[int, int, int], num_classes: int) -> CostTable:
+        """Return the costs of all parts; that of an operation on an edge is the sum over all cells."""
+        supernet = self.supernet_on_meta(num_classes, image[2]).eval()
+        fixed = Cost(0, 0)
+        rows = [[Cost(0, 0) for _ in OPERATIONS] for _ in EDGES]
+        with counting(image) as (run, x):
+            x, cost = run(supernet.stem, x)
+            fixed += cost
+            for block in supernet.blocks:
+                if not isinstance(block, ChoiceCell):
+                    x, cost = run(block, x)
+                    fixed += cost
+                    continue
+                for row, candidates in zip(rows, block.edges, strict=True):
+                    for choice, candidate in enumerate(candidates.children()):
+                        row[choice] += run(candidate, x)[1]
+            x, last = run(supernet.last, x)
+            head = run(supernet.head, supernet.pool(x))[1]
+        return CostTable(fixed + last + head, tuple(map(tuple, rows)))
+
+
+def to_string(architecture: Sequence[int]) -> str:
+    """Return the published notation, such as "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|"."""
+    words = [f"{OPERATIONS[choice]}~{source}|" for (source, _), choice in zip(EDGES, architecture, strict=True)]
+    nodes = ["|" + "".join(w for w, (_, n) in zip(words, EDGES, strict=True) if n == node) for node in range(1, NODES)]
+    return "+".join(nodes)
+
+
+def from_string(text: str) -> Architecture:
+    """Return the architecture of the published notation; raise UserError for anything else."""
+    names = re.findall(r"\|?([a-z0-9_]+)~\d\|", text)
+    if all(name in OPERATIONS for name in names) and len(names) == len(EDGES):
+        architecture = tuple(OPERATIONS.index(name) for name in names)
+        if to_string(architecture) == text:
+            return architecture
+    raise UserError(
+        f"{text!r}: not an architecture of NAS-Bench-201, expected six of {', '.join(OPERATIONS)} as in "
+        f"{to_string((3, 3, 3, 1, 3, 3))}"
+    )
