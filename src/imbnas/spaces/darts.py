@@ -118,13 +118,7 @@ class DartsSpace(SearchSpace):
         model = self.subnet_on_meta((0,) * len(self.choices), num_classes, channels).eval()
         fixed, places = measure_edges(model, self.derived.specs, image, self.operations)
         rows = tuple(
-            tuple(
-                Cost(
-                    sum(places[block.kind, source, name].macs for source, name in node),
-                    sum(places[block.kind, source, name].params for source, name in node),
-                )
-                for node in block.nodes
-            )
+            tuple(sum((places[block.kind, source, name] for source, name in node), Cost(0, 0)) for node in block.nodes)
             for block in self.specs
         )
         return CostTable(fixed, rows)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from imbnas.spaces.cost import Cost
+from imbnas.spaces.cost import Cost, counting
 from imbnas.spaces.darts_genotype import CELLS, NODES
 from imbnas.spaces.darts_network import CellSpec, DerivedCell, DerivedNetwork
 from imbnas.spaces.darts_ops import NONE, single
@@ -24,25 +22,16 @@ def measure_edges(
 
     `model` is on the meta device and of any architecture. Edges of equal shape are measured once.
     """
-    height, width, channels = image
-    counter = FlopCounterMode(display=False)
     known: dict[tuple[object, ...], Cost] = {}
     places: dict[Edge, Cost] = {}
-
-    def cost(module: nn.Module, x: Tensor) -> Cost:
-        before = counter.get_total_flops()
-        module(x)
-        params = sum(parameter.numel() for parameter in module.parameters())
-        return Cost((counter.get_total_flops() - before) // 2, params)
-
-    with torch.no_grad(), torch.device("meta"), counter:
-        x = torch.empty(1, channels, height, width)
-        fixed = [cost(model.stem, x), cost(model.head, torch.empty(1, model.head.in_features))]
-        before = previous = model.stem(x)
+    with counting(image) as (run, x), torch.device("meta"):
+        previous, fixed = run(model.stem, x)
+        fixed += run(model.head, torch.empty(1, model.head.in_features))[1]
+        before = previous
         for spec, cell in zip(specs, model.blocks, strict=True):
             assert isinstance(cell, DerivedCell)
-            fixed += [cost(cell.before, before), cost(cell.previous, previous)]
-            inputs = cell.previous(previous)
+            inputs, second = run(cell.previous, previous)
+            fixed += run(cell.before, before)[1] + second
             for source in range(1 + NODES):
                 stride = 2 if spec.reduces and source < 2 else 1
                 x = inputs[:, :, ::2, ::2] if spec.reduces and source >= 2 else inputs
@@ -51,12 +40,8 @@ def measure_edges(
                         continue
                     key = (name, stride, tuple(x.shape))
                     if key not in known:
-                        known[key] = cost(single(name, spec.channels, stride).eval(), x)
+                        known[key] = run(single(name, spec.channels, stride).eval(), x)[1]
                     edge = (CELLS[spec.reduces], source, name)
-                    places[edge] = _sum([places.get(edge, Cost(0, 0)), known[key]])
+                    places[edge] = places.get(edge, Cost(0, 0)) + known[key]
             before, previous = previous, cell(before, previous)
-    return _sum(fixed), places
-
-
-def _sum(costs: Sequence[Cost]) -> Cost:
-    return Cost(sum(cost.macs for cost in costs), sum(cost.params for cost in costs))
+    return fixed, places
