@@ -18,6 +18,7 @@ from imbnas.data.raw import Raw, Shape
 from imbnas.data.split import Info, write_table
 from imbnas.data.tail import LongTail, write_longtail
 from imbnas.files import write_json
+from imbnas.longtail.heads import make_head
 from imbnas.params.shared import Numerics, SpaceParams, Stages, Stem
 from imbnas.spaces.registry import make_space
 from imbnas.steps.graph import PATHS
@@ -31,6 +32,14 @@ SPACE = SpaceParams(
 NUMERICS = Numerics(device="cpu", threads=1)
 _SPACE = make_space(SPACE)
 GREY = Shape(8, 8, 1)
+KINDS: list[tuple[dict[str, Any], int]] = [
+    ({"name": "linear"}, 1),
+    ({"name": "cosine", "scale": 16.0}, 1),
+    ({"name": "ncm"}, 1),
+    ({"name": "linear"}, 2),
+    ({"name": "ncm"}, 2),
+]
+"""Heads and numbers of branches that a network's file may describe."""
 ARCHITECTURES = {"final": (0, 1), "random": (3, 2), "largest": (2, 2)}
 
 
@@ -124,6 +133,22 @@ def write_networks(root: Path, info: Info, references: bool = True, load_side: i
     networks = {name: described(architecture, info) for name, architecture in others.items()}
     common = {key: value for key, value in meta.items() if key not in described(chosen, info)}
     save_weights(root / PATHS["references"], tensors, {"kind": "references", "networks": networks, **common})
+
+
+def write_other_network(path: Path, info: Info, head: dict[str, Any], branches: int = 1) -> torch.nn.Module:
+    """Write a network with this head and branches, everything in it random, and return it in evaluation mode."""
+    torch.manual_seed(4)
+    architecture = ARCHITECTURES["final"]
+    build = _SPACE.build_subnet if branches == 1 else _SPACE.build_bilateral
+    model = build(architecture, len(CLASSES), info.shape[2])
+    model.head = make_head(head, branches * _SPACE.num_features, len(CLASSES))
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                value.uniform_(0.5, 1.5) if name.endswith("running_var") else value.normal_()
+    meta = {"kind": "subnet", **subnet_meta(architecture, info), "head": head, "branches": branches}
+    save_weights(path, model.state_dict(), meta)
+    return model.eval()
 
 
 def write_search(root: Path, info: Info, scored: bool = True) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import fake_project as fake
 import numpy as np
@@ -84,6 +85,21 @@ class TestProgram:
         assert parts[0] == parts[1]
         places = (str(project).encode(), os.fsencode(Path(module.__file__).parent), b"site-packages")
         assert not any(place in content for content in parts[0].values() for place in places)
+
+
+@pytest.mark.parametrize(("head", "branches"), fake.KINDS, ids=str)
+def test_other_networks_give_the_networks_logits(tmp_path: Path, head: dict[str, Any], branches: int) -> None:
+    info = fake.write_test_split(tmp_path)
+    made = fake.write_other_network(tmp_path / "other.safetensors", info, head, branches)
+    program = torch.export.load(export(tmp_path / "other.safetensors")).module()
+    deployed = Deployed(load_subnet(tmp_path / "other.safetensors"))
+    for batch in (1, 3, 33):
+        grey = images(batch)[:, :1, :8, :8]
+        with torch.no_grad():
+            expected = made(deployed._preprocess(grey))
+            assert torch.equal(deployed(grey), expected)
+            assert torch.equal(program(grey), expected)
+    assert expected.std(dim=0).min() > 0.01, "images that cannot be told apart would make this test empty"
 
 
 def opened(path: Path) -> zipfile.ZipFile:

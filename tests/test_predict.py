@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbnas.cli import app
+from imbnas.data.split import read_info
 from imbnas.errors import UserError
 from imbnas.networks import load_references, load_subnet
 from imbnas.predict import BATCH, Prediction, predict, print_predictions
@@ -54,6 +55,19 @@ class TestPredict:
     def test_top(self, model: Path, photos: list[Path], top: int, named: int) -> None:
         found = predict(model, photos[:2], top)
         assert [len(one.classes) for one in found] == [named, named]
+
+    @pytest.mark.parametrize(("head", "branches"), fake.KINDS, ids=str)
+    def test_other_networks(
+        self, project: Path, photos: list[Path], tmp_path: Path, head: dict[str, Any], branches: int
+    ) -> None:
+        info = read_info(project / PATHS["target_test"])
+        made = fake.write_other_network(tmp_path / "other.safetensors", info, head, branches)
+        network = load_subnet(tmp_path / "other.safetensors")
+        pixels = torch.from_numpy(np.array(Image.open(photos[7])))[None, None]
+        with torch.no_grad():
+            shares = made(network.preprocess()(pixels)).double().softmax(dim=1)[0]
+        found = dict(predict(tmp_path / "other.safetensors", photos[7:8], 4)[0].classes)
+        assert [found[name] for name in fake.CLASSES] == pytest.approx(shares.tolist(), abs=1e-6)
 
     def test_order_and_batches_do_not_matter(self, model: Path, photos: list[Path]) -> None:
         many = (photos * 2)[: BATCH + 3]
@@ -123,6 +137,13 @@ class TestErrors:
             {"classes": ["a", "b"]},
             {"space": {"name": "none"}},
             {"shape": [8, 8]},
+            {"head": {"name": "cosine", "scale": 16.0}},
+            {"head": {"name": "ncm"}},
+            {"head": {"name": "lws"}},
+            {"head": "linear"},
+            {"branches": 2},
+            {"branches": 3},
+            {"branches": [1]},
         ],
     )
     def test_tensors_that_do_not_fit(

@@ -13,7 +13,9 @@ from torch import Tensor
 from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
 from imbnas.errors import UserError
+from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.params.shared import SpaceParams
+from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.training.weights import load_meta, load_weights
@@ -30,9 +32,11 @@ class Network:
     """A subnet in evaluation mode on the CPU, and the metadata of its file.
 
     `meta` holds classes, shape [H, W, C], mean, std, load_side, space, architecture, macs, params and how it was made.
+    Where the head is not a linear one `head` describes it, see `heads.make_head`; `branches` is 2 for a two-branch
+    network.
     """
 
-    model: Subnet
+    model: Subnet | BilateralSubnet
     meta: dict[str, Any]
 
     @property
@@ -79,7 +83,12 @@ def _build(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> Networ
         raise UserError(f"{path}: its metadata has no {missing[0]}, {_EXPECTED}")
     try:
         space = make_space(SpaceParams.model_validate_json(json.dumps(meta["space"])))
-        model = space.build_subnet(meta["architecture"], len(meta["classes"]), meta["shape"][2])
+        classes, branches = len(meta["classes"]), meta.get("branches", 1)
+        if branches not in (1, 2):
+            raise UserError(f"branches: found {branches!r}, expected 1 or 2")
+        build = space.build_subnet if branches == 1 else space.build_bilateral
+        model = build(meta["architecture"], classes, meta["shape"][2])
+        model.head = make_head(meta.get("head", LINEAR), space.subnet_features * branches, classes)
         model.load_state_dict(state)
     except (IndexError, TypeError, ValidationError, UserError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

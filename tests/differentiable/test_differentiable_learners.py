@@ -34,7 +34,7 @@ def bilateral() -> Bilateral:
 
 @pytest.mark.parametrize("mixing", [1.0, 0.0])
 def test_a_branch_without_share_learns_nothing(bilateral: Bilateral, mixing: float) -> None:
-    parameters = ArchitectureParameters(bilateral.layout, "softmax")
+    parameters = ArchitectureParameters(bilateral.network.layout, "softmax")
     batch = draws(1)
     loss = bilateral.loss(batch, parameters(), Setting(F.cross_entropy, mixing))
     loss.backward()
@@ -56,7 +56,7 @@ def test_a_branch_without_share_learns_nothing(bilateral: Bilateral, mixing: flo
 
 
 def test_single_images_are_judged_at_equal_branches(bilateral: Bilateral) -> None:
-    parameters = ArchitectureParameters(bilateral.layout, "softmax")
+    parameters = ArchitectureParameters(bilateral.network.layout, "softmax")
     images = draws(2)[0].images
     sides = [bilateral.features(images, parameters(), c) for c in (bilateral.network.cells[-1], bilateral.rebalancing)]
     expected = bilateral.mixed(*sides, 0.5)
@@ -66,7 +66,7 @@ def test_single_images_are_judged_at_equal_branches(bilateral: Bilateral) -> Non
 
 
 def test_the_branches_share_everything_but_cell_and_head(bilateral: Bilateral) -> None:
-    assert bilateral.layout.kinds == ("normal", "reduce")
+    assert bilateral.network.layout.kinds == ("normal", "reduce")
     assert bilateral.network.cells[-1].kind == "normal"
     count = sum(p.numel() for p in bilateral.parameters() if p.requires_grad)
     plain = sum(p.numel() for p in bilateral.network.parameters())
@@ -116,8 +116,8 @@ def test_barlow_twins_is_zero_for_equal_white_views_only() -> None:
 
 def test_twins_without_supervision_read_no_label() -> None:
     torch.manual_seed(0)
-    learner = Twins(SPACE.build_supernet(3, 1), 16, 8, 0.005, 0.0)
-    relaxed = ArchitectureParameters(learner.layout, "sigmoid")()
+    learner = Twins(SPACE.build_supernet(3, 1), 64, 16, 8, 0.005, 0.0)
+    relaxed = ArchitectureParameters(learner.network.layout, "sigmoid")()
     first, second = draws(4)
 
     def broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -126,7 +126,7 @@ def test_twins_without_supervision_read_no_label() -> None:
     blind = learner.loss([first, second], relaxed, Setting(broken))
     assert not learner.scored
     assert not learner.network.head.weight.requires_grad
-    joint = Twins(SPACE.build_supernet(3, 1), 16, 8, 0.005, 2.0)
+    joint = Twins(SPACE.build_supernet(3, 1), 64, 16, 8, 0.005, 2.0)
     joint.network.load_state_dict(learner.network.state_dict())
     joint.projector.load_state_dict(learner.projector.state_dict())
     both = joint.loss([first, second], relaxed, Setting(F.cross_entropy))
@@ -135,7 +135,7 @@ def test_twins_without_supervision_read_no_label() -> None:
 
 
 def test_first_parameters_and_their_weights() -> None:
-    layout = Classifier(SPACE.build_supernet(3, 1)).layout
+    layout = SPACE.build_supernet(3, 1).layout
     torch.manual_seed(0)
     soft = ArchitectureParameters(layout, "softmax", edge_weights=True)
     values = torch.cat(list(soft.operations.values()))
@@ -152,7 +152,7 @@ def test_first_parameters_and_their_weights() -> None:
 
 
 def test_the_zero_one_loss_and_its_gradient() -> None:
-    layout = Classifier(SPACE.build_supernet(3, 1)).layout
+    layout = SPACE.build_supernet(3, 1).layout
     fair = ArchitectureParameters(layout, "sigmoid").double()
     assert float(zero_one_loss(fair(), "l2")) == 0.0
     assert not torch.autograd.grad(zero_one_loss(fair(), "l2"), fair.operations["normal"])[0].any()

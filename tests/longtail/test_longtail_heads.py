@@ -14,6 +14,7 @@ from imbnas.longtail.heads import (
     ScaledHead,
     choose_tau,
     linear_head,
+    make_head,
     posthoc_adjustment,
     tau_normalise,
 )
@@ -134,7 +135,7 @@ def test_nearest_class_mean():
     centres = torch.tensor([[4.0, 0.0], [0.0, 4.0], [-4.0, -4.0]])
     labels = torch.tensor([0] * 50 + [1] * 8 + [2] * 2)
     x = centres[labels] + 0.3 * torch.randn(60, 2, generator=generator)
-    classifier = NearestClassMean(x, labels, 3)
+    classifier = NearestClassMean.fit(x, labels, 3)
     unit = F.normalize(x - x.mean(dim=0))
     means = torch.stack([unit[labels == k].mean(dim=0) for k in range(3)])
     torch.testing.assert_close(classifier.centroids, means)
@@ -142,11 +143,65 @@ def test_nearest_class_mean():
     assert (classifier(x).argmax(dim=1) == labels).all()
     fresh = centres + 0.1
     assert classifier(fresh).argmax(dim=1).tolist() == [0, 1, 2]
+    loaded = NearestClassMean(2, 3)
+    assert not loaded(fresh).equal(classifier(fresh))
+    loaded.load_state_dict(classifier.state_dict())
+    assert torch.equal(loaded(fresh), classifier(fresh))
+    assert set(classifier.state_dict()) == {"mean", "centroids"}
+    assert not list(classifier.parameters())
+    assert NearestClassMean.fit(x.double(), labels, 3).centroids.dtype == torch.float64
 
 
 def test_nearest_class_mean_names_an_empty_class():
     with pytest.raises(UserError, match="class 1 has 0 training rows"):
-        NearestClassMean(torch.ones(2, 3), torch.tensor([0, 2]), 3)
+        NearestClassMean.fit(torch.ones(2, 3), torch.tensor([0, 2]), 3)
+
+
+@pytest.mark.parametrize(
+    ("description", "kind", "state"),
+    [
+        ({"name": "linear"}, nn.Linear, {"weight", "bias"}),
+        ({"name": "cosine", "scale": 16}, CosineHead, {"weight"}),
+        ({"name": "ncm"}, NearestClassMean, {"mean", "centroids"}),
+    ],
+)
+def test_make_head(description, kind, state):
+    torch.manual_seed(5)
+    head = make_head(description, 6, 4)
+    assert type(head) is kind
+    assert set(head.state_dict()) == state
+    assert head(torch.randn(9, 6)).shape == (9, 4)
+    torch.manual_seed(5)
+    twin = make_head(description, 6, 4)
+    assert all(value.equal(twin.state_dict()[name]) for name, value in head.state_dict().items())
+
+
+def test_make_head_takes_the_scale():
+    head = make_head({"name": "cosine", "scale": 16.0}, 6, 4)
+    assert head(head.weight.detach()[:1])[0, 0].item() == pytest.approx(16.0)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        None,
+        "linear",
+        {},
+        {"name": "lws"},
+        {"name": "linear", "scale": 1.0},
+        {"name": "ncm", "scale": None},
+        {"name": "cosine"},
+        {"name": "cosine", "scale": 0.0},
+        {"name": "cosine", "scale": float("inf")},
+        {"name": "cosine", "scale": True},
+        {"name": "cosine", "scale": "30"},
+        {"name": "cosine", "scale": 30.0, "margin": 0.5},
+        {"name": ["cosine"]},
+    ],
+)
+def test_make_head_refuses_what_it_does_not_know(description):
+    with pytest.raises(UserError, match=r"^head: found .*, expected the name linear, cosine"):
+        make_head(description, 6, 4)
 
 
 def test_posthoc_golden():

@@ -92,7 +92,7 @@ def test_a_mixture_is_the_weighted_sum_that_its_definition_says() -> None:
     """Every edge computed on its own, without sharing: the definition, in float64."""
     torch.manual_seed(0)
     network = SMALL.build_supernet(3, 1).double().train()
-    weights = {kind: torch.rand(14, 8, dtype=torch.float64) for kind in network.kinds}
+    weights = {kind: torch.rand(14, 8, dtype=torch.float64) for kind in network.layout.kinds}
     cell = network.cells[1]
     assert cell.kind == "reduce"
     before = previous = torch.randn(5, 12, 8, 8, dtype=torch.float64)
@@ -129,8 +129,8 @@ def test_a_path_is_a_mixture_with_all_weight_on_it() -> None:
     torch.manual_seed(0)
     network = SMALL.build_supernet(3, 1).double().train()
     architecture = encode(V2, OPERATIONS)
-    weights = {kind: torch.zeros(14, 8, dtype=torch.float64) for kind in network.kinds}
-    for kind, cell in zip(network.kinds, V2, strict=True):
+    weights = {kind: torch.zeros(14, 8, dtype=torch.float64) for kind in network.layout.kinds}
+    for kind, cell in zip(network.layout.kinds, V2, strict=True):
         for node, entries in enumerate(cell):
             for source, name in entries:
                 weights[kind][edges().index((node, source)), OPERATIONS.index(name)] = 1.0
@@ -170,7 +170,7 @@ def test_partial_channels_bypass_the_operations() -> None:
     ]
     assert sizes[0] < sizes[1] / 4
     network = partial.build_supernet(3, 1)
-    shares = {kind: torch.full((14,), 0.5) for kind in network.kinds}
+    shares = {kind: torch.full((14,), 0.5) for kind in network.layout.kinds}
     weights = network.uniform().operations
     images = torch.randn(3, 1, 8, 8)
     assert network(images, Relaxed(weights, shares)).shape == (3, 3)
@@ -199,9 +199,19 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.03)
     network = SMALL.build_subnet(encode(V2, OPERATIONS), 3, 1)
     images = torch.randn(4, 1, 8, 8)
-    network.drop = 0.5
+    for cell in network.blocks:
+        cell.drop = 0.5
     assert not torch.equal(network.train()(images), network(images))
     assert torch.equal(network.eval()(images), network(images))
+
+
+def test_two_branches_share_all_but_the_last_cell() -> None:
+    network = SMALL.build_bilateral(encode(V2, OPERATIONS), 3, 1)
+    assert (len(network.blocks), len(network.branches[1].blocks)) == (4, 1)
+    assert network(torch.randn(4, 1, 8, 8), 0.3).shape == (2, 3)
+    assert network.eval()(torch.randn(4, 1, 8, 8)).shape == (4, 3)
+    single = SMALL.cost(encode(V2, OPERATIONS), IMAGE, 3)
+    assert single.macs < SMALL.bilateral_cost(encode(V2, OPERATIONS), IMAGE, 3).macs < 2 * single.macs
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 7, 8, 14])

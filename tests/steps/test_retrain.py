@@ -106,3 +106,21 @@ def test_a_foreign_architecture_file_is_refused(
     assert len(error.splitlines()) == 1
     assert "architecture.json" in error
     assert message in error
+
+
+def test_a_two_branch_network_is_trained_measured_and_counted(chain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    before = load_meta(root / FINAL)
+    change = {"retrain__branches": "bilateral", "retrain__loss": "ce", "retrain__epochs": 6}
+    assert tiny_chain.run(root, "retrain", "evaluate", **change) == 0
+    state, meta = load_weights(root / FINAL)
+    assert meta["branches"] == 2
+    assert meta["params"] == sum(
+        value.numel() for name, value in state.items() if "running" not in name and "num_batches" not in name
+    )
+    assert before["params"] < meta["params"] < 2 * before["params"]
+    assert before["macs"] < meta["macs"] < 2 * before["macs"]
+    assert json.loads((root / "results/metrics.json").read_text())["balanced_accuracy"] > 0.12
+    first = tiny_chain.digests(root, "retrain")
+    assert tiny_chain.run(root, "retrain", **change) == 0
+    assert tiny_chain.digests(root, "retrain") == first

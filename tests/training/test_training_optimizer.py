@@ -44,6 +44,21 @@ def test_only_weights_decay_and_frozen_ones_are_left_out() -> None:
     ]
 
 
+def test_decay_norms_decays_every_trainable_tensor_in_one_group() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    model[2].requires_grad_(False)
+    optimizer = make_optimizer(model, OptimizerParams(weight_decay=0.1, decay_norms=True, nesterov=False, momentum=0.0))
+    (group,) = optimizer.param_groups
+    assert group["weight_decay"] == 0.1
+    assert [tuple(p.shape) for p in group["params"]] == [(2, 1, 3, 3), (2,), (2,), (2,)]
+    scale = model[1].weight
+    for parameter in group["params"]:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    # A step without a gradient is the decay alone: 1 - lr * weight_decay.
+    assert torch.allclose(scale, torch.full((2,), 1 - 0.1 * 0.1))
+
+
 def test_a_step_equals_nesterov_by_hand() -> None:
     weight = nn.Parameter(torch.tensor([[1.0, -2.0]]))
     model = nn.Module()

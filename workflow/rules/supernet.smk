@@ -29,6 +29,7 @@ rule adapt:
         supernet="models/supernet.safetensors",
         longtail="data/longtail.parquet",
         train=split("target/train"),
+        validation=split("target/validation"),
     output:
         adapted="models/adapted.safetensors",
     log:

@@ -1,6 +1,7 @@
-"""Normalisation and training-time augmentation of a whole batch on its device, without a loop over images.
+"""Normalisation and training-time augmentation of a whole batch on its device.
 
-Random numbers come from a generator on the CPU and are then moved, so that a CPU and a GPU draw alike.
+Only a policy (`policy.py`) loops over images. Random numbers come from a generator on the CPU and are then moved, so
+that a CPU and a GPU draw alike.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imbnas.data.policy import Policy
 from imbnas.data.raw import Shape
 from imbnas.errors import UserError
 
@@ -65,17 +67,20 @@ class Augment:
         cutout: int,
         mean: Sequence[float],
         std: Sequence[float],
+        policy: Policy | None = None,
     ) -> None:
         """Take the network's input shape and how to get there.
 
         `crop` "pad" adds `pad` black pixels on each side and cuts at a random offset; "resized" scales a random region
         of 8 to 100 % of the area; "none" cuts the centre. `flip` mirrors half of the images. `cutout` is the side in
         pixels of a square set to the mean colour around a random pixel (DeVries and Taylor 2017); 0 for none. `mean`
-        and `std` are per channel on the scale [0, 1].
+        and `std` are per channel on the scale [0, 1]. A `policy` acts on the cropped and mirrored images, before the
+        cutout: the order of Cubuk et al. 2019 and of the long-tailed recipes after them.
         """
         self.shape, self.crop, self.pad, self.flip, self.cutout = shape, crop, pad, flip, cutout
         self._mean = torch.tensor(mean, dtype=torch.float64)
         self._std = torch.tensor(std, dtype=torch.float64)
+        self._policy = policy
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return images uint8 (N, C, H', W') as float32 (N, C, H, W), normalised.
@@ -89,10 +94,13 @@ class Augment:
         if generator is None:
             return self._normalise(_centre(images, height, width))
         if self.crop == "resized":
-            return self._blank(self._normalise(self._resized(images, generator)), generator)
-        if self.crop == "none":
-            images = _centre(images, height, width)
-        return self._blank(self._normalise(self._window(images, generator)), generator)
+            images = self._resized(images, generator)
+        else:
+            whole = _centre(images, height, width) if self.crop == "none" else images
+            images = self._window(whole, generator)
+        if self._policy is not None:
+            images = self._policy(images if images.dtype == torch.uint8 else images.round().to(torch.uint8), generator)
+        return self._blank(self._normalise(images), generator)
 
     def _normalise(self, images: Tensor) -> Tensor:
         # One multiplication and one addition a pixel; the constants are rounded once, from float64.

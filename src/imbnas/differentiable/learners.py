@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.differentiable.barlow import Projector, barlow_twins
-from imbnas.differentiable.relaxation import Layout
+from imbnas.differentiable.cells import RelaxedCells
+from imbnas.errors import UserError
 from imbnas.spaces.chain import init_head
-from imbnas.spaces.darts_genotype import edges
 from imbnas.spaces.darts_network import SearchNetwork
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.loop import Loss
@@ -40,7 +40,7 @@ class Learner(nn.Module, ABC):
     augmentations of each draw there are.
     """
 
-    network: SearchNetwork
+    network: SearchNetwork | RelaxedCells
     draws = 1
     views = 1
     scored = True
@@ -53,17 +53,11 @@ class Learner(nn.Module, ABC):
     def forward(self, images: Tensor, relaxed: Relaxed) -> Tensor:
         """Return the logits (N, classes) by which the network is judged."""
 
-    @property
-    def layout(self) -> Layout:
-        """The architecture parameters that the network needs."""
-        network = self.network
-        return Layout(network.kinds, tuple(node for node, _ in edges()), network.operations)
-
 
 class Classifier(Learner):
     """A search network with its linear head, trained on labels."""
 
-    def __init__(self, network: SearchNetwork) -> None:
+    def __init__(self, network: SearchNetwork | RelaxedCells) -> None:
         """Take the network."""
         super().__init__()
         self.network = network
@@ -89,6 +83,7 @@ class Bilateral(Learner):
     """
 
     draws = 2
+    network: SearchNetwork
 
     def __init__(self, network: SearchNetwork, *, fresh: bool) -> None:
         """Duplicate the last cell and double the head.
@@ -100,6 +95,11 @@ class Bilateral(Learner):
         self.network = network
         self.rebalancing = copy.deepcopy(network.cells[-1])
         old = network.head
+        if not isinstance(old, nn.Linear):
+            raise UserError(
+                f"search.darts.branches: found bilateral with a {type(old).__name__} as classifier, expected one "
+                "branch or a linear classifier (adapt.classifier, adapt.head): it is doubled"
+            )
         self.head = nn.Linear(2 * old.in_features, old.out_features)
         if fresh:
             _renew(self.rebalancing)
@@ -122,7 +122,9 @@ class Bilateral(Learner):
         return logits
 
     def loss(self, batch: Sequence[Draw], relaxed: Relaxed, setting: Setting) -> Tensor:
-        """Return the mixed loss on a uniform and a re-balancing draw."""
+        """Return the mixed loss on a uniform and a re-balancing draw; of a single draw that of both branches."""
+        if len(batch) == 1:
+            return setting.loss(self(batch[0].images, relaxed), batch[0].labels)
         first, second = batch
         uniform = self.features(first.images, relaxed, self.network.cells[-1])
         balanced = self.features(second.images, relaxed, self.rebalancing)
@@ -147,12 +149,21 @@ class Twins(Learner):
     views = 2
 
     def __init__(
-        self, network: SearchNetwork, hidden: int, outputs: int, off_diagonal: float, supervised: float
+        self,
+        network: SearchNetwork | RelaxedCells,
+        features: int,
+        hidden: int,
+        outputs: int,
+        off_diagonal: float,
+        supervised: float,
     ) -> None:
-        """Add a projector; `supervised` is the weight of the loss on labels, `off_diagonal` the formula's lambda."""
+        """Add a projector on `features`.
+
+        `supervised` is the weight of the loss on labels, `off_diagonal` the formula's lambda.
+        """
         super().__init__()
         self.network = network
-        self.projector = Projector(network.head.in_features, hidden, outputs)
+        self.projector = Projector(features, hidden, outputs)
         self._off_diagonal, self._supervised = off_diagonal, supervised
         self.scored = supervised > 0.0
         if not self.scored:

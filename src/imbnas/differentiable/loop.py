@@ -160,9 +160,12 @@ class _Run:
     # Batches
 
     def batches(self, level: int, last: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Yield the draws of each step up to `last`, images still as bytes."""
+        """Yield the draws of each step up to `last`, all of one epoch, images still as bytes."""
         feeds = self.search.feeds[level]
-        yield from zip(*(self.search.store.batches(feed.batches(self.step, last)) for feed in feeds), strict=True)
+        epoch, place = divmod(self.step, self.per_epoch)
+        until = last - epoch * self.per_epoch
+        draws = [self.search.store.batches(feed.batches(epoch, place, until)) for feed in feeds]
+        yield from map(list, zip(*draws, strict=True))
 
     def augmented(self, draws: Sequence[tuple[Tensor, Tensor]], level: int) -> list[Draw]:
         """Return each draw's views."""

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from imbnas.spaces.relaxed import Relaxed
+from imbnas.spaces.relaxed import Layout, Relaxed
 
 Relaxation = Literal["softmax", "sigmoid"]
 INITIAL = 1e-3
 """Standard deviation of a softmax's first architecture parameters (Liu et al. 2019)."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which edges there are: kinds of cells, the node that each edge of a kind enters, and the operations' names."""
-
-    kinds: tuple[str, ...]
-    targets: tuple[int, ...]
-    operations: tuple[str, ...]
 
 
 class ArchitectureParameters(nn.Module):

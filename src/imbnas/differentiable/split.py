@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from imbnas.data.samplers import InstanceSampler, Sampler
+from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
-from imbnas.longtail.samplers import ClassSampler, power_probabilities
-from imbnas.seeds import derive, stream
+from imbnas.seeds import stream
 from imbnas.training.loop import batches_of
-
-Sampling = Literal["instance", "square-root", "balanced", "reversed"]
-POWERS = {"square-root": 0.5, "balanced": 0.0, "reversed": -1.0}
-"""Exponent of the class counts in the chance of a class (`longtail.samplers.power_probabilities`)."""
 
 
 def stratified_halves(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +45,7 @@ def blind_halves(count: int, share: float, seed: int) -> tuple[np.ndarray, np.nd
 
 @dataclass(frozen=True)
 class Feed:
-    """Endless batches of some rows: batch k is a function of k, and every epoch of the sampler is used up in turn."""
+    """Batches of some rows, as positions among all training rows: a function of epoch and place."""
 
     rows: np.ndarray
     sampler: Sampler
@@ -62,28 +56,7 @@ class Feed:
         """Batches in one epoch of the sampler."""
         return len(batches_of(self.sampler.epoch(0), self.batch_size))
 
-    def batches(self, first: int, last: int) -> list[np.ndarray]:
-        """Return batches `first` to `last` - 1 as positions among all training rows."""
-        length, known = self.length, {}
-        found = []
-        for number in range(first, last):
-            epoch, place = divmod(number, length)
-            if epoch not in known:
-                known[epoch] = batches_of(self.sampler.epoch(epoch), self.batch_size)
-            found.append(self.rows[known[epoch][place]])
-        return found
-
-
-def make_feed(labels: np.ndarray, rows: np.ndarray, sampling: Sampling, batch_size: int, seed: int, name: str) -> Feed:
-    """Return the feed of `rows` that draws as `sampling` says; `labels` are those of all training rows.
-
-    `instance` visits every row once an epoch; the others draw a class with a chance in proportion to its count to the
-    power in `POWERS`, then one of its rows.
-    """
-    own = labels[rows]
-    drawn = derive(seed, "feed", name, sampling)
-    if sampling == "instance":
-        return Feed(rows, InstanceSampler(own, drawn), batch_size)
-    present, inside = np.unique(own, return_inverse=True)
-    probabilities = power_probabilities(np.bincount(inside, minlength=len(present)), POWERS[sampling])
-    return Feed(rows, ClassSampler(inside, drawn, probabilities), batch_size)
+    def batches(self, epoch: int, first: int, last: int) -> list[np.ndarray]:
+        """Return batches `first` to `last` - 1 of an epoch; one that asks for more than there are begins anew."""
+        known = batches_of(self.sampler.epoch(epoch), self.batch_size)
+        return [self.rows[known[place % len(known)]] for place in range(first, last)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
+from imbnas.longtail.mixing import Mixed
 from imbnas.longtail.weights import check_counts
 
 Reduction = Literal["weighted-mean", "batch-mean"]
@@ -18,6 +20,10 @@ Reduction = Literal["weighted-mean", "batch-mean"]
 
 class CrossEntropy(nn.Module):
     """Cross-entropy of logits (B, C) with targets (B,), as one number; the subclasses adjust the logits first.
+
+    A target may be `mixing.Mixed`: each row then has the loss of its first label times that label's share plus the loss
+    of its second label times the rest, and in a weighted mean its weight is mixed alike. Every loss here takes it;
+    what depends on the label (LDAM's margin, seesaw's factors, SEQL's draws) is worked out for each label by itself.
 
     Logits in half precision are computed in float32; the result has that precision. All losses here are for training:
     at test time the plain logits are used. The buffers follow from the arguments, so they are not in the state
@@ -77,13 +83,23 @@ class CrossEntropy(nn.Module):
         adjusted = self.adjust(logits, target)
         return F.cross_entropy(adjusted, target, weight=weight, reduction="none", label_smoothing=self.label_smoothing)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of logits (B, C) and class indices (B,) as a scalar."""
+    def forward(self, logits: Tensor, target: Tensor | Mixed) -> Tensor:
+        """Return the loss of logits (B, C) and class indices (B,), or mixed ones, as a scalar."""
         if logits.ndim != 2 or logits.shape[1] != self.classes:
             raise ValueError(f"logits have shape {tuple(logits.shape)}, expected (rows, {self.classes})")
         if logits.dtype != torch.float64:
             logits = logits.float()
-        losses = self.losses(logits, target)
-        if self.weight is None or self.reduction == "batch-mean":
+        losses = _mixed(lambda labels: self.losses(logits, labels), target)
+        weight = self.weight
+        if weight is None or self.reduction == "batch-mean":
             return losses.mean()
-        return losses.sum() / self.weight.to(losses.dtype)[target].sum()
+        return losses.sum() / _mixed(lambda labels: weight.to(losses.dtype)[labels], target).sum()
+
+
+def _mixed(values: Callable[[Tensor], Tensor], target: Tensor | Mixed) -> Tensor:
+    """Return `values` (B,) of the labels; of mixed ones their mean by share."""
+    if isinstance(target, Tensor):
+        return values(target)
+    first, second = values(target.first), values(target.second)
+    share = target.share.to(first.dtype)
+    return share * first + (1.0 - share) * second

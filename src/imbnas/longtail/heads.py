@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,6 +17,30 @@ from imbnas.longtail.weights import check_counts
 
 TAU_GRID: tuple[float, ...] = tuple(round(0.1 * i, 1) for i in range(21))
 """The exponents that Kang et al. 2020 try on the validation rows: 0, 0.1, ... 2."""
+LINEAR: Mapping[str, Any] = {"name": "linear"}
+"""The description of a plain linear head, which is meant where a network's file does not describe its head."""
+
+
+def make_head(description: object, features: int, classes: int) -> nn.Module:
+    """Return the head that a network's file describes, a module from features (N, F) to scores (N, C).
+
+    `{"name": "linear"}` is `linear_head`, `{"name": "cosine", "scale": s}` a `CosineHead` and `{"name": "ncm"}` an
+    empty `NearestClassMean`. LWS and tau-normalisation end in a linear head. First weights come from torch's global
+    generator.
+
+    Raises:
+        UserError: for anything else.
+    """
+    given = dict(description) if isinstance(description, Mapping) else {}
+    name = given.pop("name", None)
+    if name == "linear" and not given:
+        return linear_head(features, classes)
+    if name == "ncm" and not given:
+        return NearestClassMean(features, classes)
+    scale = given.pop("scale", None)
+    if name == "cosine" and not given and type(scale) in (int, float) and 0.0 < scale < math.inf:
+        return CosineHead(features, classes, float(scale))
+    raise UserError(f"head: found {description!r}, expected the name linear, cosine (with a scale above 0) or ncm")
 
 
 def linear_head(features: int, classes: int) -> nn.Linear:
@@ -107,27 +135,39 @@ def choose_tau(head: nn.Linear, features: Tensor, labels: Tensor, grid: tuple[fl
 class NearestClassMean(nn.Module):
     """Nearest class mean, Kang et al.'s `cl2n`: minus the squared distance of centred unit features to class means.
 
-    Args:
-        features: training features (N, F), computed with the test-time preprocessing.
-        labels: their classes (N,).
-        classes: number of classes C.
+    Its state are two buffers, `mean` (F,) and `centroids` (C, F); it has no parameters. A new one is empty, to load a
+    state into; `fit` makes one from training rows.
 
-    Raises:
-        UserError: for a class without rows.
+    Args:
+        features: width F of the features.
+        classes: number of classes C.
     """
 
     mean: Tensor
     centroids: Tensor
 
-    def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
+    def __init__(self, features: int, classes: int) -> None:
         super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("centroids", torch.zeros(classes, features))
+
+    @classmethod
+    def fit(cls, features: Tensor, labels: Tensor, classes: int) -> Self:
+        """Return the classifier of training features (N, F) with their classes (N,), in the features' precision.
+
+        The features must come from the network in evaluation mode and the test-time preprocessing.
+
+        Raises:
+            UserError: for a class without rows.
+        """
         support = torch.bincount(labels, minlength=classes)
         check_counts(support.cpu().numpy())
         mean = features.mean(dim=0)
         sums = features.new_zeros(classes, features.shape[1])
         sums.index_add_(0, labels, F.normalize(features - mean))
-        self.register_buffer("mean", mean)
-        self.register_buffer("centroids", sums / support[:, None])
+        head = cls(features.shape[1], classes)
+        head.mean, head.centroids = mean, sums / support[:, None]
+        return head
 
     def forward(self, features: Tensor) -> Tensor:
         """Return scores (B, C) of features (B, F), at most 0 but for rounding; the largest is the nearest class."""

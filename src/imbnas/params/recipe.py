@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from imbnas.params.base import Section
 from imbnas.params.shared import Count, Fraction, Positive
 
-LossName = Literal["ce", "inverse-frequency", "effective-number"]
+PolicyName = Literal["none", "autoaugment-cifar10", "autoaugment-imagenet", "autoaugment-svhn", "randaugment"]
 
 
 class OptimizerParams(Section):
@@ -22,7 +22,9 @@ class OptimizerParams(Section):
     nesterov: bool = True
     """Nesterov momentum; needs momentum above 0."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 5.0e-4
-    """Weight decay on all weights; biases and BatchNorm's parameters have none."""
+    """Weight decay, of convolution and linear weights."""
+    decay_norms: bool = False
+    """Whether biases and BatchNorm's parameters decay too, as in most published long-tailed recipes."""
     clip: Annotated[float, Field(ge=0.0)] = 5.0
     """Largest norm of the gradient over all parameters; 0 does not clip."""
 
@@ -57,7 +59,7 @@ class ScheduleParams(Section):
 
 
 class AugmentParams(Section):
-    """Training-time augmentation, done on the device for a whole batch."""
+    """Training-time augmentation: crop, mirror, policy, cutout, in this order."""
 
     crop: Literal["auto", "pad", "resized", "none"] = "auto"
     """`pad`: zero padding, a random offset per image; `resized`: random area and aspect ratio; `auto`: by dataset."""
@@ -65,8 +67,27 @@ class AugmentParams(Section):
     """Pixels of padding for `pad`; `auto` takes an eighth of the image's side."""
     flip: Literal["auto"] | bool = "auto"
     """Mirror half of the images; `auto` does it for all datasets but `digits` and `mnist`."""
+    policy: PolicyName = "none"
+    """AutoAugment (Cubuk et al. 2019) with the table learned on a dataset, or RandAugment (Cubuk et al. 2020)."""
+    operations: Positive = 2
+    """Of `randaugment`: operations on each image."""
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """Of `randaugment`: strength of the operations, from 0 to 30."""
     cutout: Count = 0
     """Side of a square that is blanked at a random place, in pixels; 0 for none."""
+
+
+class MixingParams(Section):
+    """Training on convex combinations of two images of a batch, with one share for the whole batch."""
+
+    name: Literal["none", "mixup", "remix"] = "none"
+    """`mixup` (Zhang et al. 2018) mixes images and labels alike; `remix` (Chou et al. 2020) favours rarer labels."""
+    alpha: Annotated[float, Field(gt=0.0)] = 1.0
+    """The share is drawn from Beta(alpha, alpha): 1 is uniform, towards 0 images are mixed less."""
+    kappa: Annotated[float, Field(ge=1.0)] = 3.0
+    """Of `remix`: ratio of class counts from which the rarer class may take the whole label."""
+    tau: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Of `remix`: it does where the frequent class's share is below this."""
 
 
 class RecipeParams(Section):
@@ -82,16 +103,7 @@ class RecipeParams(Section):
     """The learning rate's course."""
     augment: AugmentParams = AugmentParams()
     """Augmentation."""
+    mixing: MixingParams = MixingParams()
+    """Mixing of images, after the augmentation."""
     label_smoothing: Fraction = 0.0
     """Share of the target probability spread over all classes."""
-
-
-class WeightingParams(Section):
-    """Class re-weighting of the loss by the long tail's class counts."""
-
-    beta: Fraction = 0.9999
-    """Of effective-number weights (Cui et al. 2019): 0 weighs all alike, towards 1 it is inverse frequency."""
-    reduction: Literal["weighted-mean", "batch-mean"] = "weighted-mean"
-    """Divide the weighted losses by the weights' sum (torch, LDAM-DRW) or by the batch size (Cui's code)."""
-    defer: Fraction = 0.8
-    """Deferred re-weighting (Cao et al. 2019): the weights act from this share of training on; 0: always."""

@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import model_validator
+
+from imbnas.params.adapt import TRAINED_HEADS, Tau
 from imbnas.params.base import View
-from imbnas.params.recipe import LossName, RecipeParams, WeightingParams
-from imbnas.params.shared import Numerics, SpaceParams
+from imbnas.params.longtail import (
+    ClassifierParams,
+    LossesParams,
+    LossName,
+    NonNegative,
+    SamplerParams,
+    WeightingParams,
+    check_loss,
+    check_smoothing,
+    prior_corrected,
+)
+from imbnas.params.recipe import OptimizerParams, RecipeParams
+from imbnas.params.shared import Count, Numerics, SpaceParams
+
+OF_LINEAR = ("lws", "tau-norm", "logit-adjustment")
+"""Heads that correct the trained classifier, which is linear for that."""
+
+
+class SecondStageParams(RecipeParams):
+    """A second stage on the trained network: its head anew, its backbone frozen."""
+
+    name: Literal["none", "linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"] = "none"
+    """`none`: the network stays as trained. `linear` and `cosine` are new heads, trained with `loss` and `sampler`.
+    `crt` is linear with plain cross-entropy and class-aware batches, `lws` scales the trained classes' logits so;
+    `tau-norm` and `logit-adjustment` correct the trained head, `ncm` takes class means, without training (Kang et al.
+    2020, Menon et al. 2021)."""
+    batchnorm: Literal["frozen", "batch", "update"] = "frozen"
+    """`frozen`: the trained statistics, so that features are computed once; `batch`: each batch's own; `update`: each
+    batch's own, and the trained statistics follow them."""
+    views: Count = 1
+    """For frozen: augmented passes over the rows whose features are kept and taken in turn; 0: the plain images."""
+    loss: LossName = "ce"
+    """Of linear and cosine."""
+    sampler: SamplerParams = SamplerParams(name="class-aware")
+    """Of linear and cosine."""
+    tau: Tau = "auto"
+    """Exponent of tau-norm; `auto` takes the best of 0, 0.1, ... 2 on the validation rows."""
+    adjustment: NonNegative = 1.0
+    """Factor of the log-prior that logit-adjustment subtracts."""
 
 
 class RetrainParams(RecipeParams):
@@ -15,11 +55,67 @@ class RetrainParams(RecipeParams):
     rows: Literal["train", "train+validation"] = "train"
     """Whether the validation rows are trained on too, now that the search has used them."""
     loss: LossName = "effective-number"
-    """`ce` is plain cross-entropy, the others are re-weighted by the training rows' class counts."""
+    """`ce` is plain cross-entropy, the others know the training rows' class counts."""
+    losses: LossesParams = LossesParams()
+    """Options of the losses."""
     weighting: WeightingParams = WeightingParams()
-    """How the re-weighted losses weigh."""
+    """Class weights."""
+    sampler: SamplerParams = SamplerParams()
+    """Which rows an epoch visits."""
+    classifier: ClassifierParams = ClassifierParams()
+    """The network's last layer."""
+    branches: Literal["one", "bilateral"] = "one"
+    """`bilateral`: BBN (Zhou et al. 2020): the last stage twice, one branch fed by `sampler`, the other by reversed
+    sampling, mixed by a factor that falls from 1 to 0."""
     references: bool = True
     """Whether one random subnet and the largest within the constraint are trained too, with the same recipe."""
+    head: SecondStageParams = SecondStageParams(epochs=10, optimizer=OptimizerParams(weight_decay=0.0))
+    """The second stage."""
+
+    @model_validator(mode="after")
+    def _losses(self) -> Self:
+        check_loss(self.loss, self.weighting, self.losses)
+        check_smoothing("", self.loss, self.label_smoothing)
+        if self.loss == "ldam" and self.classifier.chosen(self.loss) == "linear":
+            raise ValueError("classifier.name is linear with loss ldam, expected cosine or auto")
+        if self.branches == "bilateral":
+            self._bilateral()
+        return self
+
+    def _bilateral(self) -> None:
+        classifier = self.classifier.chosen(self.loss)
+        if classifier != "linear":
+            raise ValueError(f"classifier.name: {classifier} with branches bilateral, expected linear")
+        if self.head.name != "none":
+            raise ValueError(f"head.name is {self.head.name} with branches bilateral, expected none")
+        if self.mixing.name != "none":
+            raise ValueError(f"mixing.name is {self.mixing.name} with branches bilateral, expected none")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size} with branches bilateral, expected at least 2")
+
+    @model_validator(mode="after")
+    def _second_stage(self) -> Self:
+        head, classifier = self.head, self.classifier.chosen(self.loss)
+        if head.name in TRAINED_HEADS:
+            check_smoothing("head.", head.loss, head.label_smoothing)
+            if head.loss == "ldam" and head.name == "linear":
+                raise ValueError("head.name is linear with head.loss ldam, expected cosine")
+        if head.name in OF_LINEAR and classifier != "linear":
+            raise ValueError(f"head.name is {head.name} with a {classifier} classifier, expected a linear one")
+        if head.name == "tau-norm" and head.tau == "auto" and self.rows != "train":
+            raise ValueError(f"head.tau is auto with rows {self.rows}, expected rows train: it judges on the others")
+        if head.mixing.name != "none" and head.batchnorm == "frozen":
+            raise ValueError(
+                f"head.mixing.name is {head.mixing.name} with head.batchnorm frozen, expected none, or batchnorm "
+                "batch or update: features are computed once, before images could be mixed"
+            )
+        corrected = prior_corrected(self.loss, self.weighting, self.sampler)
+        if head.name == "logit-adjustment" and corrected:
+            raise ValueError(
+                f"head.name is logit-adjustment with {corrected}, expected a training with plain cross-entropy: both "
+                "together correct the class frequencies twice"
+            )
+        return self
 
 
 class RetrainView(View):

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from imbnas.spaces.bilateral import BilateralSubnet, Branch
 from imbnas.spaces.blocks import conv_norm
 from imbnas.spaces.chain import Architecture, Subnet, Supernet, subnet_state
 from imbnas.spaces.cost import CostTable, measure
@@ -91,6 +92,19 @@ class ChainSpace(SearchSpace):
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
         """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""
         return subnet_state(supernet_state, self.check(architecture))
+
+    def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a two-branch network without memory for its weights; the trunk ends one stage before the last."""
+        chosen = list(zip(self.blocks, architecture, strict=True))
+        shared = len(chosen) - self.outline.repeats[-1]
+        with torch.device(META):
+            trunk = [self.candidate(block, choice) for block, choice in chosen[:shared]]
+            branches = [
+                Branch([self.candidate(block, choice) for block, choice in chosen[shared:]], self._last())
+                for _ in range(2)
+            ]
+            head = nn.Linear(2 * self.num_features, num_classes)
+            return BilateralSubnet(self._stem(channels), trunk, (branches[0], branches[1]), head)
 
     def _stem(self, channels: int) -> nn.Sequential:
         outline = self.outline

@@ -1,4 +1,4 @@
-"""The networks: a chain of stem, blocks, last convolution, pooling and a linear head."""
+"""The networks: a chain of stem, blocks, last convolution, pooling and a head."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ Net = TypeVar("Net", bound=nn.Module)
 class Supernet(nn.Module):
     """All candidates of all choice blocks; one forward pass takes the path that an architecture names.
 
+    The head is any module from features (N, num_features) to scores (N, num_classes); spaces build a linear one.
     `blocks[i][c]` is candidate c of block i. State keys start with `stem.`, `blocks.<i>.<c>.`, `last.` and `head.`.
     """
 
     def __init__(
-        self, stem: nn.Module, blocks: Iterable[Iterable[nn.Module]], last: nn.Module, head: nn.Linear
+        self, stem: nn.Module, blocks: Iterable[Iterable[nn.Module]], last: nn.Module, head: nn.Module
     ) -> None:
         """Take the parts, whose channels must fit each other."""
         super().__init__()
@@ -57,7 +58,7 @@ class Supernet(nn.Module):
 class Subnet(nn.Module):
     """One architecture on its own: a supernet's path without the choice dimension (`blocks.<i>.`)."""
 
-    def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], last: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], last: nn.Module, head: nn.Module) -> None:
         """Take the parts, whose channels must fit each other."""
         super().__init__()
         self.stem = stem
@@ -82,8 +83,13 @@ class Subnet(nn.Module):
         return logits
 
 
-def init_head(head: nn.Linear) -> None:
-    """Draw the head's weights from normal(0, 0.01) of torch's global generator; the bias is zero."""
+def init_head(head: nn.Module) -> None:
+    """Draw a linear head's weights from normal(0, 0.01) of torch's global generator; the bias is zero.
+
+    Raises TypeError for another head, which whoever puts it in place initialises.
+    """
+    if not isinstance(head, nn.Linear):
+        raise TypeError(f"expected a linear head, found {type(head).__name__}")
     nn.init.normal_(head.weight, 0.0, 0.01)
     nn.init.zeros_(head.bias)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,18 @@ class CostTable:
             macs += part.macs
             params += part.params
         return Cost(macs, params)
+
+
+def count(network: nn.Module, image: tuple[int, int, int]) -> Cost:
+    """Return the cost of any network of one argument in evaluation; the network stays as it is.
+
+    `image` is (height, width, channels). Buffers, such as those of a nearest-class-mean head, are no parameters.
+    """
+    height, width, channels = image
+    shadow = copy.deepcopy(network).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(torch.empty(1, channels, height, width, device="meta"))
+    return Cost(counter.get_total_flops() // 2, sum(parameter.numel() for parameter in shadow.parameters()))
 
 
 Run = Callable[[nn.Module, Tensor], tuple[Tensor, Cost]]

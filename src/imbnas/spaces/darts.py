@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
-from imbnas.spaces.chain import Architecture
+from imbnas.spaces.bilateral import BilateralSubnet, Branch
+from imbnas.spaces.chain import Architecture, Subnet
 from imbnas.spaces.cost import Cost, CostTable
 from imbnas.spaces.darts_cost import measure_edges
 from imbnas.spaces.darts_genotype import CELLS, NODES, Node, decode, node_choices, node_text, pair_count
-from imbnas.spaces.darts_network import CellSpec, DerivedNetwork, SearchNetwork, cell_specs, stem
+from imbnas.spaces.darts_network import CellSpec, Entry, Latest, SearchNetwork, cell_specs, derived_cells, stem
 from imbnas.spaces.space import META, SearchSpace
 
 
@@ -55,6 +56,11 @@ class Size:
         """The cells in order."""
         return cell_specs(self.channels, self.layers)
 
+    @property
+    def features(self) -> int:
+        """What the head sees."""
+        return NODES * self.specs[-1].channels
+
 
 class DartsSpace(SearchSpace):
     """All pairs of cells over a set of operations."""
@@ -72,7 +78,8 @@ class DartsSpace(SearchSpace):
         blocks = [
             NodeSpec(kind, node, tuple(node_choices(node, operations))) for kind in CELLS for node in range(NODES)
         ]
-        super().__init__(blocks, NODES * search.specs[-1].channels)
+        super().__init__(blocks, search.features)
+        self.subnet_features = derived.features
         self._pairs = np.array([pair_count(node, operations) for _ in CELLS for node in range(NODES)])
 
     # Networks
@@ -84,13 +91,23 @@ class DartsSpace(SearchSpace):
             head = nn.Linear(self.num_features, num_classes)
             return SearchNetwork(entry, self.search.specs, self.operations, self.partial, head)
 
-    def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> DerivedNetwork:
+    def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> Subnet:
         """Return a derived network without memory for its weights."""
-        specs = self.derived.specs
         with torch.device(META):
-            entry = stem(channels, self.derived.channels, self.stem_stride)
-            head = nn.Linear(NODES * specs[-1].channels, num_classes)
-            return DerivedNetwork(entry, specs, decode(architecture, self.operations), head)
+            cells = derived_cells(self.derived.specs, decode(architecture, self.operations))
+            return Subnet(self._entry(channels), cells, Latest(), nn.Linear(self.subnet_features, num_classes))
+
+    def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a two-branch network without memory for its weights; the last cell is there twice."""
+        with torch.device(META):
+            pair = decode(architecture, self.operations)
+            cells, other = derived_cells(self.derived.specs, pair), derived_cells(self.derived.specs, pair)
+            branches = Branch(cells[-1:], Latest()), Branch(other[-1:], Latest())
+            head = nn.Linear(2 * self.subnet_features, num_classes)
+            return BilateralSubnet(self._entry(channels), cells[:-1], branches, head)
+
+    def _entry(self, channels: int) -> Entry:
+        return Entry(stem(channels, self.derived.channels, self.stem_stride))
 
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
         """Raise UserError: a derived network has another size than the search network and begins with new weights."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from imbnas.spaces.chain import Subnet
 from imbnas.spaces.cost import Cost, counting
 from imbnas.spaces.darts_genotype import CELLS, NODES
-from imbnas.spaces.darts_network import CellSpec, DerivedCell, DerivedNetwork
+from imbnas.spaces.darts_network import CellSpec, DerivedCell, Entry
 from imbnas.spaces.darts_ops import NONE, single
 
 Edge = tuple[str, int, str]
@@ -16,7 +17,7 @@ Edge = tuple[str, int, str]
 
 
 def measure_edges(
-    model: DerivedNetwork, specs: Sequence[CellSpec], image: tuple[int, int, int], operations: Sequence[str]
+    model: Subnet, specs: Sequence[CellSpec], image: tuple[int, int, int], operations: Sequence[str]
 ) -> tuple[Cost, dict[Edge, Cost]]:
     """Return what all networks share, and each operation on each kind of edge, summed over the cells.
 
@@ -25,13 +26,14 @@ def measure_edges(
     known: dict[tuple[object, ...], Cost] = {}
     places: dict[Edge, Cost] = {}
     with counting(image) as (run, x), torch.device("meta"):
-        previous, fixed = run(model.stem, x)
-        fixed += run(model.head, torch.empty(1, model.head.in_features))[1]
-        before = previous
+        assert isinstance(model.stem, Entry)
+        y, fixed = run(model.stem.stem, x)
+        states = y, y
+        fixed += run(model.head, torch.empty(1, specs[-1].channels * NODES))[1]
         for spec, cell in zip(specs, model.blocks, strict=True):
             assert isinstance(cell, DerivedCell)
-            inputs, second = run(cell.previous, previous)
-            fixed += run(cell.before, before)[1] + second
+            inputs, second = run(cell.previous, states[1])
+            fixed += run(cell.before, states[0])[1] + second
             for source in range(1 + NODES):
                 stride = 2 if spec.reduces and source < 2 else 1
                 x = inputs[:, :, ::2, ::2] if spec.reduces and source >= 2 else inputs
@@ -43,5 +45,5 @@ def measure_edges(
                         known[key] = run(single(name, spec.channels, stride).eval(), x)[1]
                     edge = (CELLS[spec.reduces], source, name)
                     places[edge] = places.get(edge, Cost(0, 0)) + known[key]
-            before, previous = previous, cell(before, previous)
+            states = cell(states)
     return fixed, places

@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from imbnas.spaces.chain import Architecture, Subnet, Supernet
+from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.darts_cell import EDGES, Mix, SearchCell, mix_of, path_mix
 from imbnas.spaces.darts_genotype import CELLS, NODES, Cell, decode
 from imbnas.spaces.darts_ops import projected, reduced, single
-from imbnas.spaces.relaxed import Relaxed
+from imbnas.spaces.relaxed import Layout, Relaxed
 
 STEM = 3
 """The stem has this many times the first cells' channels."""
@@ -55,21 +55,15 @@ def stem(channels: int, width: int, stride: int) -> nn.Sequential:
 
 
 class SearchNetwork(Supernet):
-    """All operations on all edges. One forward pass takes a mixture or the path of an architecture.
-
-    `kinds` names the kinds of cells, which share their architecture parameters, `edges` is the number of edges of each
-    and `operations` are the columns of a relaxation's weights.
-    """
-
-    kinds = CELLS
-    edges = len(EDGES)
+    """All operations on all edges. One forward pass takes a mixture or the path of an architecture."""
 
     def __init__(
-        self, stem: nn.Module, specs: Iterable[CellSpec], operations: Sequence[str], partial: int, head: nn.Linear
+        self, stem: nn.Module, specs: Sequence[CellSpec], operations: Sequence[str], partial: int, head: nn.Module
     ) -> None:
         """Put the cells together; `partial` is one over the share of channels that operations see."""
         super().__init__(stem, [], nn.Identity(), head)
-        self.operations = tuple(operations)
+        self.layout = Layout(CELLS, tuple(node for node, _ in EDGES), tuple(operations))
+        self.num_features = NODES * specs[-1].channels
         self.cells = nn.ModuleList(
             SearchCell(
                 spec.inputs,
@@ -85,14 +79,13 @@ class SearchNetwork(Supernet):
     def mixes(self, path: Relaxed | Architecture | None) -> dict[str, Mix]:
         """Return what each kind of cell carries; None mixes all operations equally, `none` included."""
         if isinstance(path, tuple):
-            return dict(zip(CELLS, map(path_mix, decode(path, self.operations)), strict=True))
-        return {kind: mix_of(path or self.uniform(), kind, self.operations) for kind in CELLS}
+            return dict(zip(CELLS, map(path_mix, decode(path, self.layout.operations)), strict=True))
+        return {kind: mix_of(path or self.uniform(), kind, self.layout.operations) for kind in CELLS}
 
     def uniform(self) -> Relaxed:
         """Return equal weights of all operations."""
-        count = len(self.operations)
-        like = self.head.weight
-        weights = torch.full((self.edges, count), 1.0 / count, dtype=like.dtype, device=like.device)
+        like = next(self.stem.parameters())
+        weights = like.new_full((len(EDGES), len(self.layout.operations)), 1.0 / len(self.layout.operations))
         return Relaxed(dict.fromkeys(CELLS, weights))
 
     def trunk(self, x: Tensor, mixes: dict[str, Mix]) -> tuple[Tensor, Tensor]:
@@ -122,12 +115,39 @@ class SearchNetwork(Supernet):
         return logits
 
 
+States = tuple[Tensor, Tensor]
+"""The outputs of the last two cells, the later one second: what a derived cell sees and what it passes on."""
+
+
+class Entry(nn.Module):
+    """The stem, whose output is both inputs of the first cell."""
+
+    def __init__(self, stem: nn.Module) -> None:
+        """Take the stem."""
+        super().__init__()
+        self.stem = stem
+
+    def forward(self, x: Tensor) -> States:
+        """Map images (N, C, H, W)."""
+        y = self.stem(x)
+        return y, y
+
+
+class Latest(nn.Module):
+    """The later one of two outputs."""
+
+    def forward(self, states: States) -> Tensor:
+        """Return the output of the last cell."""
+        return states[1]
+
+
 class DerivedCell(nn.Module):
-    """A cell with the chosen edges only."""
+    """A cell with the chosen edges only. `drop` is the chance of drop-path, which a training may raise over time."""
 
     def __init__(self, spec: CellSpec, cell: Cell) -> None:
         """Take the place in the network and the nodes."""
         super().__init__()
+        self.drop = 0.0
         self.before = (reduced if spec.after_reduction else projected)(spec.inputs[0], spec.channels, affine=True)
         self.previous = projected(spec.inputs[1], spec.channels, affine=True)
         self.sources = [[source for source, _ in node] for node in cell]
@@ -136,18 +156,21 @@ class DerivedCell(nn.Module):
             for node in cell
         )
 
-    def forward(self, before: Tensor, previous: Tensor, drop: float = 0.0) -> Tensor:
-        """Return the four nodes side by side; in training each edge but identities is dropped with chance `drop`."""
-        states = [self.before(before), self.previous(previous)]
+    def forward(self, inputs: States) -> States:
+        """Return the later input and the four nodes side by side.
+
+        In training each edge but identities is dropped for an image with chance `drop`.
+        """
+        states = [self.before(inputs[0]), self.previous(inputs[1])]
         for sources, operations in zip(self.sources, cast(Iterable[nn.ModuleList], self.nodes), strict=True):
             terms = []
             for source, operation in zip(sources, operations, strict=True):
                 y = operation(states[source])
-                if drop and self.training and not isinstance(operation, nn.Identity):
-                    y = drop_path(y, drop)
+                if self.drop and self.training and not isinstance(operation, nn.Identity):
+                    y = drop_path(y, self.drop)
                 terms.append(y)
             states.append(terms[0] if len(terms) == 1 else terms[0] + terms[1])
-        return torch.cat(states[2:], dim=1)
+        return inputs[1], torch.cat(states[2:], dim=1)
 
 
 def drop_path(x: Tensor, chance: float) -> Tensor:
@@ -159,29 +182,15 @@ def drop_path(x: Tensor, chance: float) -> Tensor:
     return x * kept.to(x.device)
 
 
-class DerivedNetwork(Subnet):
-    """The network of one architecture. `drop` is the chance of drop-path, which a training may raise over time."""
+def derived_cells(specs: Sequence[CellSpec], cells: tuple[Cell, Cell]) -> list[DerivedCell]:
+    """Return the cells of a derived network in order."""
+    kinds = dict(zip(CELLS, cells, strict=True))
+    return [DerivedCell(spec, kinds[spec.kind]) for spec in specs]
 
-    def __init__(self, stem: nn.Module, specs: Sequence[CellSpec], cells: tuple[Cell, Cell], head: nn.Linear) -> None:
-        """Put the cells together."""
-        kinds = dict(zip(CELLS, cells, strict=True))
-        super().__init__(stem, [DerivedCell(spec, kinds[spec.kind]) for spec in specs], nn.Identity(), head)
-        self.drop = 0.0
-        self._tapped = 2 * len(specs) // 3
 
-    def features(self, x: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to what the head sees, (N, num_features)."""
-        return self.tapped(x)[0]
-
-    def tapped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features and the output of the cell at two thirds, where an auxiliary head looks."""
-        before = previous = self.stem(x)
-        tap = previous
-        for place, cell in enumerate(self.blocks):
-            before, previous = previous, cell(before, previous, self.drop)
-            if place == self._tapped:
-                tap = previous
-        return self.pool(previous), tap
+def tapped_cell(layers: int) -> int:
+    """Return the cell on whose output an auxiliary head looks: the one at two thirds."""
+    return 2 * layers // 3
 
 
 class AuxiliaryHead(nn.Module):

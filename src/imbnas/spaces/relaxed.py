@@ -9,6 +9,15 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Which weights a network needs: kinds of cells, the node that each edge of a kind enters, operations' names."""
+
+    kinds: tuple[str, ...]
+    targets: tuple[int, ...]
+    operations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Relaxed:
     """Weights of one forward pass.
 

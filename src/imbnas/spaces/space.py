@@ -12,8 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from imbnas.errors import UserError
+from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Architecture, Subnet, Supernet, initialise
-from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.cost import Cost, CostTable, count
 
 META = "meta"
 """Where networks are put together: no memory, no random draw, no time."""
@@ -43,11 +44,15 @@ class SearchSpace(ABC):
     name: ClassVar[str]
 
     def __init__(self, blocks: Sequence[Choice], num_features: int) -> None:
-        """Take the choices and the number of features that the linear head sees."""
+        """Take the choices and the number of features that a supernet's head sees.
+
+        A subnet's head sees `subnet_features`, as many unless the space says otherwise.
+        """
         self.blocks = blocks
         self.choices: tuple[int, ...] = tuple(len(block.choices) for block in blocks)
         self.size: int = math.prod(self.choices)
         self.num_features = num_features
+        self.subnet_features = num_features
         self._tables: dict[tuple[tuple[int, ...], int], CostTable] = {}
 
     # Networks
@@ -60,6 +65,13 @@ class SearchSpace(ABC):
         """Return a new subnet, seeded with torch.manual_seed; raise UserError for a wrong architecture."""
         return initialise(self.subnet_on_meta(self.check(architecture), num_classes, channels))
 
+    def build_bilateral(self, architecture: Sequence[int], num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a new two-branch network, seeded with torch.manual_seed: the branches start from different draws.
+
+        Raises UserError for a wrong architecture.
+        """
+        return initialise(self.bilateral_on_meta(self.check(architecture), num_classes, channels))
+
     @abstractmethod
     def supernet_on_meta(self, num_classes: int, channels: int) -> Supernet:
         """Return a supernet without memory for its weights."""
@@ -67,6 +79,10 @@ class SearchSpace(ABC):
     @abstractmethod
     def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> Subnet:
         """Return a subnet of a checked architecture without memory for its weights."""
+
+    @abstractmethod
+    def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a two-branch network of a checked architecture without memory for its weights."""
 
     @abstractmethod
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
@@ -141,3 +157,9 @@ class SearchSpace(ABC):
     def cost(self, architecture: Sequence[int], image: Sequence[int], num_classes: int) -> Cost:
         """Return the exact cost of a subnet; raise UserError for a wrong architecture."""
         return self.cost_table(image, num_classes).cost(self.check(architecture))
+
+    def bilateral_cost(self, architecture: Sequence[int], image: Sequence[int], num_classes: int) -> Cost:
+        """Return the exact cost of a two-branch network in evaluation; raise UserError for a wrong architecture."""
+        height, width, channels = image
+        network = self.bilateral_on_meta(self.check(architecture), num_classes, channels)
+        return count(network, (height, width, channels))

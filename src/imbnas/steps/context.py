@@ -34,7 +34,10 @@ class Context:
     workers: int = 0
     started: float = field(default_factory=time.monotonic)
     device: str = "cpu"
+    reused_seconds: float = 0.0
+    """What the parts of the result took that an earlier run has left."""
     _digest: str = ""
+    _parts: dict[str, Any] = field(default_factory=dict)
     _earlier: dict[str, Any] = field(default_factory=lambda: {"seconds": 0.0, "attempts": 0})
 
     def path(self, name: str) -> Path:
@@ -59,10 +62,20 @@ class Context:
             parts[name] = digest_file(path / "info.json" if path.is_dir() else path)
         lock = self.root / "requirements.lock"
         parts["lock"] = digest_file(lock) if lock.exists() else ""
-        self._digest = hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:32]
+        self._parts = parts
+        self._digest = _hash(parts)
         if self._cost_file.exists():
             self._earlier = json.loads(self._cost_file.read_text(encoding="utf-8"))
         return self._digest
+
+    def kept_path(self, view_json: str) -> Path:
+        """Return where a part of the result that depends on `view_json` alone, of all parameters, may be kept.
+
+        Inputs, code and versions count as they do for the step; `identify` comes first.
+        """
+        if not self._parts:
+            raise RuntimeError("identify() comes before kept_path()")
+        return self.root / WORK / "kept" / self.step / _hash({**self._parts, "params": view_json})
 
     @property
     def identified(self) -> bool:
@@ -93,6 +106,7 @@ class Context:
         """Add this step's cost to results/cost.json, which is no step's output, and forget the attempts."""
         path = self.path("cost")
         spent = self.cost()
+        spent["seconds"] = round(spent["seconds"] + self.reused_seconds, 3)
         with _locked(self.root / WORK / "cost.lock"):
             table: dict[str, Any] = read_json(path, "the costs of earlier steps") if path.exists() else {"steps": {}}
             table["steps"][self.step] = {**spent, "device": self.device, "processor": _processor()}
@@ -101,6 +115,10 @@ class Context:
             table["total_seconds"] = round(sum(entry["seconds"] for entry in table["steps"].values()), 3)
             write_json(path, table)
         self._cost_file.unlink(missing_ok=True)
+
+
+def _hash(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:32]
 
 
 @contextmanager

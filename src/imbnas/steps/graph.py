@@ -47,7 +47,7 @@ STEPS: dict[str, Step] = {
         ("source_train", "source_validation"), ("supernet",), "Train the supernet on the balanced source."
     ),
     "adapt": Step(
-        ("supernet", "longtail", "target_train"),
+        ("supernet", "longtail", "target_train", "target_validation"),
         ("adapted",),
         "Carry the supernet over to the long-tailed target.",
     ),

@@ -1,29 +1,128 @@
-"""The loss of adaptation and retraining over the epochs, from parameters and the long tail's class counts."""
+"""From parameters to what a long-tailed training needs: its loss over the epochs, its sampler, its first classifier."""
 
 from __future__ import annotations
 
-import torch
+from typing import Any, cast
 
+import numpy as np
+import torch
+from torch import nn
+
+from imbnas.data.samplers import InstanceSampler, Sampler
+from imbnas.longtail.bilateral import CumulativeLoss
+from imbnas.longtail.heads import LINEAR
 from imbnas.longtail.losses import build_loss
-from imbnas.longtail.schedules import switch_epoch
-from imbnas.params.recipe import RecipeParams, WeightingParams
-from imbnas.training.loop import Objective
+from imbnas.longtail.mixing import Mixer
+from imbnas.longtail.samplers import (
+    BilateralSampler,
+    ClassAwareSampler,
+    ClassSampler,
+    DeferredSampler,
+    ProgressiveSampler,
+    power_probabilities,
+)
+from imbnas.longtail.schedules import bbn_alpha, switch_epoch
+from imbnas.params.longtail import (
+    NAMED_WEIGHTS,
+    UNSMOOTHED,
+    LossesParams,
+    LossName,
+    SamplerParams,
+    WeightingParams,
+    weighted,
+)
+from imbnas.params.recipe import RecipeParams
+from imbnas.seeds import derive
+from imbnas.training.loop import Mix, Objective
+
+POWERS = {"class-balanced": 0.0, "square-root": 0.5, "reversed": -1.0}
+"""Exponent q of the chances p_k ~ n_k^q (Kang et al. 2020, Zhou et al. 2020)."""
 
 
 def make_objective(
-    name: str, weighting: WeightingParams, recipe: RecipeParams, counts: list[int], device: torch.device
+    name: LossName,
+    weighting: WeightingParams,
+    losses: LossesParams,
+    *,
+    scale: float,
+    label_smoothing: float,
+    epochs: int,
+    counts: list[int],
+    device: torch.device,
 ) -> Objective:
-    """Return plain cross-entropy until `weighting.defer` of the epochs is over, the loss called `name` from then on.
+    """Return the loss called `name`; where it weighs classes, without weights until `weighting.defer` of the epochs.
 
-    Deferred re-weighting, Cao et al. 2019: with 200 epochs and 0.8 the weights act from the 0-based epoch 160.
+    Deferred re-weighting, Cao et al. 2019: with 200 epochs and 0.8 the weights act from the 0-based epoch 160. `scale`
+    is that of the cosine classifier on which ldam works: its margins are multiplied by it.
     """
-    plain = build_loss("ce", counts, label_smoothing=recipe.label_smoothing).to(device)
-    weighted = build_loss(
-        name,
-        counts,
-        beta=weighting.beta,
-        reduction=weighting.reduction,
-        label_smoothing=recipe.label_smoothing,
-    ).to(device)
-    first = switch_epoch(recipe.epochs, weighting.defer)
-    return lambda epoch: weighted if epoch >= first else plain
+    smoothing = 0.0 if name in UNSMOOTHED else label_smoothing
+    options = _options(name, losses, scale)
+    common: dict[str, Any] = {"reduction": weighting.reduction, "beta": weighting.beta, "label_smoothing": smoothing}
+    if name not in NAMED_WEIGHTS:
+        options["weighting"] = weighting.weights
+    final = build_loss(name, counts, **common, **options).to(device)
+    if not weighted(name, weighting):
+        return lambda epoch: final
+    plain_name, plain = ("ce", {}) if name in NAMED_WEIGHTS else (name, {**options, "weighting": "none"})
+    first = build_loss(plain_name, counts, **common, **plain).to(device)
+    switch = switch_epoch(epochs, weighting.defer)
+    return lambda epoch: final if epoch >= switch else first
+
+
+def make_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: int) -> Sampler:
+    """Return the sampler over the rows of these labels (N,); where it is deferred, instance sampling comes first.
+
+    Raises UserError where a class has no rows, or deferral would change the length of an epoch (class-aware with
+    length longest).
+    """
+    sampler = _sampler(params, labels, seed, epochs)
+    switch = switch_epoch(epochs, params.defer)
+    if params.name == "instance" or switch == 0:
+        return sampler
+    return DeferredSampler(InstanceSampler(labels, seed), sampler, switch)
+
+
+def bilateral_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: int, batch_size: int) -> Sampler:
+    """Return BBN's pairs of batches: rows as `make_sampler` gives them, beside rows by reversed sampling."""
+    conventional = make_sampler(params, labels, seed, epochs)
+    chances = power_probabilities(np.bincount(labels), POWERS["reversed"])
+    rows = len(conventional.epoch(0))
+    rebalancing = ClassSampler(labels, derive(seed, "rebalancing"), chances, rows)
+    return BilateralSampler(conventional, rebalancing, batch_size)
+
+
+def cumulative(objective: Objective, epochs: int) -> Objective:
+    """Return BBN's mixed loss of each epoch, its factor falling from 1 (Zhou et al. 2020, equation 4)."""
+    return lambda epoch: CumulativeLoss(cast(nn.Module, objective(epoch)), bbn_alpha(epoch, epochs))
+
+
+def make_mix(recipe: RecipeParams, counts: list[int]) -> Mix | None:
+    """Return the recipe's mixing of images and labels for training rows of these class counts; None for none."""
+    mixing = recipe.mixing
+    if mixing.name == "none":
+        return None
+    return Mixer(mixing.name, counts, mixing.alpha, mixing.kappa, mixing.tau)
+
+
+def describe_head(name: str, scale: float) -> dict[str, Any]:
+    """Return the description of a linear or cosine head for a network's metadata, see `longtail.heads.make_head`."""
+    return {"name": "cosine", "scale": scale} if name == "cosine" else dict(LINEAR)
+
+
+def _sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: int) -> Sampler:
+    if params.name == "instance":
+        return InstanceSampler(labels, seed)
+    if params.name == "progressive":
+        return ProgressiveSampler(labels, seed, epochs)
+    if params.name == "class-aware":
+        return ClassAwareSampler(labels, seed, params.per_class, params.length)
+    return ClassSampler(labels, seed, power_probabilities(np.bincount(labels), POWERS[params.name]))
+
+
+def _options(name: LossName, losses: LossesParams, scale: float) -> dict[str, Any]:
+    """Return the options of one loss under the names that its class gives them."""
+    if name == "ldam":
+        # The head has multiplied by `scale` already: the same loss has scale 1 and margins as many times larger.
+        return {"scale": 1.0, "max_margin": losses.ldam.max_margin * scale}
+    section = getattr(losses, name.replace("-", "_"), None)
+    return {} if section is None else dict(section.model_dump())

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from imbnas.data.samplers import InstanceSampler
+from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
 from imbnas.files import read_json
-from imbnas.params.retrain import RetrainView
+from imbnas.longtail.heads import make_head
+from imbnas.longtail.schedules import bbn_alpha
+from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.seeds import derive
-from imbnas.spaces.chain import Architecture
+from imbnas.spaces.bilateral import BilateralSubnet
+from imbnas.spaces.chain import Architecture, Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
-from imbnas.steps.objective import make_objective
-from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, validation_rows
-from imbnas.training.loop import Job, train
+from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.retrain_head import SecondStage
+from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
+from imbnas.steps.trained import Trained
+from imbnas.training.loop import Job, batches_of, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import save_weights
+
+
+@dataclass
+class Outcome:
+    """What training gave: each network's state and the kind of its head, and the trainings' states on disk."""
+
+    networks: dict[Architecture, dict[str, Tensor]] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
+    states: list[ResumeState] = field(default_factory=list)
+    seconds: float = 0.0
+    """Of the first stages so far."""
 
 
 def run(view: RetrainView, context: Context) -> None:
@@ -31,24 +48,22 @@ def run(view: RetrainView, context: Context) -> None:
     entries = _entries(found, space, context, view)
     tail, held_out = read_tail(context)
     rows = _training_rows(view, context, tail, held_out)
+    head = view.retrain.head
+    judges = read_validation(context, held_out) if head.name == "tau-norm" and head.tau == "auto" else None
     runtime = Runtime(view.runtime)
     context.device = runtime.device_name
-    trained: dict[Architecture, dict[str, Tensor]] = {}
-    states: list[ResumeState] = []
+    stage = SecondStage(view, context, runtime, rows, judges)
+    outcome = Outcome()
     for name, entry in entries.items():
         architecture = tuple(entry["architecture"])
-        if architecture in trained:
+        if architecture in outcome.networks:
             context.log(f"{name} is the same architecture as an earlier one and is not trained twice")
             continue
-        state = ResumeState(
-            context.state_path, "-".join(map(str, architecture)), context.state_interval, context.note_cost
-        )
-        trained[architecture] = _train(view, context, runtime, space, rows, architecture, state)
-        states.append(state)
+        _network(view, context, runtime, space, rows, architecture, stage, outcome)
         context.log(f"{name} trained: {'-'.join(map(str, architecture))}")
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
-    _save(view, context, tail, rows, entries, trained, digests)
-    for state in states:
+    _save(view, context, space, tail, rows, entries, outcome, digests)
+    for state in outcome.states:
         state.finish()
 
 
@@ -78,47 +93,117 @@ def _training_rows(view: RetrainView, context: Context, tail: Rows, held_out: Ro
     return tail.with_all(validation)
 
 
-def _train(
+def _network(
     view: RetrainView,
     context: Context,
     runtime: Runtime,
     space: SearchSpace,
     rows: Rows,
     architecture: Architecture,
-    state: ResumeState,
-) -> dict[str, Tensor]:
-    """Train one subnet from seeded weights and return its state on the CPU.
+    stage: SecondStage,
+    outcome: Outcome,
+) -> None:
+    """Train one network, both stages, and add it to the outcome.
 
-    The state stays on disk until the step's outputs are written, so that a network whose training is over is restored,
-    not trained again, when the step is killed during the next one.
+    A network whose first stage an earlier run has trained with the same parameters is taken from there when there is a
+    second stage to do: other heads then cost seconds. States stay on disk until the step's outputs are written, so that
+    a step that is killed during the next network repeats nothing.
     """
-    recipe, info = view.retrain, rows.split.info
+    recipe, info, tag = view.retrain, rows.split.info, "-".join(map(str, architecture))
+    model, outcome.head = _new_network(view, space, architecture, len(info.classes), info.shape[2])
+    only_first = view.model_copy(update={"retrain": recipe.model_copy(update={"head": SecondStageParams(epochs=0)})})
+    kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
+    found = kept.load() if recipe.head.name != "none" else None
+    if found is not None:
+        model.load_state_dict(found[0])
+        context.reused_seconds += found[1]
+        context.log(f"{tag}: trained by an earlier run in {found[1]:.0f} s; only the head stage is left")
+    else:
+        outcome.states.append(_train(view, context, runtime, rows, model, tag))
+        found = kept.load()
+        if found is None:
+            found = model.state_dict(), context.cost()["seconds"] - outcome.seconds
+            kept.save(*found)
+    outcome.seconds += found[1]
+    if recipe.head.name != "none":
+        assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
+        outcome.head, states = stage(model, tag)
+        outcome.states += states
+    outcome.networks[architecture] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+
+
+def _new_network(
+    view: RetrainView, space: SearchSpace, architecture: Architecture, classes: int, channels: int
+) -> tuple[Subnet | BilateralSubnet, dict[str, Any]]:
+    """Return a network with seeded weights, and the description of its head."""
+    recipe = view.retrain
     torch.manual_seed(derive(view.seed, "retrain", "weights"))
-    model = space.build_subnet(architecture, len(info.classes), info.shape[2])
+    head = describe_head(recipe.classifier.chosen(recipe.loss), recipe.classifier.scale)
+    if recipe.branches == "bilateral":
+        return space.build_bilateral(architecture, classes, channels), head
+    model = space.build_subnet(architecture, classes, channels)
+    if head["name"] != "linear":
+        model.head = make_head(head, space.subnet_features, classes)
+    return model, head
+
+
+def _train(
+    view: RetrainView, context: Context, runtime: Runtime, rows: Rows, model: Subnet | BilateralSubnet, tag: str
+) -> ResumeState:
+    """Train a network in place and return the training's state on disk."""
+    recipe, seed = view.retrain, derive(view.seed, "retrain", "rows")
+    objective = make_objective(
+        recipe.loss,
+        recipe.weighting,
+        recipe.losses,
+        scale=recipe.classifier.scale,
+        label_smoothing=recipe.label_smoothing,
+        epochs=recipe.epochs,
+        counts=rows.counts,
+        device=runtime.device,
+    )
     job = Job(
         name="retrain",
         model=model,
         recipe=recipe,
         store=make_store(rows, runtime, context),
         augment=make_augment(rows.split, recipe.augment),
-        sampler=InstanceSampler(rows.labels, derive(view.seed, "retrain", "rows")),
-        objective=make_objective(recipe.loss, recipe.weighting, recipe, rows.counts, runtime.device),
+        sampler=make_sampler(recipe.sampler, rows.labels, seed, recipe.epochs),
+        objective=objective,
+        mix=make_mix(recipe, rows.counts),
         seed=view.seed,
     )
+    if recipe.branches == "bilateral":
+        job = _bilateral(job, bilateral_sampler(recipe.sampler, rows.labels, seed, recipe.epochs, recipe.batch_size))
+    state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
     with state.held():
         if recipe.epochs:
             train(job, runtime, state, context.log)
             state.pause()
-    return {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    return state
+
+
+def _bilateral(job: Job, sampler: Sampler) -> Job:
+    """Return the training with BBN's pairs of batches, its mixed loss, and the mixing factor as a forward argument."""
+    epochs, batch_size = job.recipe.epochs, 2 * job.recipe.batch_size
+    per_epoch = len(batches_of(sampler.epoch(0), batch_size))
+    return replace(
+        job,
+        recipe=job.recipe.model_copy(update={"batch_size": batch_size}),
+        sampler=sampler,
+        objective=cumulative(job.objective, epochs),
+        passes=lambda step: [(bbn_alpha(step // per_epoch, epochs),)],
+    )
 
 
 def _save(
     view: RetrainView,
     context: Context,
+    space: SearchSpace,
     tail: Rows,
     rows: Rows,
     entries: dict[str, dict[str, Any]],
-    trained: dict[Architecture, dict[str, Tensor]],
+    outcome: Outcome,
     digests: dict[str, str],
 ) -> None:
     common = {
@@ -126,6 +211,8 @@ def _save(
         "space": view.space.model_dump(mode="json"),
         "seed": view.seed,
         "recipe": view.retrain.model_dump(mode="json"),
+        "head": outcome.head,
+        "branches": 1 if view.retrain.branches == "one" else 2,
         "epoch_rule": "last",
         "digests": digests,
         "counts": tail.counts,
@@ -136,12 +223,17 @@ def _save(
         name: {key: entry[key] for key in ("architecture", "blocks", "macs", "params")}
         for name, entry in entries.items()
     }
+    if view.retrain.branches == "bilateral":
+        for entry in described.values():
+            cost = space.bilateral_cost(entry["architecture"], tail.split.info.shape, len(tail.split.info.classes))
+            entry.update(macs=cost.macs, params=cost.params)
     references = {name: entry for name, entry in described.items() if name != "chosen"}
     tensors = {
         f"{name}.{key}": value
         for name, entry in references.items()
-        for key, value in trained[tuple(entry["architecture"])].items()
+        for key, value in outcome.networks[tuple(entry["architecture"])].items()
     }
     save_weights(context.path("references"), tensors, {"kind": "references", "networks": references, **common})
     chosen = described["chosen"]
-    save_weights(context.path("final"), trained[tuple(chosen["architecture"])], {"kind": "subnet", **chosen, **common})
+    final = outcome.networks[tuple(chosen["architecture"])]
+    save_weights(context.path("final"), final, {"kind": "subnet", **chosen, **common})

@@ -11,6 +11,7 @@ import pandas as pd
 
 from imbnas.data.augment import Augment, load_side, resolve_augment
 from imbnas.data.images import ImageStore
+from imbnas.data.policy import Policy
 from imbnas.data.raw import Shape
 from imbnas.data.split import Split, read_split
 from imbnas.data.tail import read_longtail
@@ -106,7 +107,8 @@ def make_augment(split: Split, params: AugmentParams | None) -> Augment:
     if params is None:
         return Augment(shape, "none", 0, False, 0, info.mean, info.std)
     resolved = resolve_augment(params.crop, params.pad, params.flip, info.photographs, info.kind, info.shape[0])
-    return Augment(shape, resolved.crop, resolved.pad, resolved.flip, params.cutout, info.mean, info.std)
+    policy = None if params.policy == "none" else Policy(params.policy, params.operations, params.magnitude)
+    return Augment(shape, resolved.crop, resolved.pad, resolved.flip, params.cutout, info.mean, info.std, policy)
 
 
 def image_meta(split: Split) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from imbnas.data.split import write_table
 from imbnas.errors import UserError
 from imbnas.files import write_json
+from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
 from imbnas.params.search import SearchView
 from imbnas.search.archive import Archive, Score
@@ -126,6 +127,7 @@ def _scorer(
     if meta["space"] != view.space.model_dump(mode="json") or len(meta["classes"]) != classes:
         raise UserError(f"{path}: made for another space or other classes than params.yaml describes, run adapt")
     supernet = space.build_supernet(classes, tail.split.info.shape[2])
+    supernet.head = make_head(meta.get("head", LINEAR), space.num_features, classes)
     supernet.load_state_dict(weights)
     calibration = view.search.calibration
     chosen = calibration_rows(tail, calibration.rows, calibration.sampling, view.seed)

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from imbnas.data.samplers import InstanceSampler
+from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.params.supernet import SupernetView
 from imbnas.seeds import derive, stream
 from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
+from imbnas.steps.objective import make_mix
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, all_rows, image_meta, make_augment, make_store
 from imbnas.training.loop import Job, train
@@ -36,7 +38,7 @@ def run(view: SupernetView, context: Context) -> None:
     supernet = space.build_supernet(classes, shape[2])
     state = ResumeState(context.state_path, "supernet", context.state_interval, context.note_cost)
     with state.held():
-        loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        loss = CrossEntropy(rows.counts, label_smoothing=recipe.label_smoothing)
         job = Job(
             name="supernet",
             model=supernet,
@@ -45,6 +47,7 @@ def run(view: SupernetView, context: Context) -> None:
             augment=make_augment(split, recipe.augment),
             sampler=InstanceSampler(rows.labels, derive(view.seed, "supernet", "rows")),
             objective=lambda epoch: loss,
+            mix=make_mix(recipe, rows.counts),
             seed=view.seed,
             passes=training_passes(space, recipe.sampling, view.seed, "supernet", shape, classes),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imbnas.data.augment import Augment
-from imbnas.data.images import ImageStore
 from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
 from imbnas.params.recipe import RecipeParams
@@ -22,7 +20,9 @@ from imbnas.training.optimizer import make_optimizer, rate_factor, set_rate
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Any], Tensor]
+Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Any]]
+"""From inputs (N, C, H, W), labels (N,) and a CPU generator to other inputs and the loss's target."""
 
 
 class Objective(Protocol):
@@ -33,23 +33,33 @@ class Objective(Protocol):
         ...
 
 
+class Store(Protocol):
+    """Where the inputs of a training lie: images, or features of them."""
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and labels, on the device, for each array of positions."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """One training: what is trained on what.
 
     `passes(step)` gives, for an optimiser step, the extra arguments of each forward pass: an empty tuple for a plain
-    network, one architecture per path for a supernet. Their gradients add up, as in FairNAS.
+    network, one architecture per path for a supernet. Their gradients add up, as in FairNAS. `mix` acts on augmented
+    inputs; its target goes to the objective's loss as it is.
     """
 
     name: str
     model: nn.Module
     recipe: RecipeParams
-    store: ImageStore
-    augment: Augment
+    store: Store
+    augment: Callable[[Tensor, torch.Generator], Tensor]
     sampler: Sampler
     objective: Objective
     seed: int
     passes: Callable[[int], Sequence[tuple[Any, ...]]] = lambda step: [()]
+    mix: Mix | None = None
 
 
 def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -116,12 +126,16 @@ def _step(
     # Dropout and the like draw from the global generator: seeding it per step keeps them functions of the counter.
     torch.manual_seed(derive(job.seed, job.name, "global", step))
     generator = torch.Generator().manual_seed(derive(job.seed, job.name, "augment", step))
-    inputs = runtime.lay_out(job.augment(images, generator))
+    inputs, target = job.augment(images, generator), labels
+    if job.mix is not None:
+        draws = torch.Generator().manual_seed(derive(job.seed, job.name, "mix", step))
+        inputs, target = job.mix(inputs, labels, draws)
+    inputs = runtime.lay_out(inputs)
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=runtime.device)
     passes = job.passes(step)
     for arguments in passes:
-        loss = loss_of(trained(inputs, *arguments), labels)
+        loss = loss_of(trained(inputs, *arguments), target)
         runtime.fabric.backward(loss)
         total += loss.detach().float()
     if job.recipe.optimizer.clip:

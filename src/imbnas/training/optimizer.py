@@ -11,14 +11,16 @@ from imbnas.params.recipe import OptimizerParams, ScheduleParams
 
 
 def make_optimizer(model: nn.Module, params: OptimizerParams) -> torch.optim.SGD:
-    """Return SGD over the model's trainable parameters; weight decay acts on tensors of two and more dimensions only.
+    """Return SGD over the model's trainable parameters; weight decay acts on tensors of two and more dimensions.
 
-    The fused implementation updates all tensors in one call: a supernet has hundreds of small ones.
+    With `decay_norms` it acts on all of them, biases and BatchNorm's included, as torch does by default. The fused
+    implementation updates all tensors in one call: a supernet has hundreds of small ones.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trainable if p.ndim > 1 or params.decay_norms]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": params.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": params.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1 and not params.decay_norms], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.SGD(
         [group for group in groups if group["params"]],

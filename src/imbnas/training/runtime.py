@@ -50,8 +50,8 @@ class Runtime:
         return module.to(device=self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def lay_out(self, images: Tensor) -> Tensor:
-        """Return images (N, C, H, W) in the chosen memory layout."""
-        return images.contiguous(memory_format=self.layout)
+        """Return images (N, C, H, W) in the chosen memory layout; features (N, F) have but one."""
+        return images if images.ndim != 4 else images.contiguous(memory_format=self.layout)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which forward passes run at the chosen precision."""

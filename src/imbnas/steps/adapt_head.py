@@ -1,0 +1,146 @@
+"""The strategy `head` of the step `adapt`: a new head on the frozen supernet."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imbnas.longtail.heads import NearestClassMean, ScaledHead, make_head
+from imbnas.params.adapt import TRAINED_HEADS, AdaptView
+from imbnas.params.longtail import LossName, SamplerParams
+from imbnas.seeds import derive, stream
+from imbnas.spaces.chain import Architecture, Supernet
+from imbnas.spaces.space import SearchSpace
+from imbnas.steps.context import Context
+from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
+from imbnas.steps.objective import describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.paths import training_passes
+from imbnas.steps.rows import Rows, make_augment, make_store, read_validation
+from imbnas.training.batchnorm import batch_statistics
+from imbnas.training.frozen import FrozenBackbone, compute_features
+from imbnas.training.loop import Job, train
+from imbnas.training.runtime import Runtime
+from imbnas.training.state import ResumeState
+
+FEATURE_BATCH = 256
+"""Rows whose statistics normalise a batch of features, as in the search's calibration."""
+
+
+def new_head(
+    view: AdaptView,
+    context: Context,
+    runtime: Runtime,
+    space: SearchSpace,
+    supernet: Supernet,
+    tail: Rows,
+    held_out: Rows,
+) -> tuple[dict[str, Any], list[ResumeState]]:
+    """Give the supernet its new head in place; return its description and the trainings' states.
+
+    Features are normalised by each batch's own statistics, since the running ones are no path's; nothing of the
+    backbone changes.
+    """
+    adapt, head, counts = view.adapt, view.adapt.head, tail.counts
+    stage = _Stage(view, context, runtime, space, supernet, tail)
+    if head.name == "ncm":
+        supernet.head = stage.class_means()
+        return {"name": "ncm"}, []
+    described = describe_head(head.name, adapt.classifier.scale)
+    if head.name == "cosine":
+        supernet.head = make_head(described, space.num_features, len(counts))
+    if head.name in TRAINED_HEADS:
+        states = [stage.train("adapt", adapt.loss, adapt.sampler)]
+    else:
+        states = [stage.train("adapt", "ce", class_aware(adapt.sampler) if head.name == "crt" else INSTANCE)]
+    if head.name == "lws":
+        scaled = ScaledHead(own_head(supernet.head))
+        supernet.head = scaled
+        states.append(stage.train("adapt-scales", "ce", class_aware(adapt.sampler)))
+        supernet.head = scaled.linear()
+    elif head.name == "tau-norm":
+        validation = read_validation(context, held_out) if head.tau == "auto" else None
+        judges = None if validation is None else stage.features(validation)
+        supernet.head = normalised(own_head(supernet.head), head.tau, judges, context.log)
+    elif head.name == "logit-adjustment":
+        supernet.head = prior_adjusted(own_head(supernet.head), counts, head.adjustment)
+    return described, states
+
+
+class _Stage:
+    """Where the head is trained: the frozen supernet and the long-tailed rows."""
+
+    def __init__(
+        self, view: AdaptView, context: Context, runtime: Runtime, space: SearchSpace, supernet: Supernet, tail: Rows
+    ) -> None:
+        self.view, self.context, self.runtime = view, context, runtime
+        self.space, self.supernet, self.tail = space, supernet, tail
+        self.store = make_store(tail, runtime, context)
+
+    def train(self, name: str, loss: LossName, sampler: SamplerParams) -> ResumeState:
+        """Train the supernet's present head and return the training's state."""
+        adapt, recipe, info = self.view.adapt, self.view.adapt.head, self.tail.split.info
+        job = Job(
+            name=name,
+            model=FrozenBackbone(self.supernet, "batch"),
+            recipe=recipe,
+            store=self.store,
+            augment=make_augment(self.tail.split, recipe.augment),
+            sampler=make_sampler(sampler, self.tail.labels, derive(self.view.seed, name, "rows"), recipe.epochs),
+            objective=make_objective(
+                loss,
+                adapt.weighting,
+                adapt.losses,
+                scale=adapt.classifier.scale,
+                label_smoothing=recipe.label_smoothing,
+                epochs=recipe.epochs,
+                counts=self.tail.counts,
+                device=self.runtime.device,
+            ),
+            mix=make_mix(recipe, self.tail.counts),
+            seed=self.view.seed,
+            passes=training_passes(self.space, adapt.sampling, self.view.seed, name, info.shape, len(info.classes)),
+        )
+        context = self.context
+        state = ResumeState(context.state_path, name, context.state_interval, context.note_cost)
+        with state.held():
+            if recipe.epochs:
+                train(job, self.runtime, state, context.log)
+                state.pause()
+        return state
+
+    def features(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return features (paths x N, F) and labels of the rows, without augmentation, path after path."""
+        found = [self._of_path(rows, path) for path in self._paths()]
+        return torch.cat([features for features, _ in found]), torch.cat([labels for _, labels in found])
+
+    def class_means(self) -> NearestClassMean:
+        """Return the nearest-class-mean head whose mean and centroids are the averages of those of the random paths."""
+        total: NearestClassMean | None = None
+        paths = self._paths()
+        for path in paths:
+            one = NearestClassMean.fit(*self._of_path(self.tail, path), len(self.tail.counts))
+            if total is None:
+                total = one
+            else:
+                total.mean += one.mean
+                total.centroids += one.centroids
+        assert total is not None
+        total.mean /= len(paths)
+        total.centroids /= len(paths)
+        return total
+
+    def _paths(self) -> list[Architecture]:
+        rng = stream(self.view.seed, "adapt", "features")
+        return [self.space.sample(rng) for _ in range(self.view.adapt.head.paths)]
+
+    def _of_path(self, rows: Rows, path: Architecture) -> tuple[Tensor, Tensor]:
+        self.runtime.place(self.supernet)
+        store = self.store if rows is self.tail else make_store(rows, self.runtime, self.context)
+        with batch_statistics(self.supernet):
+            # Batches of equal size: a last one of a single row has no variance.
+            size = math.ceil(len(rows) / math.ceil(len(rows) / FEATURE_BATCH))
+            augment = make_augment(rows.split, None)
+            return compute_features(self.supernet, store.ordered(size), augment, self.runtime, None, path)

@@ -1,0 +1,133 @@
+"""The second stage of `retrain`: what each head is made of, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny_chain
+import torch
+from torch import Tensor
+
+from imbnas.networks import load_subnet
+from imbnas.steps import retrain
+from imbnas.training.weights import load_weights
+
+FINAL = "models/final.safetensors"
+HEADS = ["linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"]
+
+
+def staged(name: str, **more: object) -> dict[str, object]:
+    head = {"name": name, "epochs": 4, "batch_size": 32, **more}
+    return {"retrain__head": head, "retrain__loss": "ce", "retrain__epochs": 12, "retrain__references": False}
+
+
+@pytest.fixture(scope="module")
+def plain(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project whose network was trained with plain cross-entropy, without a second stage."""
+    root = tiny_chain.copy(chain, tmp_path_factory.mktemp("plain"))
+    assert tiny_chain.run(root, "retrain", **staged("none")) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def heads(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory of projects with one head each."""
+    folder = tmp_path_factory.mktemp("second")
+    for name in HEADS:
+        root = tiny_chain.copy(plain, folder / name)
+        assert tiny_chain.run(root, "retrain", "evaluate", **staged(name, tau=0.5)) == 0
+    return folder
+
+
+def state(root: Path) -> dict[str, Tensor]:
+    return load_weights(root / FINAL)[0]
+
+
+def backbone(root: Path) -> dict[str, Tensor]:
+    return {key: value for key, value in state(root).items() if not key.startswith("head.")}
+
+
+def differing(first: dict[str, Tensor], second: dict[str, Tensor]) -> set[str]:
+    assert first.keys() == second.keys()
+    return {name for name in first if not torch.equal(first[name], second[name])}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_backbone_and_its_buffers_stay_bit_for_bit(heads: Path, plain: Path, name: str) -> None:
+    assert any("running_var" in key for key in backbone(plain))
+    assert differing(backbone(heads / name), backbone(plain)) == set()
+    metrics = json.loads((heads / name / "results/metrics.json").read_text())
+    assert metrics["balanced_accuracy"] > 0.15
+
+
+@pytest.mark.parametrize(("mode", "moved"), [("batch", ()), ("update", ("running_mean", "running_var", "num_batches"))])
+def test_the_other_modes_move_statistics_at_most(
+    plain: Path, tmp_path: Path, mode: str, moved: tuple[str, ...]
+) -> None:
+    root = tiny_chain.copy(plain, tmp_path)
+    assert tiny_chain.run(root, "retrain", **staged("crt", batchnorm=mode)) == 0
+    changed = differing(backbone(root), backbone(plain))
+    assert bool(changed) == bool(moved)
+    assert all(key.rpartition(".")[2].startswith(moved) for key in changed)
+    assert not torch.equal(state(root)["head.weight"], state(plain)["head.weight"])
+
+
+def test_corrections_start_from_the_trained_head(heads: Path, plain: Path) -> None:
+    trained, meta = load_weights(plain / FINAL)
+    weight, counts = trained["head.weight"], torch.tensor(meta["trained_counts"], dtype=torch.float64)
+    adjusted = state(heads / "logit-adjustment")
+    assert torch.equal(adjusted["head.weight"], weight)
+    expected = trained["head.bias"].double() - (counts / counts.sum()).log()
+    torch.testing.assert_close(adjusted["head.bias"].double(), expected, rtol=1e-6, atol=1e-6)
+    normalised = state(heads / "tau-norm")["head.weight"]
+    torch.testing.assert_close(normalised, weight / weight.norm(dim=1, keepdim=True) ** 0.5)
+    scaled = state(heads / "lws")
+    scales = (scaled["head.weight"] * weight).sum(dim=1) / weight.square().sum(dim=1)
+    torch.testing.assert_close(scaled["head.weight"], scales[:, None] * weight, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(scaled["head.bias"], scales * trained["head.bias"], rtol=1e-4, atol=1e-6)
+    assert (scales - 1).abs().max() > 1e-3
+    assert state(heads / "ncm").keys() >= {"head.mean", "head.centroids"}
+    assert load_subnet(heads / "cosine" / FINAL).meta["head"] == {"name": "cosine", "scale": 30.0}
+
+
+def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
+    plain: Path, heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny_chain.copy(plain, tmp_path)
+    shutil.rmtree(root / ".imbnas" / "kept")
+    assert tiny_chain.run(root, "retrain", **staged("lws", tau=0.5)) == 0
+    assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "lws", "retrain")
+    trained: list[object] = []
+    real = retrain.train
+    monkeypatch.setattr(retrain, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
+    assert tiny_chain.run(root, "retrain", **staged("ncm", tau=0.5)) == 0
+    assert trained == []
+    cost = json.loads((root / "results/cost.json").read_text())["steps"]["retrain"]["seconds"]
+    kept = next((root / ".imbnas" / "kept" / "retrain").glob("*.json"))
+    assert cost > json.loads(kept.read_text())["seconds"]
+    assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "ncm", "retrain")
+    assert tiny_chain.run(root, "retrain", **staged("none")) == 0
+    assert len(trained) == 1, "without a second stage nothing is taken from an earlier run"
+    assert tiny_chain.run(root, "retrain", **{**staged("ncm"), "retrain__epochs": 2}) == 0
+    assert len(trained) == 2, "other parameters of the first stage train it anew"
+
+
+def test_views_are_augmented_passes(plain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(plain, tmp_path)
+    found = {}
+    for views in (0, 1, 2):
+        assert tiny_chain.run(root, "retrain", **staged("linear", views=views)) == 0
+        found[views] = state(root)["head.weight"]
+    assert not torch.equal(found[0], found[1])
+    assert not torch.equal(found[1], found[2])
+
+
+def test_tau_auto_needs_validation_rows(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    change = {**staged("tau-norm"), "target__validation": {"from": "reserve", "per_class": 0, "fraction": 0.1}}
+    assert tiny_chain.run(root, "target", "imbalance", **change) == 0
+    assert tiny_chain.run(root, "retrain", **change) == 2
+    assert "target.validation.per_class: 0 reserves no rows" in capsys.readouterr().err
