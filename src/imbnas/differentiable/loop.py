@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,7 +85,6 @@ class Search:
     augment: Augment
     feeds: tuple[Sequence[Feed], Sequence[Feed]]
     objective: Objective
-    architecture_objective: Objective
     mixing: schedules.Mixing
     fixed_mixing: float
     epochs: int
@@ -109,7 +107,7 @@ class _Run:
         self.learner: Learner = runtime.place(search.learner)  # type: ignore[assignment]
         self.parameters = search.parameters.to(runtime.device)
         self.learner.train()
-        self.optimizer = make_optimizer(self.learner, search.weights.optimizer)
+        self.optimizer = None if search.weights.frozen else make_optimizer(self.learner, search.weights.optimizer)
         plan = search.architecture
         self.adam = torch.optim.Adam(
             self.parameters.parameters(), lr=plan.rate, betas=plan.betas, weight_decay=plan.decay
@@ -131,7 +129,7 @@ class _Run:
         return {
             "learner": self.learner.state_dict(),
             "parameters": self.parameters.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": {} if self.optimizer is None else self.optimizer.state_dict(),
             "adam": self.adam.state_dict(),
             "step": self.step,
             "rows": self.rows,
@@ -146,7 +144,8 @@ class _Run:
         try:
             self.learner.load_state_dict(saved["learner"])
             self.parameters.load_state_dict(saved["parameters"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            if self.optimizer is not None:
+                self.optimizer.load_state_dict(saved["optimizer"])
             self.adam.load_state_dict(saved["adam"])
             self.step, self.rows, self.stopped = int(saved["step"]), list(saved["rows"]), bool(saved["stopped"])
             self.losses = saved["losses"].to(self.runtime.device)
@@ -191,40 +190,40 @@ class _Run:
     def architecture_step(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> None:
         plan, guards = self.search.architecture, self.search.guards
         skip = schedules.skip_weight(guards.skip, epoch, self.search.epochs)
-        inner, outer = self.setting(epoch, 0), self.setting(epoch, 1)
+        setting = self.setting(epoch)
 
         def valid_loss() -> Tensor:
             relaxed = self.parameters(skip)
-            loss = self.loss(valid, relaxed, outer)
+            loss = self.loss(valid, relaxed, setting)
             if guards.zero_one:
                 loss = loss + guards.zero_one * zero_one_loss(relaxed, guards.zero_one_norm)
             return loss
 
         wanted = list(self.parameters.parameters())
-        if plan.order == "first" or self.search.weights.frozen:
+        if plan.order == "first" or self.optimizer is None:
             gradients, loss = bilevel.first_order(valid_loss, wanted)
         else:
             gradients, loss = bilevel.second_order(
-                lambda: self.loss(train, self.parameters(skip), inner), valid_loss, wanted, self.optimizer, rate
+                lambda: self.loss(train, self.parameters(skip), setting), valid_loss, wanted, self.optimizer, rate
             )
         for parameter, gradient in zip(wanted, gradients, strict=True):
             parameter.grad = gradient
         self.adam.step()
         self.losses[1] += loss.float()
 
-    def weight_step(self, batch: Sequence[Draw], epoch: int) -> None:
-        guards, setting = self.search.guards, self.setting(epoch, 0)
+    def weight_step(self, optimizer: torch.optim.SGD, batch: Sequence[Draw], epoch: int) -> None:
+        guards, setting = self.search.guards, self.setting(epoch)
         with torch.no_grad():
             relaxed = self.parameters(schedules.skip_weight(guards.skip, epoch, self.search.epochs)).detached()
         relaxed = self.perturbed(relaxed, batch, setting, epoch)
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch, relaxed, setting)
         loss.backward()
         clip = self.search.weights.optimizer.clip
         if clip:
-            touched = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+            touched = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             torch.nn.utils.clip_grad_norm_(touched, clip)
-        self.optimizer.step()
+        optimizer.step()
         self.losses[0] += loss.detach().float()
 
     def perturbed(self, relaxed: Relaxed, batch: Sequence[Draw], setting: Setting, epoch: int) -> Relaxed:
@@ -237,11 +236,10 @@ class _Run:
             return collapse.random_perturbation(relaxed, radius, generator)
         return collapse.adversarial_perturbation(relaxed, radius, lambda moved: self.loss(batch, moved, setting))
 
-    def setting(self, epoch: int, level: int) -> Setting:
+    def setting(self, epoch: int) -> Setting:
         search = self.search
-        objective = search.architecture_objective if level else search.objective
         mixing = schedules.mixing_factor(search.mixing, epoch, search.epochs, search.fixed_mixing)
-        return Setting(objective(epoch), mixing)
+        return Setting(search.objective(epoch), mixing)
 
     # Epochs
 
@@ -252,15 +250,16 @@ class _Run:
         schedules.set_architecture_rate(self.adam, plan.rate, plan.decay, share)
         weights = search.weights
         rate = schedules.weight_rate(weights.optimizer.lr, weights.last_rate, epoch, search.epochs)
-        set_rate(self.optimizer, rate)
+        if self.optimizer is not None:
+            set_rate(self.optimizer, rate)
         last = (epoch + 1) * self.per_epoch
         trains = [None] * (last - self.step) if weights.frozen else self.batches(0, last)
         for train_draws, valid_draws in zip(trains, self.batches(1, last), strict=True):
             train = [] if train_draws is None else self.augmented(train_draws, 0)
             if share:
                 self.architecture_step(train, self.augmented(valid_draws, 1), epoch, rate)
-            if not weights.frozen:
-                self.weight_step(train, epoch)
+            if self.optimizer is not None:
+                self.weight_step(self.optimizer, train, epoch)
             self.step += 1
             if self.step == last:
                 self.close(epoch, rate, plan.rate * share)
@@ -290,7 +289,7 @@ class _Run:
                 "search_loss": valid if architecture_rate else None,
                 "rate": None if search.weights.frozen else rate,
                 "architecture_rate": architecture_rate,
-                "mixing": self.setting(epoch, 0).mixing if self.learner.draws > 1 else None,
+                "mixing": self.setting(epoch).mixing if self.learner.draws > 1 else None,
                 "entropy": mean_entropy(self.parameters),
                 "eigenvalue": self.eigenvalue(epoch) if guards.eigenvalue_rows else None,
                 **{
@@ -316,7 +315,7 @@ class _Run:
         else:
             batch = [Draw(self.runtime.lay_out(self.search.augment(images, None)), labels) for images, labels in draws]
         generator = torch.Generator().manual_seed(derive(self.search.seed, "eigenvalue"))
-        loss = self.loss(batch, self.parameters(), self.setting(epoch, 1))
+        loss = self.loss(batch, self.parameters(), self.setting(epoch))
         return collapse.dominant_eigenvalue(loss, list(self.parameters.parameters()), generator, CURVATURE_STEPS)
 
 
@@ -344,8 +343,3 @@ def search_architecture(search: Search, runtime: Runtime, state: ResumeState, lo
     # The end is a state too: a kill before the outputs are written then repeats nothing.
     state.save(run.snapshot())
     return run.rows
-
-
-def array(weights: Tensor) -> np.ndarray:
-    """Return weights as float64 on the CPU, for deriving."""
-    return weights.detach().double().cpu().numpy()

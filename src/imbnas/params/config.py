@@ -73,6 +73,7 @@ class Params(Section):
                 f"search.method is fixed and search.architecture is null, expected its choices, one a block, because "
                 f"the space {self.space.name} has more than one architecture"
             )
+        check_space(self.space, self.supernet.sampling, self.adapt.sampling, self.search)
         if self._own_images_listed_twice():
             raise ValueError(
                 f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "
@@ -95,6 +96,40 @@ class Params(Section):
     def view(self, step: str) -> View:
         """Return the part that `step` may see."""
         return VIEWS[step].of(self.tree())
+
+
+def check_space(space: SpaceParams, supernet: str, adapt: str, search: SearchParams) -> None:
+    """Raise ValueError where the sampling of paths or the search does not fit the space."""
+    for section, sampling in (("supernet", supernet), ("adapt", adapt)):
+        if (space.name, sampling) == ("darts", "fair"):
+            raise ValueError(
+                f"{section}.sampling is fair in the space darts, expected mixture, uniform or sandwich: a node has "
+                "hundreds of choices"
+            )
+        if sampling == "mixture" and space.name != "darts":
+            raise ValueError(
+                f"{section}.sampling is mixture in the space {space.name}, expected uniform, fair or sandwich"
+            )
+    if search.method == "darts":
+        if space.name not in ("darts", "nasbench201"):
+            raise ValueError(
+                f"search.method is darts in the space {space.name}, expected the space darts or nasbench201"
+            )
+        options = search.darts
+        needs_cells = {
+            "search.darts.branches": options.branches == "bilateral",
+            "search.darts.relaxation": options.relaxation == "sigmoid",
+            "search.darts.edge_weights": options.edge_weights,
+            "search.darts.collapse.skip": options.collapse.skip != "none",
+        }
+        for name, wanted in needs_cells.items():
+            if wanted and space.name != "darts":
+                raise ValueError(f"{name} is set in the space {space.name}, expected the space darts")
+        if options.branches == "bilateral" and space.darts.layers < 4:
+            raise ValueError(
+                f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
+                "4: the last cell must be a normal one"
+            )
 
 
 class _Loader(yaml.SafeLoader):
