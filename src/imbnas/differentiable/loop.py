@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from imbnas.data.augment import Augment
-from imbnas.data.images import ImageStore
 from imbnas.differentiable import bilevel, collapse, schedules
 from imbnas.differentiable.learners import Draw, Learner, Setting
 from imbnas.differentiable.relaxation import ArchitectureParameters, mean_entropy, zero_one_loss
@@ -22,7 +21,7 @@ from imbnas.progress import Log
 from imbnas.seeds import derive
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
-from imbnas.training.loop import Objective
+from imbnas.training.loop import Objective, Store
 from imbnas.training.optimizer import make_optimizer, set_rate
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
@@ -81,7 +80,7 @@ class Search:
     name: str
     learner: Learner
     parameters: ArchitectureParameters
-    store: ImageStore
+    store: Store
     augment: Augment
     feeds: tuple[Sequence[Feed], Sequence[Feed]]
     objective: Objective

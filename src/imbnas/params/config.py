@@ -74,6 +74,7 @@ class Params(Section):
                 f"the space {self.space.name} has more than one architecture"
             )
         check_space(self.space, self.supernet.sampling, self.adapt.sampling, self.search)
+        check_cells(self.space, self.retrain)
         if self._own_images_listed_twice():
             raise ValueError(
                 f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "
@@ -130,6 +131,14 @@ def check_space(space: SpaceParams, supernet: str, adapt: str, search: SearchPar
                 f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
                 "4: the last cell must be a normal one"
             )
+
+
+def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
+    """Raise ValueError where the final training has options of derived networks and the space is another one."""
+    for name in ("auxiliary", "drop_path"):
+        value = getattr(retrain, name)
+        if value and space.name != "darts":
+            raise ValueError(f"retrain.{name} is {value} in the space {space.name}, expected 0, or the space darts")
 
 
 class _Loader(yaml.SafeLoader):

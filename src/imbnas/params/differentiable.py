@@ -56,6 +56,23 @@ class BarlowParams(Section):
     """Weight of a loss on labels beside it; 0: labels are not looked at, nor do the split and the score use them."""
 
 
+class PretrainParams(Section):
+    """Barlow Twins on the long-tailed rows before the final training: no label is looked at."""
+
+    epochs: Count = 0
+    """Passes over the rows; 0: none."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    """Rows in one step, each of them twice."""
+    lr: Above = 0.1
+    """Peak learning rate; what else there is to the optimiser, schedule and augmentation is the final training's."""
+    hidden: Positive = 512
+    """Width of the projector's hidden layers."""
+    outputs: Positive = 512
+    """Width of its output."""
+    off_diagonal: NonNegative = 0.005
+    """Weight of the correlations between different outputs."""
+
+
 class CollapseParams(Section):
     """What is done against a collapse to skip connections."""
 
