@@ -97,11 +97,10 @@ class RetrainParams(RecipeParams):
             raise ValueError(f"head.name is {self.head.name} with branches bilateral, expected none")
         if self.mixing.name != "none":
             raise ValueError(f"mixing.name is {self.mixing.name} with branches bilateral, expected none")
-        if self.auxiliary or self.pretrain.epochs:
-            raise ValueError(
-                f"auxiliary is {self.auxiliary} and pretrain.epochs is {self.pretrain.epochs} with branches bilateral, "
-                "expected 0"
-            )
+        alone = {"auxiliary": self.auxiliary, "drop_path": self.drop_path, "pretrain.epochs": self.pretrain.epochs}
+        for name, value in alone.items():
+            if value:
+                raise ValueError(f"{name} is {value} with branches bilateral, expected 0")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size} with branches bilateral, expected at least 2")
 

@@ -17,10 +17,12 @@ from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.seeds import derive
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Architecture, Subnet
+from imbnas.spaces.darts import DartsSpace
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_mix, make_objective, make_sampler
+from imbnas.steps.retrain_cells import pretraining, with_cells
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Trained
@@ -119,7 +121,7 @@ def _network(
         context.reused_seconds += found[1]
         context.log(f"{tag}: trained by an earlier run in {found[1]:.0f} s; only the head stage is left")
     else:
-        outcome.states.append(_train(view, context, runtime, rows, model, tag))
+        outcome.states += _train(view, context, runtime, space, rows, model, tag)
         found = kept.load()
         if found is None:
             found = model.state_dict(), context.cost()["seconds"] - outcome.seconds
@@ -148,9 +150,15 @@ def _new_network(
 
 
 def _train(
-    view: RetrainView, context: Context, runtime: Runtime, rows: Rows, model: Subnet | BilateralSubnet, tag: str
-) -> ResumeState:
-    """Train a network in place and return the training's state on disk."""
+    view: RetrainView,
+    context: Context,
+    runtime: Runtime,
+    space: SearchSpace,
+    rows: Rows,
+    model: Subnet | BilateralSubnet,
+    tag: str,
+) -> list[ResumeState]:
+    """Train a network in place and return the states of its trainings on disk."""
     recipe, seed = view.retrain, derive(view.seed, "retrain", "rows")
     objective = make_objective(
         recipe.loss,
@@ -175,12 +183,21 @@ def _train(
     )
     if recipe.branches == "bilateral":
         job = _bilateral(job, bilateral_sampler(recipe.sampler, rows.labels, seed, recipe.epochs, recipe.batch_size))
-    state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
-    with state.held():
-        if recipe.epochs:
-            train(job, runtime, state, context.log)
-            state.pause()
-    return state
+    jobs = {tag: job}
+    if isinstance(model, Subnet) and isinstance(space, DartsSpace):
+        side = -(-rows.split.info.shape[0] // space.stem_stride)
+        jobs[tag] = with_cells(job, model, recipe, space.derived.specs, side, len(rows.counts))
+    if isinstance(model, Subnet) and recipe.pretrain.epochs:
+        jobs = {f"{tag}-pretrain": pretraining(job, model, recipe, space, rows), **jobs}
+    states = []
+    for name, one in jobs.items():
+        state = ResumeState(context.state_path, name, context.state_interval, context.note_cost)
+        with state.held():
+            if one.recipe.epochs:
+                train(one, runtime, state, context.log)
+                state.pause()
+        states.append(state)
+    return states
 
 
 def _bilateral(job: Job, sampler: Sampler) -> Job:

@@ -84,7 +84,7 @@ class DartsSearch:
         parameters = ArchitectureParameters(layout, self.params.relaxation, edge_weights=self.params.edge_weights)
         search = self._search(learner, parameters, frozen)
         if self.validation is None:
-            self.context.log("search: no validation rows judge the search network; its trajectory has no score")
+            self.context.log("no validation rows judge the search network: its trajectory has no score")
         with self.state.held():
             rows = search_architecture(search, self.runtime, self.state, self.context.log)
         table = space.cost_table(info.shape, len(info.classes))
