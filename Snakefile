@@ -29,6 +29,7 @@ rule all:
         "results/figures/classes.png",
         "results/figures/confusion.png",
         "results/figures/search.png",
+        "results/figures/architecture.png",
         "results/plots/classes.csv",
         "results/plots/confusion.csv",
         "results/plots/search.csv",

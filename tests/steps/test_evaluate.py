@@ -174,6 +174,8 @@ class TestOutputs:
         assert sorted(outputs(finished)) == [
             "results/classes.parquet",
             "results/details.json",
+            "results/figures/architecture.png",
+            "results/figures/architecture.svg",
             "results/figures/classes.png",
             "results/figures/confusion.png",
             "results/figures/search.png",

@@ -57,6 +57,13 @@ rule evaluate:
             category="Figures",
             labels={"figure": "confusion"},
         ),
+        architecture_figure=report(
+            "results/figures/architecture.png",
+            caption="../report/architecture.rst",
+            category="Figures",
+            labels={"figure": "architecture"},
+        ),
+        architecture_drawing="results/figures/architecture.svg",
         search_figure=report(
             "results/figures/search.png",
             caption="../report/search.rst",

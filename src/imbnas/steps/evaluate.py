@@ -17,12 +17,16 @@ from imbnas.files import read_json, write_json
 from imbnas.longtail.shots import GROUPS, rule_text, shot_groups
 from imbnas.networks import Network, load_references, load_subnet
 from imbnas.params.evaluate import EvaluateView
+from imbnas.report.cells import draw_architecture
 from imbnas.report.classes import draw_classes
 from imbnas.report.confusion import draw_confusion
 from imbnas.report.plots import write_classes, write_confusion, write_search
 from imbnas.report.scores import BIN_RULE, INTERVAL_RULE, Answers, Protocol, class_table, score
 from imbnas.report.search import Reference, draw_search
+from imbnas.report.trajectory import draw_trajectory
 from imbnas.seeds import derive
+from imbnas.spaces.graphs import graphs
+from imbnas.spaces.registry import make_space
 from imbnas.steps.context import Context
 from imbnas.training.runtime import Runtime
 
@@ -77,7 +81,7 @@ def run(view: EvaluateView, context: Context) -> None:
         figures = [f"{key.replace('_', ' ')} {scores[name][key]:.4f}" for key in ("balanced_accuracy", "accuracy")]
         context.log(f"{name}: {', '.join(figures)}")
     table = pd.concat([class_table(name, answers[name], names, protocol) for name in networks], ignore_index=True)
-    _draw(context, inputs, params.shots, table, answers["final"])
+    _draw(view, context, inputs, table, answers["final"])
     arrow = pa.Table.from_pandas(table, pa.schema(list(CLASS_TYPES.items())), preserve_index=False)
     write_table(context.path("classes"), arrow)
     write_json(context.path("details"), rounded(_details(view, inputs, scores)))
@@ -172,7 +176,8 @@ def _check(context: Context, file: str, network: Network, view: EvaluateView, te
             raise UserError(f"{path}: its {key} are not those of the parameters and the target, run retrain")
 
 
-def _draw(context: Context, inputs: Inputs, rule: str, table: pd.DataFrame, final: Answers) -> None:
+def _draw(view: EvaluateView, context: Context, inputs: Inputs, table: pd.DataFrame, final: Answers) -> None:
+    rule = view.evaluate.shots
     figures, plots, names = context.path("figures"), context.path("plots"), inputs.test.info.classes
     groups = np.asarray(shot_groups(inputs.counts, rule))
     draw_classes(figures / "classes.png", table, rule_text(rule))
@@ -182,7 +187,12 @@ def _draw(context: Context, inputs: Inputs, rule: str, table: pd.DataFrame, fina
         for name, entry in inputs.search["references"].items()
     ]
     limit = inputs.search["limits"]["max_macs"]
-    draw_search(figures / "search.png", inputs.candidates, references, inputs.search["objective"], limit)
+    if inputs.search.get("method") == "darts":
+        draw_trajectory(figures / "search.png", pd.read_parquet(context.path("search")), inputs.search["objective"])
+    else:
+        draw_search(figures / "search.png", inputs.candidates, references, inputs.search["objective"], limit)
+    drawn = graphs(make_space(view.space), inputs.search["chosen"]["architecture"])
+    draw_architecture([figures / f"architecture.{kind}" for kind in ("png", "svg")], drawn)
     write_confusion(plots / "confusion.csv", final.actual, final.predicted, names, inputs.counts)
     write_classes(plots / "classes.csv", table)
     write_search(plots / "search.csv", inputs.candidates)
