@@ -8,7 +8,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments clean
+.PHONY: help setup run test lint format lock sync schema record accept experiments darts-results darts-speed regret clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +57,15 @@ experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the p
 	@$(BIN)/dvc exp show --no-pager --only-changed \
 		--keep 'balanced_accuracy|accuracy|many|medium|few|macs|total_seconds' \
 		--drop '(src|data|models|results|datasets)/.*|requirements.lock|steps\..*'
+
+darts-results: $(READY) ## differentiable searches on digits, seed by seed: docs/results/darts.md (hours)
+	$(BIN)/python benchmarks/long_tailed_search.py $(DARTS)
+
+darts-speed: $(READY) ## time of a search step beside a plain transcription of the DARTS loop
+	$(BIN)/python benchmarks/darts.py $(DARTS)
+
+regret: $(READY) ## regret on NAS-Bench-201 by a CSV of its accuracies: make regret TABLE=file.csv
+	$(BIN)/python benchmarks/regret.py $(TABLE) $(DARTS)
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results logs benchmarks/*.tsv .snakemake .imbnas
