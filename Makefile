@@ -4,11 +4,13 @@ BIN := $(VENV)/bin
 UV := $(VENV)/.uv
 READY := $(VENV)/.ready
 CORES ?= all
+DATA ?= datasets/cifar10
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments darts-results darts-speed regret clean
+.PHONY: help setup run test lint format lock sync schema record accept experiments longtail bench darts-results \
+	darts-speed regret clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +31,7 @@ lint: $(READY) ## style, types, formatting, generated files
 	MYPYPATH=src $(BIN)/mypy workflow/scripts
 	$(SNAKEFMT) --check $(WORKFLOW)
 	$(BIN)/python workflow/scripts/sync_dvc.py --check
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo 'shellcheck: not installed, skipped'; fi
 
 format: $(READY) ## writes the style that lint wants
 	$(BIN)/ruff check --fix
@@ -47,16 +50,22 @@ sync: $(READY) ## dvc.yaml and the JSON schema, after an edit of imports or para
 record: $(READY) ## lets DVC record what Snakemake made, unless something is stale
 	@$(BIN)/snakemake -n 2>&1 | grep -q 'Nothing to be done' || \
 		{ echo 'error: not up to date, or not runnable: see `snakemake -n`, run `snakemake` first' >&2; exit 1; }
-	$(BIN)/dvc commit -f
+	$(BIN)/dvc commit -f dvc.yaml
 
 accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply` brought, unless DVC finds it changed
-	@$(BIN)/dvc status --quiet || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
+	@$(BIN)/dvc status --quiet dvc.yaml || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
 	$(BIN)/snakemake --touch --cores 1
 
 experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the parameters that differ
 	@$(BIN)/dvc exp show --no-pager --only-changed \
-		--keep 'balanced_accuracy|accuracy|many|medium|few|macs|total_seconds' \
-		--drop '(src|data|models|results|datasets)/.*|requirements.lock|steps\..*'
+		--keep 'balanced_accuracy|accuracy|many|medium|few|macs|seconds' \
+		--drop '(src|data|models|results|datasets)/.*|requirements.lock'
+
+longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR holds it), into docs/results/
+	$(BIN)/python experiments/longtail.py --data $(DATA)
+
+bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 darts-results: $(READY) ## differentiable searches on digits, seed by seed: docs/results/darts.md (hours)
 	$(BIN)/python benchmarks/long_tailed_search.py $(DARTS)
@@ -68,7 +77,8 @@ regret: $(READY) ## regret on NAS-Bench-201 by a CSV of its accuracies: make reg
 	$(BIN)/python benchmarks/regret.py $(TABLE) $(DARTS)
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
-	rm -rf data models results logs benchmarks/*.tsv .snakemake .imbnas
+	rm -rf data models results study/*/ study/*.csv study/*.html study/*.parquet logs benchmarks/*.tsv benchmarks/study \
+		.snakemake .imbnas
 
 $(UV): requirements-uv.lock
 	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -18,6 +18,10 @@ if workflow.is_main_process:  # a job takes its controller's parameters, see com
 config.update(RUN.params.tree())
 
 
+# Used with `--sdm apptainer` alone, see docs/decisions/0009-one-environment.md.
+container: "imbnas.sif"
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -26,12 +30,19 @@ rule all:
         "results/metrics.json",
         "results/details.json",
         "results/classes.parquet",
+        "results/predictions.parquet",
+        "results/table.html",
+        "results/model-card.md",
+        "results/dataset-card.md",
         "results/figures/classes.png",
         "results/figures/confusion.png",
+        "results/figures/reliability.png",
+        "results/figures/weights.png",
         "results/figures/search.png",
         "results/figures/architecture.png",
         "results/plots/classes.csv",
         "results/plots/confusion.csv",
+        "results/plots/reliability.csv",
         "results/plots/search.csv",
 
 
@@ -39,3 +50,4 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/supernet.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/final.smk"
+include: "workflow/rules/study.smk"

@@ -56,6 +56,7 @@ def subnet_meta(architecture: tuple[int, ...], info: Info, load_side: int | None
         "dataset": info.dataset,
         "digests": {"target_train": "0" * 64},
         "counts": COUNTS,
+        "trained_counts": COUNTS,
         "seed": 3,
         "recipe": {"epochs": 0, "loss": "ce"},
         "epoch_rule": "last",
@@ -196,6 +197,10 @@ def write_tail(root: Path) -> None:
         "measured_ratio": max(COUNTS) / min(COUNTS),
         "classes": CLASSES,
         "counts": COUNTS,
+        "order": "native",
+        "ratio": 20.0,
+        "rows": sum(COUNTS),
+        "validation_counts": [2, 0, 0, 0],
         "digest": index_digest(rows),
     }
     write_json(root / PATHS["imbalance"], summary)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from imbnas.errors import UserError
-from imbnas.steps.graph import PATHS, STEPS
+from imbnas.steps.graph import PATHS, STEPS, cost_details
 
 app = typer.Typer(
     help="Architectures for long-tailed data, found reproducibly.",
@@ -30,6 +30,9 @@ Code = Annotated[
     str | None,
     typer.Option("--code", metavar="DIGEST", help="Refuse to run unless the step's code begins with this digest."),
 ]
+Cell = Annotated[
+    int | None, typer.Option("--cell", metavar="NUMBER", help="Take the parameters of this cell of the study.")
+]
 LogFile = Annotated[Path | None, typer.Option("--log", help="File that receives plain lines.")]
 
 
@@ -42,11 +45,14 @@ def _add_step(step: str) -> None:
         path: Moves = None,
         log: LogFile = None,
         code: Code = None,
+        cell: Cell = None,
     ) -> None:
         from imbnas.params.config import load
         from imbnas.steps.runner import run_step
+        from imbnas.study.plan import cell as cell_params
 
-        raise SystemExit(run_step(step, load(config), root, _moves(path or []), log, code))
+        params = load(config) if cell is None else cell_params(load(config), cell, str(config))
+        raise SystemExit(run_step(step, params, root, _moves(path or []), log, code))
 
     command.__doc__ = STEPS[step].summary
     app.command(step, help=STEPS[step].summary)(command)
@@ -120,6 +126,40 @@ def schema(
         write_bytes(write, schema_text().encode())
 
 
+study = typer.Typer(help="The grid that `snakemake study` runs.", no_args_is_help=True)
+app.add_typer(study, name="study")
+
+
+@study.command("plan")
+def study_plan(config: ConfigFile = Path("params.yaml"), root: Root = Path()) -> None:
+    """Say how many jobs the study is, what its cells share, and about how many hours it takes."""
+    from rich.console import Console
+
+    from imbnas.params.config import load
+    from imbnas.study.estimate import print_plan
+
+    print_plan(load(config), root, Console())
+
+
+@study.command("collect")
+def study_collect(
+    config: ConfigFile = Path("params.yaml"),
+    root: Root = Path(),
+    log: LogFile = None,
+    missing: Annotated[
+        Path | None, typer.Option("--missing", metavar="FILE", help="JSON: the jobs of each step that are not done.")
+    ] = None,
+) -> None:
+    """Make tables and figures of the study from its finished cells, and list the others."""
+    from imbnas.files import read_json
+    from imbnas.params.config import load
+    from imbnas.progress import Log
+    from imbnas.study.collect import collect
+
+    jobs = {} if missing is None else read_json(missing, "jobs that are not done")
+    collect(load(config), root, Log("study", log), jobs)
+
+
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A network, such as models/final.safetensors.")],
@@ -154,7 +194,40 @@ def table(root: Root = Path(), path: Moves = None) -> None:
     from imbnas.report.tables import print_results
 
     places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
-    print_results(places["details"], places["cost"], Console())
+    print_results(places["details"], cost_details(places["cost"]), Console())
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Finished projects, or groups of seeds as NAME=DIR,DIR,...")
+    ],
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="NAME", help="Compare with this group; default: the first.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="GROUP", help="Show many-, medium- or few-shot accuracy too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every score as JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Compare finished projects: mean and deviation over seeds, and paired differences with intervals."""
+    import json
+
+    from rich.console import Console
+
+    from imbnas.report import compare, compare_tables
+
+    if as_json and markdown:
+        raise UserError("--json and --markdown: found both, expected one of them")
+    found = compare.compare(runs, PATHS["details"], PATHS["predictions"], baseline)
+    scores = compare_tables.shown_scores(found, group)
+    if as_json:
+        print(json.dumps(compare_tables.comparison_json(found), indent=2, ensure_ascii=False))
+    elif markdown:
+        print(compare_tables.comparison_markdown(found, scores), end="")
+    else:
+        Console().print(compare_tables.comparison_tables(found, scores))
 
 
 def main() -> None:

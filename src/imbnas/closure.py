@@ -21,13 +21,23 @@ def step_files(step: str) -> list[str]:
     A package's `__init__` counts with each of its modules, as Python runs it. Imports inside functions count too;
     those that serve type checking only (`if TYPE_CHECKING`) do not.
     """
-    return [f"src/{PACKAGE}/{path.relative_to(SOURCE).as_posix()}" for path in _closure(f"{PACKAGE}.steps.{step}")]
+    return module_files(f"{PACKAGE}.steps.{step}")
 
 
 def step_digest(step: str) -> str:
     """Return a SHA-256 over the names and contents of `step_files`."""
+    return module_digest(f"{PACKAGE}.steps.{step}")
+
+
+def module_files(module: str) -> list[str]:
+    """Return what `step_files` says, for any module of the package."""
+    return [f"src/{PACKAGE}/{path.relative_to(SOURCE).as_posix()}" for path in _closure(module)]
+
+
+def module_digest(module: str) -> str:
+    """Return a SHA-256 over the names and contents of `module_files`."""
     state = hashlib.sha256()
-    for path in _closure(f"{PACKAGE}.steps.{step}"):
+    for path in _closure(module):
         state.update(f"{path.relative_to(SOURCE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return state.hexdigest()
 

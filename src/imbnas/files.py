@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from imbnas.errors import UserError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed."""
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
+
+    What need not outlive a crash of the machine is not `durable`: thousands of small files are flushed one by one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            with part.open("rb+") as stream:
+                os.fsync(stream.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` by rename."""
-    with replacing(path) as part:
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write `content` to `path` by rename; see `replacing` for `durable`."""
+    with replacing(path, durable) as part:
         part.write_bytes(content)
 
 
@@ -79,3 +85,35 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` with a temporary path and rename the result to `path`."""
     with replacing(path) as part:
         write(part)
+
+
+def taken(stream: TextIO, wait: bool = False) -> bool:
+    """Lock an open file for this process and return True, or False when another holds it and we do not `wait`.
+
+    A file system without locks (Lustre mounted without `flock`) counts as free: refusing to work there helps nobody.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return True
+
+
+def controlled() -> bool:
+    """Say whether a workflow's controller has started this process, and will hear how it ends unless it was killed."""
+    return bool(os.environ.get("IMBNAS_RUN"))
+
+
+def discard(path: Path) -> None:
+    """Delete a state that the outputs have made needless.
+
+    Under a controller only mark it: should the controller have been killed meanwhile, it cannot know that the outputs
+    are whole and starts the step again, which then repeats no training. It deletes what is marked when a run succeeds.
+    """
+    if controlled() and path.exists():
+        write_bytes(path.with_name(f"{path.name}.done"), b"")
+    else:
+        path.unlink(missing_ok=True)

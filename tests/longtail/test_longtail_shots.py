@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbnas.errors import UserError
-from imbnas.longtail.shots import Thresholds, rule_text, shot_groups
+from imbnas.longtail.shots import Thresholds, make_rule, rule_text, shot_groups, thresholds_of
 
 BOUNDARY = [19, 20, 21, 99, 100, 101]
 
@@ -78,7 +78,17 @@ def test_rule_in_words():
     assert rule_text("kang") == "many: more than 100 training rows, medium: 20 to 100, few: fewer than 20 (kang)"
     assert rule_text("oltr") == "many: more than 99 training rows, medium: 21 to 99, few: fewer than 21 (oltr)"
     assert rule_text(Thresholds(9, 3)) == "many: more than 9 training rows, medium: 3 to 9, few: fewer than 3 (custom)"
-    assert "thirds" in rule_text("thirds")
+    assert rule_text("thirds") == "thirds of the classes ranked by training rows"
+
+
+def test_rules_by_name():
+    assert make_rule("custom", 9, 3) == Thresholds(9, 3)
+    assert (make_rule("kang", 9, 3), make_rule("thirds", 9, 3)) == ("kang", "thirds")
+    assert thresholds_of("kang") == Thresholds(100, 20)
+    assert thresholds_of("oltr") == Thresholds(99, 21)
+    assert thresholds_of("thirds") is None
+    with pytest.raises(UserError, match="'quarters', expected kang"):
+        make_rule("quarters", 9, 3)
 
 
 def test_bad_rules():

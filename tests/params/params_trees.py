@@ -38,6 +38,7 @@ OTHERS: dict[str, Any] = {
     "runtime.deterministic": False,
     "runtime.state_interval": 0.0,
     "runtime.workers": 0,
+    "runtime.memory": 0.5,
     "source.dataset": "mnist",
     "source.root": "datasets/elsewhere",
     "source.share": 0.25,
@@ -103,8 +104,13 @@ OTHERS: dict[str, Any] = {
     "retrain.mixing.name": "remix",
     "retrain.mixing.tau": 1.0,
     "evaluate.shots": "oltr",
+    "evaluate.thresholds.many": 50,
+    "evaluate.thresholds.few": 0,
     "evaluate.confidence": 0.9,
+    "study.axes": {"seed": [1, 2, 3]},
 }
+FREE = {"study.axes"}
+"""Leaves that are mappings: their keys are the user's."""
 
 
 @cache
@@ -121,7 +127,7 @@ def default_tree() -> dict[str, Any]:
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted name and the value of every leaf; a list is a leaf."""
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and f"{prefix}{key}" not in FREE:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

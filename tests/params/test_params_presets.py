@@ -13,16 +13,19 @@ from params_trees import DEFAULT, PRESETS, ROOT, comments, default_tree, leaves
 
 from imbnas.cli import main
 from imbnas.data.imbalance import class_counts
+from imbnas.errors import UserError
 from imbnas.params import presets
-from imbnas.params.config import Params, load
+from imbnas.params.config import Params, decode, load, parse
 
-CHAINS = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", "inaturalist2018", "mnist-lt"]
+METHODS = ["balanced-softmax", "bbn", "ce", "ce-drw", "crt", "ldam-drw", "logit-adjustment"]
+LITERATURE = [f"literature/{dataset}-lt-{method}" for dataset in ("cifar10", "cifar100") for method in METHODS]
+TOP = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", "inaturalist2018", "mnist-lt"]
 CELLS = ["darts-cifar10-lt", "darts-digits", "hlrs-cifar10-lt", "ssf-nas-cifar10-lt"]
-NAMES = sorted([*CHAINS, *CELLS])
+NAMES = sorted([*TOP, *LITERATURE, *CELLS])
 
 
 def read(name: str) -> Params:
-    return load(ROOT / "presets" / f"{name}.yaml")
+    return parse(decode(presets.text(name)), name)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -121,6 +124,47 @@ def test_only_large_datasets_keep_their_natural_tail() -> None:
     assert read("imagenet-lt").target.validation.from_ == "published"
     assert read("inaturalist2018").target.validation.from_ == "longtail"
     assert read("inaturalist2018").retrain.rows == "train+validation"
+
+
+@pytest.mark.parametrize("name", LITERATURE)
+def test_a_cell_of_the_literature_is_made_complete(name: str) -> None:
+    partial = decode((ROOT / "presets" / f"{name}.yaml").read_text(encoding="utf-8"))
+    completed = decode(presets.text(name))
+    expected = dict(leaves(default_tree())) | dict(leaves(partial))
+    assert dict(leaves(completed)) == expected
+    assert [key for key, _ in leaves(completed)] == [key for key, _ in leaves(default_tree())]
+    said = comments(ROOT / "presets" / f"{name}.yaml")
+    assert [key for key, _ in leaves(partial) if not said[key]] == []
+    assert "imbnas init" not in presets.text(name)
+    params = parse(completed, name)
+    assert (params.space.name, params.space.stages.repeats, params.space.last_channels) == ("resnet", [5, 5, 5], None)
+    assert (params.search.method, params.supernet.epochs, params.adapt.scratch.epochs) == ("fixed", 0, 0)
+    recipe = params.retrain
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer.weight_decay) == (200, 128, 2e-4)
+    assert (recipe.optimizer.nesterov, recipe.optimizer.decay_norms, recipe.optimizer.clip) == (False, True, 0.0)
+    assert recipe.schedule.warmup * 200 == 5
+    assert [round(200 * share) for share in recipe.schedule.milestones] == ([120, 160] if "bbn" in name else [160, 180])
+
+
+@pytest.mark.parametrize(("dataset", "total"), [("cifar10", 12406), ("cifar100", 10847)])
+def test_a_cell_of_the_literature_has_the_published_rows(dataset: str, total: int) -> None:
+    params = read(f"literature/{dataset}-lt-ce")
+    classes = int(dataset.removeprefix("cifar"))
+    assert params.target.validation.per_class == 0
+    imbalance = params.imbalance
+    names = [str(label) for label in range(classes)]
+    counts = class_counts(
+        "exponential", imbalance.ratio, np.full(classes, 50_000 // classes), None, "native", 0, None, names
+    )
+    assert sum(counts) == total
+    assert f"{total:,} rows, the head {counts[0]:,} and the tail {counts[-1]}" in presets.text(
+        f"literature/{dataset}-lt-ce"
+    ).replace("\n# ", " ")
+
+
+def test_a_knob_that_no_preset_has_is_refused() -> None:
+    with pytest.raises(UserError, match=r"retrain\.epoch: unknown parameter, expected one of the preset digits"):
+        presets._complete(presets.text("digits"), "# title\n\nretrain:\n  epoch: 3\n")
 
 
 def test_a_wheel_carries_the_presets_where_the_package_looks_for_them() -> None:

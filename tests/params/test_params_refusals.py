@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from params_trees import DEFAULT, OTHERS, altered, default_tree, leaves, without
+from params_trees import DEFAULT, FREE, OTHERS, altered, default_tree, leaves, without
 
 from imbnas.errors import UserError
 from imbnas.params.config import load, parse
@@ -89,6 +89,11 @@ NAN, INF = float("nan"), float("inf")
         ("retrain.augment.pad", "x", "retrain.augment.pad: found text 'x', expected auto or a whole number"),
         ("retrain.augment.pad", [1], "retrain.augment.pad: found [1], expected auto or a whole number"),
         ("adapt.head.augment.flip", 1, "adapt.head.augment.flip: found 1, expected auto or true or false"),
+        ("study.axes", ["seed"], 'study.axes: found ["seed"], expected a mapping'),
+        ("study.axes", {"seed": 3}, "study.axes.seed: found 3, expected a list"),
+        ("study.axes", {"seed": []}, "study.axes.seed is [], expected at least one value and none twice"),
+        ("study.axes", {"seed": [1, 1]}, "study.axes.seed is [1, 1], expected at least one value and none twice"),
+        ("study.axes", {"study.axes": [{}]}, "study.axes.study.axes is given, expected a parameter outside the study"),
         ("source.root", "datasets/digits/", "source.root: found datasets/digits/, expected it spelt datasets/digits"),
         ("source.root", "./digits", "source.root: found ./digits, expected it spelt digits"),
         ("target.root", "", "target.root: found '', expected a directory of the dataset's own, as in datasets/cifar10"),
@@ -173,6 +178,20 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "space.stem.channels and stages.channels hold odd widths [15], expected even ones",
         ),
         ({"space.shufflenet.choices": []}, "space.shufflenet.choices are [], expected at least one and none twice"),
+        (
+            {"evaluate.thresholds.many": 19},
+            "evaluate.thresholds.many is 19 and few is 20, expected many at least as large as few",
+        ),
+        ({"evaluate.logit_adjustment": -0.5}, "evaluate.logit_adjustment: found -0.5, expected a number of at least 0"),
+        (
+            {"evaluate.logit_adjustment": 1.0},
+            "evaluate.logit_adjustment is 1.0 with retrain.loss effective-number, expected 0.0: both together correct "
+            "the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do",
+        ),
+        (
+            {"evaluate.logit_adjustment": 1.0e-9, "retrain.loss": "inverse-frequency"},
+            "evaluate.logit_adjustment is 1e-09 with retrain.loss inverse-frequency, expected 0.0",
+        ),
         ({"space.mobile.kernels": [3, 3]}, "space.mobile.kernels are [3, 3], expected at least one and none twice"),
     ],
 )
@@ -181,6 +200,12 @@ def test_contradictions_name_their_parameters(changes: dict[str, Any], line: str
     for dotted, value in changes.items():
         tree = altered(dotted, value, tree)
     assert complaint(tree).startswith(line)
+
+
+def test_logits_of_plain_cross_entropy_may_be_adjusted() -> None:
+    tree = altered("retrain.loss", "ce", altered("evaluate.logit_adjustment", 1.5))
+    assert parse(tree, "p.yaml").evaluate.logit_adjustment == 1.5
+    assert parse(altered("evaluate.logit_adjustment", 0.0), "p.yaml").retrain.loss == "effective-number"
 
 
 def test_two_folders_with_the_same_root_are_the_same_images() -> None:
@@ -200,7 +225,7 @@ def test_a_misspelt_name_comes_before_the_one_that_is_then_missing() -> None:
     assert complaint(without("retrain.epochs")) == "retrain.epochs: missing, expected a value"
 
 
-@pytest.mark.parametrize("dotted", [name for name, value in leaves(default_tree())])
+@pytest.mark.parametrize("dotted", [name for name, value in leaves(default_tree()) if name not in FREE])
 def test_no_leaf_accepts_a_mapping(dotted: str) -> None:
     assert complaint(altered(dotted, {"int": 1})).startswith(f'{dotted}: found {{"int": 1}}, expected ')
 

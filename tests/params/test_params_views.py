@@ -54,9 +54,9 @@ def test_a_view_changes_exactly_when_one_of_its_parameters_does(dotted: str) -> 
 
 def test_the_parameters_that_never_change_a_result_are_in_no_view() -> None:
     named = {name for step in STEPS for name in uses(step)}
-    assert not named & {"runtime", "runtime.workers", "runtime.state_interval"}
+    assert not named & {"runtime", "runtime.workers", "runtime.state_interval", "runtime.memory"}
     everything = {f"{top}.{name}" for top in ("runtime",) for name in default_tree()[top]}
-    assert everything - named == {"runtime.workers", "runtime.state_interval"}
+    assert everything - named == {"runtime.workers", "runtime.state_interval", "runtime.memory"}
 
 
 def test_the_tables_other_values_are_other_values() -> None:

@@ -18,7 +18,10 @@ from imbnas.longtail.shots import shot_groups
 from imbnas.report import style
 from imbnas.report.classes import draw_classes, spans, wilson
 from imbnas.report.confusion import confusion, draw_confusion
+from imbnas.report.reliability import calibration_error, draw_reliability
+from imbnas.report.scores import Answers, Protocol, reliability
 from imbnas.report.search import Reference, draw_search, pareto_front
+from imbnas.report.weights import NORMS, draw_weights
 
 
 def class_table(
@@ -36,6 +39,7 @@ def class_table(
                 "group": shot_groups(counts, "kang"),
                 "support": 20,
                 "recall": rng.random(len(counts)).round(2),
+                "norm": rng.random(len(counts)).round(2) + 0.5,
             }
         )
         for network in networks
@@ -65,6 +69,10 @@ def draw_all(folder: Path, classes: int = 10) -> dict[str, bytes]:
     actual, predicted = np.repeat(np.arange(classes), 5), rng.integers(0, classes, 5 * classes)
     draw_classes(folder / "classes.png", class_table(list(counts), ("final", "random")), "rule")
     draw_confusion(folder / "confusion.png", actual, predicted, names, counts, np.array(shot_groups(counts, "kang")))
+    draw_weights(folder / "weights.png", class_table(list(counts), ("final", "random")), "linear", "rule")
+    sure = rng.random(5 * classes).astype(np.float32)
+    bins = reliability(Answers(actual, predicted, sure), Protocol(counts, "kang", 15, 0.95, 10, 0))
+    draw_reliability(folder / "reliability.png", bins, {"all": (0.1, 0.2)}, "bin rule " * 30)
     references = [Reference("random", "3", 2_000_000), Reference("largest", "none", 6_000_000)]
     draw_search(folder / "search.png", candidates(40), references, "balanced_accuracy", 5_500_000)
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
@@ -85,7 +93,7 @@ class TestBytes:
             before = mpl.rcParams["font.size"]
             second = draw_all(tmp_path / "b")
             assert mpl.rcParams["font.size"] == before
-        assert sorted(first) == ["classes.png", "confusion.png", "search.png"]
+        assert sorted(first) == ["classes.png", "confusion.png", "reliability.png", "search.png", "weights.png"]
         assert first == second
 
     def test_no_text_in_the_file(self, tmp_path: Path) -> None:
@@ -109,13 +117,21 @@ class TestSizes:
             warnings.simplefilter("error")
             drawn = draw_all(tmp_path, classes)
         sizes = {name: Image.open(tmp_path / name).size for name in drawn}
-        assert sizes == {"classes.png": (1280, 800), "confusion.png": (1312, 1312), "search.png": (1280, 800)}
+        wide, high = sizes.pop("reliability.png")
+        assert wide == {2: 1456, 30: 1888, 1000: 1888}[classes]
+        assert high == 832
+        flat = {name: (1280, 800) for name in ("classes.png", "search.png", "weights.png")}
+        assert sizes == {"confusion.png": (1312, 1312), **flat}
 
     @pytest.mark.parametrize("counts", [[5, 5, 5], [0, 7], [40, 32], [1, 100_000]])
     def test_odd_counts(self, tmp_path: Path, counts: list[int]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             draw_classes(tmp_path / "c.png", class_table(counts), "rule")
+            for head in NORMS:
+                draw_weights(tmp_path / f"{head}.png", class_table(counts), head, "rule")
+            draw_weights(tmp_path / "zeros.png", class_table(counts).assign(norm=0.0), "linear", "rule")
+        assert len({(tmp_path / f"{name}.png").read_bytes() for name in (*NORMS, "zeros")}) == 4
 
     def test_class_without_test_images_is_left_out(self, tmp_path: Path) -> None:
         table = class_table([50, 30, 10])
@@ -215,6 +231,19 @@ class TestConfusion:
         assert (np.diff(counts[table.order]) <= 0).all()
 
 
+class TestReliability:
+    def test_bins_by_hand(self) -> None:
+        """Two bins; rows of class 0 (many) and class 1 (few), none medium."""
+        answers = Answers(np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1]), np.array([0.5, 0.75, 1.0, 0.25]))
+        table = reliability(answers, Protocol(np.array([200, 5]), "kang", 2, 0.95, 10, 0))
+        assert table["group"].tolist() == ["all", "all", "many", "many", "few", "few"]
+        assert table["rows"].tolist() == [2, 2, 1, 2, 1, 0]
+        assert table["confidence"].tolist()[:5] == [0.375, 0.875, 0.5, 0.875, 0.25]
+        assert table["accuracy"].tolist()[:5] == [1.0, 0.5, 1.0, 0.5, 1.0]
+        assert calibration_error(table[table["group"] == "all"]) == (0.625 * 2 + 0.375 * 2) / 4
+        assert calibration_error(table[table["group"] == "few"]) == 0.75
+
+
 class TestParetoFront:
     @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
     @settings(deadline=None)
@@ -226,6 +255,6 @@ class TestParetoFront:
 
 
 def test_report_does_not_need_torch() -> None:
-    modules = "classes, confusion, plots, scores, search, style, tables"
+    modules = "classes, compare, compare_tables, confusion, plots, reliability, scores, search, style, tables, weights"
     code = f"import sys; from imbnas.report import {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

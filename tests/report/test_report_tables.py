@@ -11,7 +11,7 @@ from rich.console import Console
 
 from imbnas.errors import UserError
 from imbnas.files import write_json
-from imbnas.report.plots import write_classes, write_confusion, write_search
+from imbnas.report.plots import write_classes, write_confusion, write_reliability, write_search
 from imbnas.report.tables import _count, print_results
 
 
@@ -140,6 +140,21 @@ class TestPlots:
         )
         write_classes(tmp_path / "c.csv", table)
         assert (tmp_path / "c.csv").read_text() == "class,count,recall,group\nb,50,1.000000,medium\na,5,0.333333,few\n"
+
+    def test_reliability_of_filled_bins(self, tmp_path: Path) -> None:
+        table = pd.DataFrame(
+            {
+                "group": ["all", "all"],
+                "lower": [0.0, 0.5],
+                "upper": [0.5, 1.0],
+                "rows": [0, 3],
+                "confidence": [np.nan, 2 / 3],
+                "accuracy": [np.nan, 1.0],
+            }
+        )
+        write_reliability(tmp_path / "r.csv", table)
+        line = "all,0.500000,1.000000,3,0.666667,1.000000"
+        assert (tmp_path / "r.csv").read_text() == f"group,lower,upper,rows,confidence,accuracy\n{line}\n"
 
     def test_search_leaves_out_what_has_no_score(self, tmp_path: Path) -> None:
         table = pd.DataFrame(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,13 @@ def quality(architecture: Architecture) -> Score:
     return Score(balanced_accuracy=share, accuracy=1 - share, worst_class=0.0, standard_error=0.1)
 
 
+def together(score: Callable[[Architecture], Score]) -> Callable[[Sequence[Architecture]], Iterator]:
+    """Score in ascending order, which is not the order of the proposals."""
+    return lambda architectures: ((a, score(a)) for a in sorted(architectures))
+
+
 def archive_at(path: Path, score: Callable[[Architecture], Score] = quality) -> Archive:
-    return Archive(path / "scores.jsonl", score, TABLE.cost, "balanced_accuracy")
+    return Archive(path / "scores.jsonl", together(score), TABLE.cost, "balanced_accuracy")
 
 
 def excess(architecture: Architecture) -> tuple[float, ...]:
@@ -67,7 +72,7 @@ def test_a_method_evaluates_its_budget_of_feasible_architectures_once(tmp_path: 
     METHODS[name](archive, 1)
     assert len(calls) == len(set(calls)) == len(archive.entries) == 40
     assert all(FIELD.allowed(a) for a in calls)
-    assert list(archive.entries) == calls
+    assert set(archive.entries) == set(calls)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -127,7 +132,7 @@ def test_ties_go_to_fewer_macs_then_to_the_smaller_tuple(tmp_path: Path) -> None
 
 
 def test_the_objective_decides(tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "s", quality, TABLE.cost, "accuracy")
+    archive = Archive(tmp_path / "s", together(quality), TABLE.cost, "accuracy")
     exhaustive(FIELD, archive)
     assert archive.ranked()[0].architecture.count(2) == 0
 

@@ -159,7 +159,7 @@ def test_first_weights_are_a_function_of_the_seed_and_differ_between_branches():
 def test_the_cost_is_what_is_there_twice(name):
     space, image = SPACES[name], (9, 8, 1)
     architecture, network = build(name)
-    found = space.bilateral_cost(architecture, image, 5)
+    found = count(space.build_bilateral(architecture, 5, image[2]), image)
     table = space.cost_table(image, 5)
     ends = [row[choice] for row, choice in zip(table.blocks[4:], architecture[4:], strict=True)]
     last = space.outline.last_channels or 0
@@ -180,7 +180,7 @@ def test_the_cost_is_what_is_there_twice(name):
 def test_resnet32_with_two_branches_by_hand():
     space = make_space(SpaceParams(name="resnet", stages=Stages(repeats=[5, 5, 5]), last_channels=None))
     third = 9 * (32 * 64 + 9 * 64 * 64) + 20 * 64
-    assert space.bilateral_cost((0,) * 15, (32, 32, 3), 10).params == 464_154 + third + 640 == 816_282
+    assert count(space.build_bilateral((0,) * 15, 10, 3), (32, 32, 3)).params == 464_154 + third + 640 == 816_282
 
 
 def test_a_space_of_one_stage_shares_the_stem():
@@ -194,4 +194,4 @@ def test_a_wrong_architecture_is_refused():
     with pytest.raises(UserError, match="has 2 choices, expected 6"):
         SPACES["mobile"].build_bilateral((0, 0), 5, 1)
     with pytest.raises(UserError, match="choice 1"):
-        SPACES["mobile"].bilateral_cost((9, 0, 0, 0, 0, 0), (8, 8, 1), 5)
+        SPACES["mobile"].build_bilateral((9, 0, 0, 0, 0, 0), 5, 1)

@@ -9,18 +9,23 @@ from typing import Any
 import fake_project as fake
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from imbnas.errors import UserError
 from imbnas.files import write_json
-from imbnas.networks import load_subnet
+from imbnas.longtail.heads import CosineHead, NearestClassMean
+from imbnas.networks import load_references, load_subnet
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.shared import SpaceParams
 from imbnas.predict import predict
 from imbnas.progress import Log
+from imbnas.report.scores import Answers, Protocol, score
+from imbnas.seeds import derive
 from imbnas.steps import evaluate
+from imbnas.steps.answers import PREDICTION_TYPES, class_norms
 from imbnas.steps.context import Context
 from imbnas.steps.graph import PATHS, STEPS
 
@@ -55,14 +60,25 @@ def project(finished: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def own_answers(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and predictions of the final network, one image at a time and normalised by hand."""
+def own_logits(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and logits of the final network, one image at a time and normalised by hand."""
     network = load_subnet(root / PATHS["final"])
     images, labels = fake.graded_images(60, network.shape)
     mean, std = np.array(network.meta["mean"]), np.array(network.meta["std"])
     inputs = torch.from_numpy(((images / 255 - mean) / std).transpose(0, 3, 1, 2)).float()
     with torch.no_grad():
-        return labels, np.array([int(network.model(image[None]).argmax()) for image in inputs])
+        return labels, np.array([network.model(image[None])[0].double().numpy() for image in inputs])
+
+
+def own_answers(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and predictions of the final network."""
+    labels, logits = own_logits(root)
+    return labels, logits.argmax(axis=1)
+
+
+def predictions(root: Path, network: str = "final") -> pd.DataFrame:
+    table = pd.read_parquet(root / PATHS["predictions"])
+    return table[table["network"] == network]
 
 
 class TestMetrics:
@@ -159,6 +175,132 @@ class TestClasses:
         metrics = fake.read(finished, "metrics")
         assert final["recall"].mean() == pytest.approx(metrics["balanced_accuracy"], abs=1e-6)
 
+    def test_norms_are_those_of_the_heads(self, finished: Path) -> None:
+        table = pd.read_parquet(finished / PATHS["classes"])
+        networks = {"final": load_subnet(finished / PATHS["final"]), **load_references(finished / PATHS["references"])}
+        for name, network in networks.items():
+            weights = network.model.head.weight.detach().double().numpy()
+            assert weights.shape == (4, 8)
+            found = table.loc[table["network"] == name, "norm"]
+            np.testing.assert_allclose(found, np.sqrt((weights**2).sum(axis=1)))
+
+    @pytest.mark.parametrize(
+        ("head", "kind", "norms"),
+        [
+            (torch.nn.Linear(2, 2), "linear", [5.0, 2.0]),
+            (torch.nn.Linear(2, 2, bias=False), "linear", [5.0, 2.0]),
+            (CosineHead(2, 2, scale=16.0), "cosine", [5.0, 2.0]),
+        ],
+    )
+    def test_norms_of_linear_and_cosine_heads(self, head: torch.nn.Module, kind: str, norms: list[float]) -> None:
+        head.load_state_dict({"weight": torch.tensor([[3.0, -4.0], [0.0, 2.0]])}, strict=False)
+        found = class_norms(head)
+        assert (found[0], found[1].tolist()) == (kind, norms)
+
+    def test_norms_of_class_means(self) -> None:
+        """Centred, unit features: class 0 has (0, 1) and (0, -1), whose mean is 0; class 1 has twice the same one."""
+        features = torch.tensor([[0.0, 3.0], [0.0, -3.0], [4.0, 0.0], [-4.0, 0.0]])
+        kind, norms = class_norms(NearestClassMean.fit(features, torch.tensor([0, 0, 1, 2]), 3))
+        assert kind == "ncm"
+        np.testing.assert_allclose(norms, [0.0, 1.0, 1.0], atol=1e-7)
+
+
+class TestPredictions:
+    def test_rows_and_types(self, finished: Path) -> None:
+        schema = pq.read_schema(finished / PATHS["predictions"])
+        assert dict(zip(schema.names, schema.types, strict=True)) == PREDICTION_TYPES
+        labels, logits = own_logits(finished)
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        table = predictions(finished)
+        assert table["row"].tolist() == list(range(60))
+        assert table["label"].tolist() == labels.tolist()
+        assert table["predicted"].tolist() == shares.argmax(axis=1).tolist()
+        np.testing.assert_allclose(table["confidence"], shares.max(axis=1), rtol=1e-4)
+
+    def test_every_figure_follows_from_them(self, finished: Path) -> None:
+        details = fake.read(finished, "details")
+        for name in fake.ARCHITECTURES:
+            table = predictions(finished, name)
+            answers = [table[column].to_numpy() for column in ("label", "predicted", "confidence")]
+            protocol = Protocol(np.array(fake.COUNTS), "kang", 15, 0.95, 50, derive(3, "evaluate", "bootstrap"))
+            found = evaluate.rounded(score(Answers(*answers), fake.CLASSES, protocol))
+            assert {key: details["networks"][name][key] for key in found} == found
+            assert {"ece", "ece_many", "ece_few", "macro_f1"} <= set(found["intervals"])
+
+    def test_reliability_is_that_of_the_final_network(self, finished: Path) -> None:
+        bins = pd.read_csv(finished / PATHS["plots"] / "reliability.csv")
+        assert set(bins["group"]) == {"all", "many", "medium", "few"}
+        assert (bins["rows"] > 0).all()
+        scores = fake.read(finished, "details")["networks"]["final"]
+        for group, rows, error in (("all", 60, scores["ece"]), ("few", 30, scores["ece_by_group"]["few"])):
+            part = bins[bins["group"] == group]
+            assert part["rows"].sum() == rows
+            gaps = (part["accuracy"] - part["confidence"]).abs() * part["rows"]
+            assert gaps.sum() / rows == pytest.approx(error, abs=2e-6)
+            assert part["confidence"].between(part["lower"], part["upper"] + 1e-6).all()
+
+
+class TestLogitAdjustment:
+    @pytest.mark.parametrize("tau", [1.0, 2.5])
+    def test_predictions_are_those_of_the_adjusted_logits(self, finished: Path, project: Path, tau: float) -> None:
+        trained = [900, 90, 9, 3]
+        for name in ("final", "references"):
+            rewrite_meta(project, name, trained_counts=trained)
+        run(project, view(logit_adjustment=tau))
+        _, logits = own_logits(project)
+        adjusted = logits - tau * np.log(np.array(trained) / 1002)
+        expected = adjusted.argmax(axis=1)
+        table = predictions(project)
+        assert table["predicted"].tolist() == expected.tolist()
+        assert (expected != logits.argmax(axis=1)).any()
+        shares = np.exp(adjusted) / np.exp(adjusted).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(table["confidence"], shares.max(axis=1), rtol=1e-4)
+        assert (predictions(project, "random")["predicted"].to_numpy() >= 2).mean() > 0.5
+        details = fake.read(project, "details")
+        assert details["logit_adjustment"] == {"tau": tau, "counts": trained}
+        assert fake.read(finished, "details")["logit_adjustment"] == {"tau": 0.0, "counts": None}
+
+    def test_unknown_training_counts(self, project: Path) -> None:
+        rewrite_meta(project, "references", trained_counts=None)
+        with pytest.raises(
+            UserError, match=r"references\.safetensors: has no trained_counts, which evaluate\.logit_adj"
+        ):
+            run(project, view(logit_adjustment=1.0))
+        run(project)
+
+    def test_class_that_was_not_trained_on(self, project: Path) -> None:
+        rewrite_meta(project, "final", trained_counts=[5, 5, 0, 5])
+        with pytest.raises(
+            UserError, match=r"evaluate\.logit_adjustment: class 2 of .*final\.safetensors has no training"
+        ):
+            run(project, view(logit_adjustment=1.0))
+
+
+class TestShotRules:
+    @pytest.mark.parametrize(
+        ("many", "few", "groups"),
+        [
+            (149, 10, ["many", "medium", "medium", "medium"]),
+            (150, 11, ["medium", "medium", "medium", "few"]),
+            (19, 19, ["many", "many", "medium", "few"]),
+            (18, 18, ["many", "many", "many", "few"]),
+        ],
+    )
+    def test_custom_thresholds_at_the_boundaries(self, project: Path, many: int, few: int, groups: list[str]) -> None:
+        run(project, view(shots="custom", thresholds={"many": many, "few": few}))
+        table = pd.read_parquet(project / PATHS["classes"])
+        assert table.loc[table["network"] == "final", "group"].tolist() == groups
+        shots = fake.read(project, "details")["shots"]
+        assert shots["rule"] == "custom"
+        assert shots["thresholds"] == {"many": many, "few": few}
+        assert f"more than {many} training rows" in shots["text"]
+        assert shots["classes"] == {name: groups.count(name) for name in ("many", "medium", "few")}
+
+    def test_thresholds_matter_for_no_other_rule(self, finished: Path, project: Path) -> None:
+        run(project, view(thresholds={"many": 15, "few": 15}))
+        assert outputs(project) == outputs(finished)
+        assert fake.read(finished, "details")["shots"]["thresholds"] == {"many": 100, "few": 20}
+
 
 def outputs(root: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
@@ -173,16 +315,23 @@ class TestOutputs:
     def test_exactly_these_files(self, finished: Path) -> None:
         assert sorted(outputs(finished)) == [
             "results/classes.parquet",
+            "results/dataset-card.md",
             "results/details.json",
             "results/figures/architecture.png",
             "results/figures/architecture.svg",
             "results/figures/classes.png",
             "results/figures/confusion.png",
+            "results/figures/reliability.png",
             "results/figures/search.png",
+            "results/figures/weights.png",
             "results/metrics.json",
+            "results/model-card.md",
             "results/plots/classes.csv",
             "results/plots/confusion.csv",
+            "results/plots/reliability.csv",
             "results/plots/search.csv",
+            "results/predictions.parquet",
+            "results/table.html",
         ]
 
     def test_same_bytes_elsewhere(self, finished: Path, project: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from imbnas.networks import load_subnet
-from imbnas.steps import retrain
+from imbnas.steps import retrain, retrain_head
 from imbnas.training.weights import load_weights
 
 FINAL = "models/final.safetensors"
@@ -105,7 +105,7 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
     monkeypatch.setattr(retrain, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
     assert tiny_chain.run(root, "retrain", **staged("ncm", tau=0.5)) == 0
     assert trained == []
-    cost = json.loads((root / "results/cost.json").read_text())["steps"]["retrain"]["seconds"]
+    cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
     kept = next((root / ".imbnas" / "kept" / "retrain").glob("*.json"))
     assert cost > json.loads(kept.read_text())["seconds"]
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "ncm", "retrain")
@@ -131,3 +131,20 @@ def test_tau_auto_needs_validation_rows(chain: Path, tmp_path: Path, capsys: pyt
     assert tiny_chain.run(root, "target", "imbalance", **change) == 0
     assert tiny_chain.run(root, "retrain", **change) == 2
     assert "target.validation.per_class: 0 reserves no rows" in capsys.readouterr().err
+
+
+def test_a_kill_in_the_head_stage_repeats_no_training_and_leaves_no_state(
+    heads: Path, chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    shutil.rmtree(root / ".imbnas" / "kept", ignore_errors=True)
+    real = retrain_head.train
+    monkeypatch.setattr(retrain_head, "train", lambda *a: (_ for _ in ()).throw(MemoryError("killed")))
+    with pytest.raises(MemoryError):
+        tiny_chain.run(root, "retrain", **staged("crt", tau=0.5))
+    assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt"))
+    monkeypatch.setattr(retrain_head, "train", real)
+    monkeypatch.setattr(retrain, "train", lambda *a: pytest.fail("trained again"))
+    assert tiny_chain.run(root, "retrain", **staged("crt", tau=0.5)) == 0
+    assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt")) == []
+    assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "crt", "retrain")

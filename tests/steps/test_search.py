@@ -46,6 +46,12 @@ def test_scores_do_not_depend_on_company_order_or_method(chain: Path, tmp_path: 
     assert everything.nunique() > 5, "a constant score would make this test empty"
 
 
+def test_memory_changes_no_byte(chain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    assert tiny_chain.run(root, "search", runtime__memory=0.0) == 0
+    assert tiny_chain.digests(root, "search") == tiny_chain.digests(chain, "search")
+
+
 def test_editing_the_budget_may_leave_the_architecture_file_unchanged(chain: Path, tmp_path: Path) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     assert tiny_chain.run(root, "search", search__method="exhaustive") == 0
@@ -95,7 +101,7 @@ def test_what_cannot_be_is_refused_at_once(
     message: str,
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
-    monkeypatch.setattr(search, "Scorer", None)  # nothing is scored, not even prepared
+    monkeypatch.setattr(search, "TrieScorer", None)  # nothing is scored, not even prepared
     assert tiny_chain.run(root, "search", **change) == 2
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1

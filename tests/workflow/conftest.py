@@ -7,10 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import slurm_cluster
+from slurm_run import Cluster
 from workflow_project import SERVER, Project, copy_project
 
 
@@ -56,7 +59,7 @@ def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
             project = fresh.copy(original)
             # The environment is not activated: rules find their `imbnas` all the same.
             project.shell(str(Path(sys.executable).with_name("snakemake")), "--cores", "2", PATH="/usr/bin:/bin")
-            project.run("dvc", "commit", "-f")
+            project.run("dvc", "commit", "-f", "dvc.yaml")
             project.commit("results")
             (shared / "finished.done").touch()
         return Project(original, fresh.env, fresh.server).copy(tmp_path_factory.mktemp("finished") / "project")
@@ -66,3 +69,17 @@ def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 def project(finished: Project, tmp_path: Path) -> Project:
     """Return a copy of the finished project, to be changed."""
     return finished.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Return a fresh Slurm cluster of one node with one pretended GPU, or skip where Slurm is not installed."""
+    if slurm_cluster.missing():
+        pytest.skip(f"Slurm is not installed: {', '.join(slurm_cluster.missing())} not found")
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's own paths are too long for a socket
+    try:
+        env = slurm_cluster.start(folder)
+        yield Cluster({**env, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"})
+    finally:
+        slurm_cluster.stop(folder)
+        shutil.rmtree(folder)

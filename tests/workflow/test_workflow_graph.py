@@ -30,7 +30,7 @@ with SnakemakeApi(OutputSettings()) as api:
         rule.name: {
             "input": [str(file) for file in rule.input],
             "output": [str(file) for file in rule.output],
-            "params": list(rule.params),
+            "params": [param for param in rule.params if not callable(param)],
             "log": [str(file) for file in rule.log],
             "benchmark": str(rule.benchmark),
             "shell": rule.shellcmd,
@@ -38,6 +38,7 @@ with SnakemakeApi(OutputSettings()) as api:
             "resources": sorted(rule.resources),
             "gpu": rule.resources["gpu"].value if "gpu" in rule.resources else None,
             "checkpoint": rule.is_checkpoint,
+            "local": rule.name in workflow._localrules,
         }
         for rule in workflow.rules
     }))
@@ -86,7 +87,19 @@ def place(file: str) -> str:
 
 def test_every_step_is_a_rule_and_a_stage(rules: dict[str, Any], dvc: dict[str, Any]) -> None:
     assert list(dvc["stages"]) == list(STEPS)
-    assert set(rules) == {*STEPS, "all"}
+    assert set(rules) == {*STEPS, "all", "study", *(f"study_{step}" for step in STEPS)}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_study_s_rule_is_the_chain_s_on_other_paths(rules: dict[str, Any], step: str) -> None:
+    rule, chain = rules[f"study_{step}"], rules[step]
+    assert [Path(file).name for file in rule["output"]] == [Path(file).name for file in chain["output"]]
+    assert all(file.startswith(f"study/{step}/{{digest") for file in rule["output"])
+    assert len(set(rule["output"])) == len(chain["output"])
+    assert rule["log"][0].startswith(f"logs/study/{step}/{{digest")
+    assert (rule["shell"], rule["gpu"]) == (chain["shell"], chain["gpu"])
+    # A checkpoint would have Snakemake look at the whole study again after each search.
+    assert not rule["checkpoint"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -99,18 +112,35 @@ def test_a_rule_is_what_the_graph_says(rules: dict[str, Any], step: str) -> None
     assert rule["message"].startswith(f"{step}: ")
     # The command line has no room for a knob, which neither tool would notice.
     assert rule["shell"] == (
-        f"imbnas {step} --config {{SNAPSHOT}} --code {{CODE[{step}]}} --log {{log}}"
-        " && python {RECORD:q} {input.record} {output}"
+        f"imbnas {step} {{params.options}} --log {{log}} && python {{RECORD:q}} {{input.record}} {{output}}"
     )
     assert rule["checkpoint"] == (step == "search")
-    assert {"mem_mb", "runtime"} <= set(rule["resources"])
+    assert {"mem_mb", "runtime"} <= set(rule["resources"]) or step == "imbalance"
+    assert rule["local"] == (step in ("source", "target", "imbalance"))
+
+
+def test_a_command_has_parameters_code_and_paths_and_no_more(fresh: Project) -> None:
+    chain = fresh.run("snakemake", "-n", "-p").output
+    study = fresh.run("snakemake", "-n", "-p", "study").output
+    run = r"--config \.imbnas/runs/[0-9a-f]{16}/params\.json"
+    for step, spec in STEPS.items():
+        assert len(re.findall(rf"imbnas {step} {run} --code [0-9a-f]{{16}} --log logs/{step}\.log", chain)) == 1
+        command = re.search(
+            rf"imbnas {step} {run} --cell \d+ --code [0-9a-f]{{16}}((?: --path \S+)*) --log (\S+)", study
+        )
+        assert command
+        moved = dict(pair.split("=") for pair in command[1].replace("--path ", "").split())
+        assert set(moved) == {*spec.inputs, *spec.outputs, "cost"}
+        assert command[2].startswith(f"logs/study/{step}/")
 
 
 def test_a_step_asks_for_a_gpu_unless_it_computes_on_the_processor(
     rules: dict[str, Any], fresh: Project, tmp_path: Path
 ) -> None:
-    light = dict.fromkeys(["source", "target", "imbalance", "all"])
+    light = dict.fromkeys(["source", "target", "imbalance"])
     heavy = ["supernet", "adapt", "search", "retrain", "evaluate"]
+    light |= {"all": None, "study": None, **{f"study_{step}": None for step in light}}
+    heavy += [f"study_{step}" for step in heavy]
     assert {name: rule["gpu"] for name, rule in rules.items()} == {**light, **dict.fromkeys(heavy, 0)}
     project = fresh.copy(tmp_path / "project")
     project.set("runtime.device", "auto")

@@ -103,12 +103,13 @@ def test_a_record_is_newer_than_outputs_that_were_linked_anew(tmp_path: Path) ->
     assert record.read_bytes() == changed
 
 
-def test_sync_writes_the_code_of_a_stage_and_nothing_else() -> None:
-    text = (ROOT / "dvc.yaml").read_text()
-    assert sync_dvc.synced(text) == text
+@pytest.mark.parametrize(("file", "stage"), [("dvc.yaml", "source"), ("study/dvc.yaml", "study")])
+def test_sync_writes_the_code_of_a_stage_and_nothing_else(file: str, stage: str) -> None:
+    text, code = (ROOT / file).read_text(), sync_dvc.stages(file)
+    assert sync_dvc.synced(text, code) == text
     line = "      - src/imbnas/steps/adapt.py\n"
     assert text.count(line) == 1
-    assert sync_dvc.synced(text.replace(line, "")) == text
-    assert sync_dvc.synced(text.replace(line, line + "      - src/imbnas/zzz.py\n")) == text
-    with pytest.raises(ValueError, match="stage source: no line"):
-        sync_dvc.synced(text.replace(sync_dvc.MARK, "", 1))
+    assert sync_dvc.synced(text.replace(line, ""), code) == text
+    assert sync_dvc.synced(text.replace(line, line + "      - src/imbnas/zzz.py\n"), code) == text
+    with pytest.raises(ValueError, match=f"stage {stage}: no line"):
+        sync_dvc.synced(text.replace(sync_dvc.MARK, "", 1), code)

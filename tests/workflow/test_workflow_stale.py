@@ -27,6 +27,7 @@ def test_a_finished_project_has_nothing_stale(finished: Project) -> None:
     [
         ("runtime.workers", 5, set(), set()),
         ("runtime.state_interval", 1.0, set(), set()),
+        ("runtime.memory", 1.0, set(), set()),
         ("evaluate.bins", 9, {"evaluate"}, {"evaluate"}),
         ("retrain.epochs", 3, {"retrain", "evaluate"}, {"retrain"}),
         ("search.population", 5, {"search", "retrain", "evaluate"}, {"search"}),

@@ -15,7 +15,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = Path(__file__).with_name("workflow_server.py")
 PROJECT = [
-    *("Snakefile", "workflow", "profiles", "slurm", "src", "dvc.yaml", "params.yaml", "pyproject.toml"),
+    *(
+        "Snakefile",
+        "workflow",
+        "profiles",
+        "slurm",
+        "src",
+        "dvc.yaml",
+        "study/dvc.yaml",
+        "params.yaml",
+        "pyproject.toml",
+    ),
     *("requirements.lock", "datasets", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
 ]
 TINY = {
@@ -79,7 +89,7 @@ class Project:
 
     def stale(self) -> set[str]:
         """Return the stages that DVC finds changed; those after them count only once they have run."""
-        return set(json.loads(self.run("dvc", "status", "--json").output))
+        return set(json.loads(self.run("dvc", "status", "--json", "dvc.yaml").output))
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replace `old`, which must occur, by `new` in a file, once."""

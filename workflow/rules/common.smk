@@ -7,14 +7,13 @@ from pathlib import Path
 
 PROJECT = Path(workflow.basedir)
 # This tree's code, whatever else is installed: `dvc exp run --temp` runs in a copy.
-SEARCH = [str(PROJECT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-os.environ["PYTHONPATH"] = os.pathsep.join(SEARCH)
 sys.path[:0] = [str(PROJECT / "src"), str(PROJECT / "workflow" / "scripts")]
-# The `imbnas` of Snakemake's own environment, even if that is not activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
+import cluster
 import controller
 import outputs
+import sizes
+import studies
 from imbnas.errors import UserError
 
 SOURCES = controller.Sources(
@@ -22,6 +21,7 @@ SOURCES = controller.Sources(
     tuple(Path(os.path.relpath(file)) for file in workflow.config_settings.configfiles),
     workflow.config_settings.config,
 )
+controller.prepare(PROJECT)
 try:
     RUN = controller.begin(PROJECT, SOURCES) if workflow.is_main_process else controller.join(PROJECT, os.environ)
 except UserError as error:
@@ -54,24 +54,67 @@ def identity(step):
     return RUN.identities[step]
 
 
-def threads(section):
+def options(step):
+    """Return a function for the options of a step's command. As it takes the outputs, no rule is stale on its account."""
+    return lambda wildcards, output: f"--config {SNAPSHOT} --code {CODE[step]}"
+
+
+def threads(section, params=RUN.params):
     """Return the CPUs of a training on the dataset of `section`: for arithmetic, and to decode a path dataset's images."""
-    loaders = RUN.params.runtime.workers if getattr(RUN.params, section).dataset in ("folder", "list") else 0
-    return RUN.params.runtime.threads + loaders
+    loaders = params.runtime.workers if getattr(params, section).dataset in ("folder", "list") else 0
+    return params.runtime.threads + loaders
 
 
-def memory(megabytes):
-    """Return a function that asks for more memory at each attempt."""
-    return lambda wildcards, attempt: megabytes * attempt
+def growing(least):
+    """Return a function that asks for more of a resource at each attempt."""
+    return lambda wildcards, attempt: least * attempt
+
+
+def memory(step):
+    """Return what asks for the memory of a step that computes."""
+    return growing(sizes.megabytes(RUN.params, step))
+
+
+def minutes(step):
+    """Return what asks for the time of a step that computes."""
+    return growing(sizes.minutes(RUN.params, step))
+
+
+def light(section):
+    """Say whether the dataset of `section` is materialised in seconds; else every one of its images is opened."""
+    return getattr(RUN.params, section).dataset not in ("folder", "list")
+
+
+# A shell that waits for its step when both are asked to stop: if it died at once, Slurm would kill the step, whose state
+# may not be saved yet, with all that is left of the job.
+shell.prefix("trap : TERM; ")
+
+
+onstart:
+    settings = workflow.executor_settings
+    try:
+        if hasattr(settings, "init_seconds_before_status_checks"):
+            cluster.check(settings.status_command, settings.init_seconds_before_status_checks)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    if cluster.settle() and outputs.moved():
+        sys.exit(
+            f"error: {outputs.moved()[0]}: changed by a job of an earlier run after this run was planned; run it again"
+        )
 
 
 onsuccess:
+    controller.forget()
     # DVC reads parameters and code when a stage ends, not when it begins: what it records must be what ran.
     stage = os.environ.get("DVC_STAGE")
     if stage:
         try:
-            steps = [stage] if stage in RUN.identities else RUN.identities
-            changed = [(name, step) for step in steps for name in RUN.drift(step, PROJECT, SOURCES)]
+            step = stage.rpartition(":")[2]
+            if step == "study":
+                changed = [("a parameter, the code or a raw file", step)] * STUDY.drift(SOURCES)
+            else:
+                steps = [step] if step in RUN.identities else RUN.identities
+                changed = [(name, step) for step in steps for name in RUN.drift(step, PROJECT, SOURCES)]
         except UserError as error:
             sys.exit(f"error: {error}")
         if changed:

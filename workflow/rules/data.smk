@@ -8,16 +8,18 @@ rule source:
         "logs/source.log",
     benchmark:
         "benchmarks/source.tsv"
+    localrule: light("source")
+    threads: 1 if light("source") else 4
     resources:
-        mem_mb=memory(4000),
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         *identity("source"),
+        options=options("source"),
     message:
         "source: materialise the balanced source dataset"
     shell:
-        "imbnas source --config {SNAPSHOT} --code {CODE[source]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas source {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
 
 
 rule target:
@@ -31,16 +33,18 @@ rule target:
         "logs/target.log",
     benchmark:
         "benchmarks/target.tsv"
+    localrule: light("target")
+    threads: 1 if light("target") else 4
     resources:
-        mem_mb=memory(4000),
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         *identity("target"),
+        options=options("target"),
     message:
         "target: materialise the target dataset's splits"
     shell:
-        "imbnas target --config {SNAPSHOT} --code {CODE[target]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas target {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
 
 
 rule imbalance:
@@ -54,13 +58,11 @@ rule imbalance:
         "logs/imbalance.log",
     benchmark:
         "benchmarks/imbalance.tsv"
-    resources:
-        mem_mb=memory(4000),
-        runtime=60,
+    localrule: True
     params:
         *identity("imbalance"),
+        options=options("imbalance"),
     message:
         "imbalance: choose the long-tailed training rows"
     shell:
-        "imbnas imbalance --config {SNAPSHOT} --code {CODE[imbalance]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas imbalance {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"

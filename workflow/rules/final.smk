@@ -14,16 +14,16 @@ rule retrain:
         "benchmarks/retrain.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(8000),
-        runtime=1440,
+        mem_mb=memory("retrain"),
+        runtime=minutes("retrain"),
         gpu=GPU,
     params:
         *identity("retrain"),
+        options=options("retrain"),
     message:
         "retrain: train the chosen subnet and its references from scratch"
     shell:
-        "imbnas retrain --config {SNAPSHOT} --code {CODE[retrain]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas retrain {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
 
 
 rule evaluate:
@@ -45,6 +45,25 @@ rule evaluate:
         ),
         details="results/details.json",
         classes="results/classes.parquet",
+        predictions="results/predictions.parquet",
+        table=report(
+            "results/table.html",
+            caption="../report/metrics.rst",
+            category="Scores",
+            labels={"file": "table"},
+        ),
+        model_card=report(
+            "results/model-card.md",
+            caption="../report/cards.rst",
+            category="Cards",
+            labels={"card": "model"},
+        ),
+        dataset_card=report(
+            "results/dataset-card.md",
+            caption="../report/cards.rst",
+            category="Cards",
+            labels={"card": "dataset"},
+        ),
         classes_figure=report(
             "results/figures/classes.png",
             caption="../report/classes.rst",
@@ -64,26 +83,38 @@ rule evaluate:
             labels={"figure": "architecture"},
         ),
         architecture_drawing="results/figures/architecture.svg",
+        reliability_figure=report(
+            "results/figures/reliability.png",
+            caption="../report/reliability.rst",
+            category="Figures",
+            labels={"figure": "reliability"},
+        ),
+        weights_figure=report(
+            "results/figures/weights.png",
+            caption="../report/weights.rst",
+            category="Figures",
+            labels={"figure": "weights"},
+        ),
         search_figure=report(
             "results/figures/search.png",
             caption="../report/search.rst",
             category="Figures",
             labels={"figure": "search"},
         ),
-        plots=expand("results/plots/{name}.csv", name=["classes", "confusion", "search"]),
+        plots=expand("results/plots/{name}.csv", name=["classes", "confusion", "reliability", "search"]),
     log:
         "logs/evaluate.log",
     benchmark:
         "benchmarks/evaluate.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(8000),
-        runtime=240,
+        mem_mb=memory("evaluate"),
+        runtime=minutes("evaluate"),
         gpu=GPU,
     params:
         *identity("evaluate"),
+        options=options("evaluate"),
     message:
         "evaluate: measure the final networks on the test split"
     shell:
-        "imbnas evaluate --config {SNAPSHOT} --code {CODE[evaluate]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas evaluate {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"

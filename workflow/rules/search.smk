@@ -15,13 +15,13 @@ checkpoint search:
         "benchmarks/search.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(8000),
-        runtime=1440,
+        mem_mb=memory("search"),
+        runtime=minutes("search"),
         gpu=GPU,
     params:
         *identity("search"),
+        options=options("search"),
     message:
         "search: rank subnets on the validation rows"
     shell:
-        "imbnas search --config {SNAPSHOT} --code {CODE[search]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas search {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"

@@ -11,16 +11,16 @@ rule supernet:
         "benchmarks/supernet.tsv"
     threads: threads("source")
     resources:
-        mem_mb=memory(8000),
-        runtime=1440,
+        mem_mb=memory("supernet"),
+        runtime=minutes("supernet"),
         gpu=GPU,
     params:
         *identity("supernet"),
+        options=options("supernet"),
     message:
         "supernet: train the supernet on the balanced source"
     shell:
-        "imbnas supernet --config {SNAPSHOT} --code {CODE[supernet]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas supernet {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"
 
 
 rule adapt:
@@ -38,13 +38,13 @@ rule adapt:
         "benchmarks/adapt.tsv"
     threads: threads("target")
     resources:
-        mem_mb=memory(8000),
-        runtime=1440,
+        mem_mb=memory("adapt"),
+        runtime=minutes("adapt"),
         gpu=GPU,
     params:
         *identity("adapt"),
+        options=options("adapt"),
     message:
         "adapt: carry the supernet over to the long-tailed target"
     shell:
-        "imbnas adapt --config {SNAPSHOT} --code {CODE[adapt]} --log {log}"
-        " && python {RECORD:q} {input.record} {output}"
+        "imbnas adapt {params.options} --log {log}" " && python {RECORD:q} {input.record} {output}"

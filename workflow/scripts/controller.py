@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,25 @@ class Run:
         return sorted(line.split(" = ")[0].split(": ")[0] for line in {*now, *before} - ({*now} & {*before}))
 
 
+def prepare(project: Path) -> None:
+    """Let the shells of rules find this tree's code, and the `imbnas` and `python` of Snakemake's own environment."""
+    code = [str(project / "src"), str(project / "workflow" / "scripts"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
 def begin(project: Path, sources: Sources) -> Run:
     """Return the controller's run, written down for its jobs. UserError for bad parameters, before any job starts."""
     params = sources.read()
     if "DVC_STAGE" in os.environ:
         environment.check(project / LOCK)  # DVC records the lock file; Snakemake records what is installed
     tree = params.tree()
-    code = {step: step_digest(step)[:16] for step in STEPS}
-    texts = [canonical_json(tree), canonical_json({"code": code, "rules": _rules(project)})]
+    code = codes()
+    # In the user's order, which numbers the cells of a study.
+    texts = [
+        json.dumps(tree, separators=(",", ":"), ensure_ascii=False),
+        canonical_json({"code": code, "rules": _rules(project)}),
+    ]
     folder = RUNS / digest_bytes("\n".join(texts).encode())[:16]
     for name, text in zip(("params.json", "code.json"), texts, strict=True):
         if not (folder / name).exists():
@@ -94,6 +106,11 @@ def begin(project: Path, sources: Sources) -> Run:
     return Run(
         params, (folder / "params.json").as_posix(), code, {step: identity(step, tree, project) for step in STEPS}
     )
+
+
+def codes() -> dict[str, str]:
+    """Return the digest of each step's code."""
+    return {step: step_digest(step)[:16] for step in STEPS}
 
 
 def join(project: Path, environment: MutableMapping[str, str]) -> Run:
@@ -111,6 +128,13 @@ def join(project: Path, environment: MutableMapping[str, str]) -> Run:
     return Run(parse(json.loads(texts[0]), snapshot), snapshot, stated["code"], {step: [] for step in STEPS})
 
 
+def forget() -> None:
+    """Delete the states that ended steps have kept for a controller that might have been killed."""
+    for mark in Path(".imbnas/resume").rglob("*.done"):
+        mark.with_suffix("").unlink(missing_ok=True)
+        mark.unlink()
+
+
 def identity(step: str, tree: Mapping[str, Any], project: Path) -> list[str]:
     """Return a line for each thing that decides the outputs of `step` besides its inputs.
 
@@ -120,24 +144,33 @@ def identity(step: str, tree: Mapping[str, Any], project: Path) -> list[str]:
     own. Were the source files inputs of the rule, Snakemake would store their state at the job's end, and take an edit
     made meanwhile for the code that ran.
     """
-    lines = [f"{name} = {canonical_json(value)}" for name, value in _leaves(tree, uses(step))]
-    for file in (*step_files(step), LOCK):
-        lines.append(f"{file}: {digest_file(project / file)[:16] if (project / file).exists() else 'absent'}")
-    return [*lines, *environment.installed(), *raw_files(step, tree)]
+    return [
+        *parameters(step, tree),
+        *(f"{file}: {_digest(project / file)}" for file in (*step_files(step), LOCK)),
+        *environment.installed(),
+        *raw_files(step, tree),
+    ]
 
 
-def raw_files(step: str, tree: Mapping[str, Any]) -> list[str]:
+def parameters(step: str, tree: Mapping[str, Any]) -> list[str]:
+    """Return a line for each of the parameters in `tree` that `step` may see."""
+    return [f"{name} = {canonical_json(value)}" for name, value in _leaves(tree, uses(step))]
+
+
+def raw_files(step: str, tree: Mapping[str, Any], look: Callable[[Path], str] | None = None) -> list[str]:
     """Return a line that changes with the raw files that `step` reads, or none where their reader checks the contents.
 
     `tree` holds the parameters as JSON values. A download by the step itself must not make its rule stale, hence a
-    dataset with `download: true` has no line either.
+    dataset with `download: true` has no line either. `look` takes the place of `fingerprint`, where
+    one look has to do for many calls.
     """
     if step == "imbalance" and tree[step]["profile"] == "counts":
         path = Path(tree["target"]["root"]) / tree[step]["counts"]
-        return [f"{path}: {digest_file(path)[:16] if path.is_file() else 'absent'}"]
+        return [f"{path}: {_digest(path)}"]
     if step not in ("source", "target") or tree[step]["dataset"] in SELF_CHECKED or tree[step]["download"]:
         return []
-    return [f"files below {tree[step]['root']}: {fingerprint(Path(tree[step]['root']))}"]
+    found = (look or fingerprint)(Path(tree[step]["root"]))
+    return [f"files below {tree[step]['root']}: {found}"]
 
 
 def fingerprint(root: Path) -> str:
@@ -162,6 +195,10 @@ def fingerprint(root: Path) -> str:
                 state = entry.stat()
                 lines.append(f"{prefix}{entry.name}\0{state.st_size}\0{state.st_mtime_ns}")
     return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _digest(path: Path) -> str:
+    return digest_file(path)[:16] if path.is_file() else "absent"
 
 
 def _rules(project: Path) -> str:

@@ -17,6 +17,9 @@ from typing import Any
 
 from imbnas.files import canonical_json, digest_file, read_json, write_bytes
 
+SEEN: dict[Path, dict[str, str]] = {}
+"""What `settle` found of each record's outputs: what Snakemake decides by."""
+
 
 def settle(record: Path) -> str:
     """Compare the outputs with their record, write it anew where they differ or it is absent, and return its path.
@@ -25,11 +28,23 @@ def settle(record: Path) -> str:
     """
     known: dict[str, str] = read_json(record, "a record of outputs") if record.exists() else {}
     found = _digests(record, known)
+    SEEN[record] = found
     if not record.exists() or found.items() - known.items():
-        write_bytes(record, canonical_json({**known, **found}).encode())
+        # A record without outputs says nothing yet; a study begins with thousands of them.
+        write_bytes(record, canonical_json({**known, **found}).encode(), durable=bool(found))
     elif any(Path(file).stat().st_mtime_ns >= record.stat().st_mtime_ns for file in found):
         os.utime(record)
     return record.as_posix()
+
+
+def moved() -> list[str]:
+    """Return the outputs that were there when `settle` looked, and have changed or gone since."""
+    return [
+        file
+        for record, found in SEEN.items()
+        for file, digest in found.items()
+        if _digests(record, found).get(file) != digest
+    ]
 
 
 def note(record: Path, outputs: Iterable[str]) -> None:

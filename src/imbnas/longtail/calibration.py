@@ -42,25 +42,8 @@ def reliability_table(
     Raises:
         UserError: for no rows, unequal lengths, a confidence outside [0, 1], or an unknown rule.
     """
-    values, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    if values.ndim != 1 or values.shape != right.shape or values.size == 0:
-        raise UserError(
-            f"calibration: found shapes {values.shape} and {right.shape}, expected (rows,) twice, not empty"
-        )
-    outside = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
-    if outside.size:
-        raise UserError(f"confidence: row {outside[0]} has {values[outside[0]]}, expected a probability in [0, 1]")
-    if bins < 1:
-        raise UserError(f"bins: found {bins}, expected at least 1")
-    # i / bins is the double nearest to the edge; a cumulated step would move 3 / 15 off 0.2.
-    edges = np.arange(bins + 1) / bins
-    if rule == "upper":
-        index = np.maximum(np.searchsorted(edges, values, side="left") - 1, 0)
-    elif rule == "lower":
-        index = np.searchsorted(edges, values, side="right") - 1
-        edges = np.append(edges, 1.0)
-    else:
-        raise UserError(f"bin rule: found {rule!r}, expected upper or lower")
+    values, right = check_confidence(confidence, correct)
+    index, edges = confidence_bins(values, bins, rule)
     size = len(edges) - 1
     rows = np.bincount(index, minlength=size)
     with np.errstate(invalid="ignore"):
@@ -73,3 +56,35 @@ def reliability_table(
         "confidence": mean_confidence,
         "accuracy": mean_accuracy,
     }
+
+
+def confidence_bins(
+    confidence: NDArray[np.float64], bins: int, rule: BinRule = "upper"
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the bin of each confidence (N,) and the edges of the bins, as `reliability_table` describes them.
+
+    Raises:
+        UserError: for less than one bin or an unknown rule.
+    """
+    if bins < 1:
+        raise UserError(f"bins: found {bins}, expected at least 1")
+    # i / bins is the double nearest to the edge; a cumulated step would move 3 / 15 off 0.2.
+    edges = np.arange(bins + 1) / bins
+    if rule == "upper":
+        return np.maximum(np.searchsorted(edges, confidence, side="left") - 1, 0), edges
+    if rule == "lower":
+        return np.searchsorted(edges, confidence, side="right") - 1, np.append(edges, 1.0)
+    raise UserError(f"bin rule: found {rule!r}, expected upper or lower")
+
+
+def check_confidence(confidence: ArrayLike, correct: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both (N,) as float64; UserError for no rows, unequal lengths or a confidence outside [0, 1]."""
+    values, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if values.ndim != 1 or values.shape != right.shape or values.size == 0:
+        raise UserError(
+            f"calibration: found shapes {values.shape} and {right.shape}, expected (rows,) twice, not empty"
+        )
+    outside = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
+    if outside.size:
+        raise UserError(f"confidence: row {outside[0]} has {values[outside[0]]}, expected a probability in [0, 1]")
+    return values, right

@@ -1,4 +1,4 @@
-"""How good predictions are when classes differ in size: per class, per shot group, and with intervals (numpy only)."""
+"""How good predictions are when classes differ in size: per class and per shot group (numpy only)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from imbnas.longtail.shots import GROUPS, Rule, shot_groups
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+SCORES = (
+    "accuracy",
+    "balanced_accuracy",
+    *GROUPS,
+    "worst_class",
+    "harmonic_mean",
+    "geometric_mean",
+    "macro_f1",
+)
+"""The single numbers of `summarise`, in its order."""
 
 
 def summarise(labels: ArrayLike, predictions: ArrayLike, counts: ArrayLike, rule: Rule) -> dict[str, Any]:
@@ -35,12 +45,13 @@ def summarise(labels: ArrayLike, predictions: ArrayLike, counts: ArrayLike, rule
     Raises:
         UserError: for no rows, unequal lengths, or a class index that is not below C.
     """
-    truth, guess, groups = _checked(labels, predictions, counts, rule)
+    truth, guess, groups = checked(labels, predictions, counts, rule)
     classes = len(groups)
     support = np.bincount(truth, minlength=classes)
     hits = np.bincount(truth[truth == guess], minlength=classes)
     predicted = np.bincount(guess, minlength=classes)
-    summary: dict[str, Any] = dict(_scores(support, hits, predicted, groups))
+    found = {name: float(value[0]) for name, value in scores(support, hits[None], predicted[None], groups).items()}
+    summary: dict[str, Any] = {name: found.get(name) for name in SCORES}
     summary["recall"] = _ratio(hits, support)
     summary["precision"] = np.where(predicted > 0, hits / np.maximum(predicted, 1), np.where(support > 0, 0.0, np.nan))
     summary["f1"] = _ratio(2 * hits, support + predicted)
@@ -62,56 +73,6 @@ def standard_error(recall: ArrayLike, support: ArrayLike) -> float:
         raise UserError("standard error: found no class with rows, expected at least one")
     recalls = np.asarray(recall, dtype=np.float64)[present]
     return float(np.sqrt((recalls * (1.0 - recalls) / rows[present]).sum()) / present.sum())
-
-
-def bootstrap(
-    labels: ArrayLike,
-    predictions: ArrayLike,
-    counts: ArrayLike,
-    rule: Rule,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Return percentile intervals (low, high) of the scores of `summarise`, by a bootstrap within each class.
-
-    Each resample draws as many rows of a class as it has, with replacement, so that the test split's composition is
-    kept and no class vanishes. Empty shot groups have no entry.
-
-    Args:
-        labels: true classes (N,).
-        predictions: predicted classes (N,).
-        counts: training rows of each class (C,).
-        rule: see `shots.shot_groups`.
-        resamples: number of resamples, at least 1.
-        confidence: level of the intervals, in (0, 1).
-        seed: of the draws.
-
-    Raises:
-        UserError: as `summarise`, and for resamples or a confidence out of range.
-    """
-    if resamples < 1 or not 0.0 < confidence < 1.0:
-        raise UserError(f"bootstrap: found {resamples} resamples at {confidence}, expected at least 1 in (0, 1)")
-    truth, guess, groups = _checked(labels, predictions, counts, rule)
-    order = np.argsort(truth, kind="stable")
-    guess = guess[order]
-    hit = (guess == truth[order]).astype(np.int64)
-    support = np.bincount(truth, minlength=len(groups))
-    present = np.flatnonzero(support)
-    starts = (np.cumsum(support) - support)[present]
-    first, rows = np.repeat(starts, support[present]), np.repeat(support[present], support[present])
-    rng = np.random.default_rng(seed)
-    hits = np.zeros_like(support)
-    draws: dict[str, list[float]] = {}
-    for _ in range(resamples):
-        drawn = first + rng.integers(0, rows)
-        hits[present] = np.add.reduceat(hit[drawn], starts)
-        predicted = np.bincount(guess[drawn], minlength=len(groups))
-        for name, value in _scores(support, hits, predicted, groups).items():
-            if value is not None:
-                draws.setdefault(name, []).append(value)
-    tail = (1.0 - confidence) / 2.0
-    return {name: _interval(values, tail) for name, values in draws.items()}
 
 
 def forward_backward(
@@ -146,10 +107,10 @@ def forward_backward(
     return forward | {"uniform": accuracy(place, 1.0)} | backward
 
 
-def _checked(
+def checked(
     labels: ArrayLike, predictions: ArrayLike, counts: ArrayLike, rule: Rule
 ) -> tuple[Ints, Ints, NDArray[np.str_]]:
-    """Return labels, predictions and the classes' groups, or raise UserError."""
+    """Return labels (N,), predictions (N,) and the classes' groups (C,), or raise UserError as `summarise` does."""
     groups = np.asarray(shot_groups(counts, rule))
     truth, guess = np.asarray(labels), np.asarray(predictions)
     if truth.ndim != 1 or truth.shape != guess.shape or truth.size == 0:
@@ -163,32 +124,30 @@ def _checked(
     return truth.astype(np.int64), guess.astype(np.int64), groups
 
 
-def _scores(support: Ints, hits: Ints, predicted: Ints, groups: NDArray[np.str_]) -> dict[str, float | None]:
-    """Return the single numbers of `summarise` from each class's rows, right predictions and predictions."""
+def scores(support: Ints, hits: Ints, predicted: Ints, groups: NDArray[np.str_]) -> dict[str, Floats]:
+    """Return the single numbers of `summarise` for R sets of predictions at once, each an array (R,).
+
+    `support` (C,) and `groups` (C,) are the rows and the shot group of each class; `hits` (R, C) and `predicted` (R, C)
+    the right predictions and all predictions of each class. An empty shot group has no entry.
+    """
     present = support > 0
-    recall = hits[present] / support[present]
-    scores: dict[str, float | None] = {
-        "accuracy": float(hits.sum() / support.sum()),
-        "balanced_accuracy": float(recall.mean()),
-    }
+    recall = hits[:, present] / support[present]
+    found = {"accuracy": hits.sum(axis=1) / support.sum(), "balanced_accuracy": recall.mean(axis=1)}
     for group in GROUPS:
-        members = recall[groups[present] == group]
-        scores[group] = float(members.mean()) if members.size else None
-    worst = float(recall.min())
-    scores["worst_class"] = worst
-    scores["harmonic_mean"] = float(1.0 / (1.0 / recall).mean()) if worst > 0 else 0.0
-    scores["geometric_mean"] = float(np.exp(np.log(recall).mean())) if worst > 0 else 0.0
+        members = groups[present] == group
+        if members.any():
+            found[group] = recall[:, members].mean(axis=1)
+    found["worst_class"] = recall.min(axis=1)
+    # A recall of 0 makes both means 0, by way of 1 / inf and exp(-inf).
+    with np.errstate(divide="ignore"):
+        found["harmonic_mean"] = 1.0 / (1.0 / recall).mean(axis=1)
+        found["geometric_mean"] = np.exp(np.log(recall).mean(axis=1))
     occurring = support + predicted
-    named = occurring > 0
-    scores["macro_f1"] = float((2 * hits[named] / occurring[named]).mean())
-    return scores
+    f1 = 2 * hits / np.maximum(occurring, 1)
+    found["macro_f1"] = f1.sum(axis=1) / (occurring > 0).sum(axis=1)
+    return found
 
 
 def _ratio(part: Ints, whole: Ints) -> Floats:
     """Return part / whole, NaN where the whole is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
-
-
-def _interval(values: list[float], tail: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [tail, 1.0 - tail])
-    return float(low), float(high)

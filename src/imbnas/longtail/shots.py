@@ -31,9 +31,35 @@ class Thresholds:
 
 
 Rule = str | Thresholds
-"""`kang`, `oltr`, `thirds` or thresholds of one's own."""
+"""`kang`, `oltr`, `thirds` or thresholds of one's own, whose name is `custom`."""
 
 _NAMED = {"kang": Thresholds(many_above=100, few_below=20), "oltr": Thresholds(many_above=99, few_below=21)}
+
+
+def make_rule(name: str, many_above: int, few_below: int) -> Rule:
+    """Return the rule called `name`; the two thresholds are those of `custom` and matter for no other.
+
+    Raises:
+        UserError: for an unknown name or thresholds that make a class both many- and few-shot.
+    """
+    rule: Rule = Thresholds(many_above, few_below) if name == "custom" else name
+    thresholds_of(rule)
+    return rule
+
+
+def thresholds_of(rule: Rule) -> Thresholds | None:
+    """Return the thresholds of a rule; None for `thirds`, which has none.
+
+    Raises:
+        UserError: for an unknown rule.
+    """
+    if isinstance(rule, Thresholds):
+        return rule
+    if rule == "thirds":
+        return None
+    if rule not in _NAMED:
+        raise UserError(f"shot rule: found {rule!r}, expected kang, oltr, thirds or thresholds")
+    return _NAMED[rule]
 
 
 def shot_groups(counts: ArrayLike, rule: Rule) -> list[str]:
@@ -49,13 +75,13 @@ def shot_groups(counts: ArrayLike, rule: Rule) -> list[str]:
     values = np.asarray(counts)
     if values.ndim != 1 or (values < 0).any():
         raise UserError("class counts: found a negative count or no list, expected one number of at least 0 a class")
-    if rule == "thirds":
+    limits = thresholds_of(rule)
+    if limits is None:
         third = len(values) // 3
         rank = np.empty(len(values), dtype=np.int64)
         rank[np.argsort(-values.astype(np.int64), kind="stable")] = np.arange(len(values))
         index = np.minimum(rank // third, 2) if third else np.full(len(values), 2)
     else:
-        limits = _thresholds(rule)
         index = np.where(values > limits.many_above, 0, np.where(values < limits.few_below, 2, 1))
     return [GROUPS[i] for i in index]
 
@@ -66,19 +92,11 @@ def rule_text(rule: Rule) -> str:
     Raises:
         UserError: for an unknown rule.
     """
-    if rule == "thirds":
-        return "thirds of the classes ranked by training rows (thirds)"
-    limits = _thresholds(rule)
+    limits = thresholds_of(rule)
+    if limits is None:
+        return "thirds of the classes ranked by training rows"
     name = rule if isinstance(rule, str) else "custom"
     return (
         f"many: more than {limits.many_above} training rows, medium: {limits.few_below} to {limits.many_above}, "
         f"few: fewer than {limits.few_below} ({name})"
     )
-
-
-def _thresholds(rule: Rule) -> Thresholds:
-    if isinstance(rule, Thresholds):
-        return rule
-    if rule not in _NAMED:
-        raise UserError(f"shot rule: found {rule!r}, expected kang, oltr, thirds or thresholds")
-    return _NAMED[rule]

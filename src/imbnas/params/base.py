@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -95,6 +95,9 @@ class _Problem:
                 self.names, inner = list(fields), fields.get(str(part))
             elif isinstance(part, int):
                 self.dotted += f"[{part}]"
+            elif get_origin(inner) is dict:
+                self.dotted += f".{part}"
+                inner = get_args(inner)[1]
             # What else follows a parameter is pydantic's name for a branch of its union.
         self.of_model = isinstance(inner, type) and issubclass(inner, BaseModel)
         self.dotted = " ".join(self.dotted.split())
@@ -115,6 +118,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "text",
     "list_type": "a list",
+    "dict_type": "a mapping",
     "model_type": "a mapping of parameters",
     "greater_than": "a number above {gt}",
     "greater_than_equal": "a number of at least {ge}",

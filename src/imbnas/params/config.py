@@ -20,6 +20,7 @@ from imbnas.params.retrain import RetrainParams, RetrainView
 from imbnas.params.search import SearchParams, SearchView
 from imbnas.params.shared import RuntimeParams, SpaceParams
 from imbnas.params.source import SourceParams, SourceView
+from imbnas.params.study import StudyParams
 from imbnas.params.supernet import SupernetParams, SupernetView
 from imbnas.params.target import TargetParams, TargetView
 
@@ -60,6 +61,8 @@ class Params(Section):
     """The final training."""
     evaluate: EvaluateParams
     """The evaluation."""
+    study: StudyParams = StudyParams()
+    """The grid of `snakemake study`; no step sees it."""
 
     @model_validator(mode="after")
     def _across(self) -> Self:
@@ -81,6 +84,7 @@ class Params(Section):
                 f"{self.target.splits.train!r} below the one root {self.target.root}, expected the same name (the two "
                 "then take disjoint rows) or a root for each: an image in both would leak"
             )
+        _refuse_two_corrections(self.retrain, self.evaluate)
         return self
 
     def _own_images_listed_twice(self) -> bool:
@@ -139,6 +143,16 @@ def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
         value = getattr(retrain, name)
         if value and space.name != "darts":
             raise ValueError(f"retrain.{name} is {value} in the space {space.name}, expected 0, or the space darts")
+
+
+def _refuse_two_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:
+    """Raise ValueError where `retrain` has corrected the classes' shares that `evaluate` is to correct."""
+    corrected = retrain.prior_corrected()
+    if evaluate.logit_adjustment > 0.0 and corrected:
+        raise ValueError(
+            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} with retrain.{corrected}, expected 0.0: both "
+            "together correct the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do"
+        )
 
 
 class _Loader(yaml.SafeLoader):

@@ -187,7 +187,9 @@ def check_smoothing(name: str, loss: LossName, label_smoothing: float) -> None:
 
 def weighted(loss: LossName, weighting: WeightingParams) -> bool:
     """Say whether classes are weighed."""
-    return weighting.weights != "none" or loss in ("inverse-frequency", "effective-number")
+    if loss in NAMED_WEIGHTS:
+        return loss != "ce"
+    return weighting.weights != "none"
 
 
 def prior_corrected(loss: LossName, weighting: WeightingParams, sampler: SamplerParams) -> str:

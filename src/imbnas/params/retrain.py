@@ -120,13 +120,25 @@ class RetrainParams(RecipeParams):
                 f"head.mixing.name is {head.mixing.name} with head.batchnorm frozen, expected none, or batchnorm "
                 "batch or update: features are computed once, before images could be mixed"
             )
-        corrected = prior_corrected(self.loss, self.weighting, self.sampler)
+        corrected = self._first_stage_corrected()
         if head.name == "logit-adjustment" and corrected:
             raise ValueError(
                 f"head.name is logit-adjustment with {corrected}, expected a training with plain cross-entropy: both "
                 "together correct the class frequencies twice"
             )
         return self
+
+    def _first_stage_corrected(self) -> str:
+        corrected = prior_corrected(self.loss, self.weighting, self.sampler)
+        return corrected or ("branches bilateral" if self.branches == "bilateral" else "")
+
+    def prior_corrected(self) -> str:
+        """Return what in both stages takes the class frequencies out of the network's answer, "" for nothing."""
+        head = self.head
+        if head.name in TRAINED_HEADS:
+            second = prior_corrected(head.loss, self.weighting, head.sampler)
+            return f"head.{second}" if second else ""
+        return self._first_stage_corrected() if head.name == "none" else f"head.name {head.name}"
 
 
 class RetrainView(View):

@@ -207,3 +207,5 @@ class RuntimeParams(Numerics):
     """Seconds between two saved states of a training; 0 saves after every optimiser step."""
     workers: Count = 2
     """Processes that decode images of path datasets; array datasets need none."""
+    memory: Annotated[float, Field(ge=0.0)] = 2.0
+    """GiB of activations that a search keeps where several candidates begin alike; with less it computes more."""

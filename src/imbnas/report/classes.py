@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,17 +28,18 @@ def draw_classes(path: Path, table: pd.DataFrame, rule: str) -> None:
     final = table[table["network"] == "final"]
     with drawing(path, 8.0, 5.0) as figure:
         axes = figure.subplots()
-        _scale(axes, _position(final))
-        _shade(axes, final)
+        count_axis(axes, positions(final))
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        shade(axes, final, "recall", "{:.1%}".format)
         for network in ("largest", "random", "final"):
-            _line(axes, table[table["network"] == network], network)
+            line(axes, table[table["network"] == network], network, "recall")
         _points(axes, final)
         axes.set_title("Accuracy of each class", pad=44)
         axes.set_xlabel(f"training images of the class (log scale)\n{rule}")
         axes.set_ylabel("recall on the test split")
         axes.grid(axis="y")
-        window = f"lines: running mean of {_window(final)} classes" if len(final) > NAMED else None
-        figure.legend(loc="outside lower center", ncols=4, title=window, title_fontsize=8.0)
+        figure.legend(loc="outside lower center", ncols=4, title=window_title(final), title_fontsize=8.0)
 
 
 def spans(counts: np.ndarray, groups: np.ndarray, low: float, high: float) -> dict[str, tuple[float, float]]:
@@ -61,17 +63,16 @@ def wilson(recall: np.ndarray, support: np.ndarray, z: float = 1.96) -> tuple[np
     return np.minimum(centre - half, recall), np.maximum(centre + half, recall)
 
 
-def _position(table: pd.DataFrame) -> np.ndarray:
+def positions(table: pd.DataFrame) -> np.ndarray:
     """Return the counts as the log axis takes them: a class without training images stands at one half."""
     return np.maximum(table["count"].to_numpy(float), 0.5)
 
 
-def _scale(axes: Axes, x: np.ndarray) -> None:
+def count_axis(axes: Axes, x: np.ndarray) -> None:
+    """Make the x axis a log scale of training counts that holds `x`."""
     pad = max(1.15, float(x.max() / x.min()) ** 0.05)
     axes.set_xscale("log")
     axes.set_xlim(float(x.min()) / pad, float(x.max()) * pad)
-    axes.set_ylim(-0.03, 1.03)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     ratio = float(x.max() / x.min())
@@ -81,16 +82,19 @@ def _scale(axes: Axes, x: np.ndarray) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
 
 
-def _shade(axes: Axes, final: pd.DataFrame) -> None:
-    """Shade the shot groups, with each one's size and mean above the axes and the mean as a dashed line."""
-    groups, recall = final["group"].to_numpy(), final["recall"].to_numpy(float)
+def shade(axes: Axes, final: pd.DataFrame, column: str, text: Callable[[float], str]) -> None:
+    """Shade the shot groups, with each one's size and mean of `column` above the axes, the mean also as a dashed line.
+
+    `text` writes a mean; the x axis must have its limits.
+    """
+    groups, values = final["group"].to_numpy(), final[column].to_numpy(float)
     low, high = axes.get_xlim()
-    for group, (left, right) in spans(_position(final), groups, low, high).items():
+    for group, (left, right) in spans(positions(final), groups, low, high).items():
         axes.axvspan(left, right, color=SHADES[group], linewidth=0, zorder=0)
-        size, mean = int((groups == group).sum()), float(recall[groups == group].mean())
+        size, mean = int((groups == group).sum()), float(values[groups == group].mean())
         axes.hlines(mean, left, right, colors=NETWORKS["final"], linestyles=(0, (4, 3)), linewidth=1.0, alpha=0.7)
         axes.annotate(
-            f"{group}\n{size} {'class' if size == 1 else 'classes'}\nmean {mean:.1%}",
+            f"{group}\n{size} {'class' if size == 1 else 'classes'}\nmean {text(mean)}",
             (float(np.sqrt(left * right)), 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 5),
@@ -102,18 +106,23 @@ def _shade(axes: Axes, final: pd.DataFrame) -> None:
         )
 
 
-def _line(axes: Axes, table: pd.DataFrame, network: str) -> None:
+def line(axes: Axes, table: pd.DataFrame, network: str, column: str) -> None:
     """Join a network's classes; beyond NAMED of them, by a running mean over a tenth of the classes."""
     if table.empty or (network == "final" and len(table) <= NAMED):
         return
-    recall, x = table["recall"].to_numpy(float), _position(table)
+    values, x = table[column].to_numpy(float), positions(table)
     marker = "o"
     if len(table) > NAMED:
         kernel = np.ones(_window(table)) / _window(table)
-        recall = np.convolve(recall, kernel, mode="valid")
+        values = np.convolve(values, kernel, mode="valid")
         x = np.exp(np.convolve(np.log(x), kernel, mode="valid"))
         marker = ""
-    axes.plot(x, recall, marker=marker, ms=3.5, lw=1.6, color=NETWORKS[network], alpha=0.9, label=TITLES[network])
+    axes.plot(x, values, marker=marker, ms=3.5, lw=1.6, color=NETWORKS[network], alpha=0.9, label=TITLES[network])
+
+
+def window_title(final: pd.DataFrame) -> str | None:
+    """Return what the lines are, to be said above the legend; None where they join the classes themselves."""
+    return f"lines: running mean of {_window(final)} classes" if len(final) > NAMED else None
 
 
 def _window(table: pd.DataFrame) -> int:
@@ -121,9 +130,8 @@ def _window(table: pd.DataFrame) -> int:
 
 
 def _points(axes: Axes, final: pd.DataFrame) -> None:
-    x, recall = _position(final), final["recall"].to_numpy(float)
-    few = len(final) <= NAMED
-    if few:
+    x, recall = positions(final), final["recall"].to_numpy(float)
+    if len(final) <= NAMED:
         lower, upper = wilson(recall, final["support"].to_numpy(float))
         axes.errorbar(
             x,
@@ -139,17 +147,31 @@ def _points(axes: Axes, final: pd.DataFrame) -> None:
             label=f"{TITLES['final']}, with 95% intervals",
             zorder=3,
         )
-        _names(axes, final, x, lower, upper)
+        write_names(axes, final, lower, upper)
         return
+    cloud(axes, final, "recall")
+
+
+def cloud(axes: Axes, final: pd.DataFrame, column: str) -> None:
+    """Draw a pale point for each of many classes."""
     size = 22.0 if len(final) <= 200 else 9.0
     axes.scatter(
-        x, recall, s=size, color=NETWORKS["final"], alpha=0.35, linewidths=0, label="one class of the chosen", zorder=2
+        positions(final),
+        final[column],
+        s=size,
+        color=NETWORKS["final"],
+        alpha=0.35,
+        linewidths=0,
+        label="one class of the chosen",
+        zorder=2,
     )
 
 
-def _names(axes: Axes, final: pd.DataFrame, x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
-    """Write class names below their intervals, or above where there is no room; none over the one before."""
+def write_names(axes: Axes, final: pd.DataFrame, lower: np.ndarray, upper: np.ndarray) -> None:
+    """Write class names below `lower`, or above `upper` where there is no room; none over the one before."""
+    x = positions(final)
     low, high = np.log(axes.get_xlim())
+    bottom, top = axes.get_ylim()
     last, before = np.inf, 0
     for k, (name, label) in enumerate(zip(final["class"], final["label"], strict=True)):
         text = readable(str(name), int(label), 12)
@@ -158,7 +180,7 @@ def _names(axes: Axes, final: pd.DataFrame, x: np.ndarray, lower: np.ndarray, up
         if last - place < 0.0095 * (len(text) + before) / 2:
             continue
         last, before = place, len(text)
-        below = lower[k] > 0.06
+        below = lower[k] > bottom + 0.085 * (top - bottom)
         axes.annotate(
             text,
             (x[k], lower[k] if below else upper[k]),

@@ -48,6 +48,14 @@ def write_classes(path: Path, table: pd.DataFrame) -> None:
     )
 
 
+def write_reliability(path: Path, bins: pd.DataFrame) -> None:
+    """Write group, lower, upper, rows, confidence and accuracy of each bin that holds rows, for `scatter`."""
+    filled = bins[bins["rows"] > 0]
+    numbers = {name: filled[name].map(_number) for name in ("lower", "upper", "confidence", "accuracy")}
+    names = ["group", "lower", "upper", "rows", "confidence", "accuracy"]
+    _write(path, names, filled.assign(**numbers)[names].itertuples(index=False))
+
+
 def write_search(path: Path, candidates: pd.DataFrame) -> None:
     """Write evaluation, generation, macs, params, score, standard_error and chosen of each scored candidate."""
     scored = candidates[candidates["score"].notna()]

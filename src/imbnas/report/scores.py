@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbnas.longtail.calibration import expected_calibration_error
-from imbnas.longtail.metrics import bootstrap, forward_backward, standard_error, summarise
-from imbnas.longtail.shots import GROUPS, shot_groups
+from imbnas.longtail.calibration import expected_calibration_error, reliability_table
+from imbnas.longtail.intervals import bootstrap
+from imbnas.longtail.metrics import forward_backward, standard_error, summarise
+from imbnas.longtail.shots import GROUPS, Rule, shot_groups
 
 BIN_RULE = "bins (a, b] of equal width, a confidence of 0 in the first"
 """Which edge of a confidence bin belongs to it, in words."""
-INTERVAL_RULE = "percentiles of a bootstrap of the test rows within each class"
+INTERVAL_RULE = (
+    "percentiles of a bootstrap of the test rows within each class; of calibration errors, mirrored at the error"
+)
 """How intervals are made, in words."""
 
 
@@ -33,7 +36,7 @@ class Protocol:
     and level, number of resamples and seed of the intervals."""
 
     counts: np.ndarray
-    shots: str
+    shots: Rule
     bins: int
     confidence: float
     resamples: int
@@ -54,9 +57,11 @@ def score(answers: Answers, names: list[str], protocol: Protocol) -> dict[str, A
         predicted,
         protocol.counts,
         protocol.shots,
-        resamples=protocol.resamples,
-        confidence=protocol.confidence,
-        seed=protocol.seed,
+        answers.confidence,
+        protocol.bins,
+        protocol.resamples,
+        protocol.confidence,
+        protocol.seed,
     )
     scalars = {key: value for key, value in summary.items() if not isinstance(value, np.ndarray)}
     return {
@@ -73,6 +78,22 @@ def score(answers: Answers, names: list[str], protocol: Protocol) -> dict[str, A
         "shifted_test": forward_backward(summary["recall"], protocol.counts),
         "intervals": {key: list(bounds) for key, bounds in intervals.items()},
     }
+
+
+def reliability(answers: Answers, protocol: Protocol) -> pd.DataFrame:
+    """Return a row per bin of confidence for all rows (`all`) and for those of each shot group that has any.
+
+    Columns: group, lower, upper, rows, confidence, accuracy; the last two are NaN in an empty bin.
+    """
+    groups = np.asarray(shot_groups(protocol.counts, protocol.shots))[answers.actual]
+    parts = []
+    for name in ("all", *GROUPS):
+        inside = np.full(len(groups), True) if name == "all" else groups == name
+        if inside.any():
+            correct = answers.actual[inside] == answers.predicted[inside]
+            bins = reliability_table(answers.confidence[inside], correct, protocol.bins)
+            parts.append(pd.DataFrame({"group": name, **bins}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def class_table(network: str, answers: Answers, names: list[str], protocol: Protocol) -> pd.DataFrame:
@@ -95,3 +116,12 @@ def class_table(network: str, answers: Answers, names: list[str], protocol: Prot
             "predicted": np.bincount(answers.predicted, minlength=len(names)),
         }
     )
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON values with every float rounded to six decimals."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value

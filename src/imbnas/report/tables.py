@@ -17,7 +17,7 @@ _TITLES = {"final": "chosen", "random": "random", "largest": "largest"}
 
 
 def print_results(details: Path, cost: Path, console: Console) -> None:
-    """Print the tables of `details` (results/details.json) and of `cost` (results/cost.json), if that is there.
+    """Print the tables of `details` (results/details.json) and of `cost` (results/cost-details.json), if that is there.
 
     They fit into 80 columns. Raises UserError naming a file that is missing or another one.
     """

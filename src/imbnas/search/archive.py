@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from imbnas.errors import UserError
+from imbnas.files import discard
 from imbnas.spaces.chain import Architecture
 from imbnas.spaces.cost import Cost
 
@@ -42,12 +43,16 @@ class Archive:
     def __init__(
         self,
         path: Path,
-        score: Callable[[Architecture], Score],
+        score: Callable[[Sequence[Architecture]], Iterable[tuple[Architecture, Score]]],
         cost: Callable[[Architecture], Cost],
         objective: str,
         pause: Callable[[], None] = lambda: None,
     ) -> None:
-        """Read what an earlier attempt left in `path`; `pause` is called after each scoring and may raise."""
+        """Read what an earlier attempt left in `path`.
+
+        `score` yields each of the architectures it is given with its score, in an order of its own choice; `pause` is
+        called after each and may raise.
+        """
         self._path = path
         self._score = score
         self._cost = cost
@@ -69,16 +74,17 @@ class Archive:
         return self._cost(architecture).macs
 
     def evaluate(self, architectures: Sequence[Architecture], generation: int) -> None:
-        """Score those that are new, each once."""
-        for architecture in architectures:
-            if architecture in self.entries:
-                continue
-            score = self._known.get(architecture)
-            if score is None:
-                score = self._score(architecture)
-                self._append(architecture, score)
-                self._pause()
-            self.entries[architecture] = Entry(architecture, generation, score, self._cost(architecture))
+        """Score those that are new together, each once; each score is on disk as soon as it is known."""
+        new = [a for a in dict.fromkeys(architectures) if a not in self.entries]
+        unknown = [a for a in new if a not in self._known]
+        for architecture, score in self._score(unknown) if unknown else ():
+            self._append(architecture, score)
+            self._known[architecture] = score
+            self._pause()
+        for architecture in new:
+            self.entries[architecture] = Entry(
+                architecture, generation, self._known[architecture], self._cost(architecture)
+            )
 
     def ranked(self) -> list[Entry]:
         """Return the entries best first: higher objective, then fewer MACs, then the smaller tuple."""
@@ -94,8 +100,8 @@ class Archive:
             stream.write(line + "\n")
 
     def finish(self) -> None:
-        """Delete the file: the search's outputs are written."""
-        self._path.unlink(missing_ok=True)
+        """Discard the file: the search's outputs are written."""
+        discard(self._path)
 
 
 def _read(path: Path) -> dict[Architecture, Score]:

@@ -144,6 +144,10 @@ class CellSupernet(Supernet):
         blocks = [Cell(block.chosen(architecture)) if isinstance(block, ChoiceCell) else block for block in self.blocks]
         return [self.stem, *blocks, self.last, self.pool]
 
+    def shared_steps(self, first: Architecture, second: Architecture) -> int:
+        """Return how many steps two different architectures have in common: the stem alone, as all cells change."""
+        return 1
+
     def features(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Map images (N, C, H, W) to what the head sees, (N, num_features)."""
         x = self.stem(x)

@@ -35,13 +35,14 @@ class Supernet(nn.Module):
         self.head = head
 
     def steps(self, architecture: Architecture) -> list[nn.Module]:
-        """Return the path's modules, stem to pooling: each takes one tensor, the last gives (N, num_features).
-
-        Two architectures that agree in their first k choices share the first k + 1 steps, module by module.
-        """
+        """Return the path's modules, stem to pooling: each takes one tensor, the last gives (N, num_features)."""
         chosen = zip(self.blocks, architecture, strict=True)
         blocks = (cast(nn.ModuleList, candidates)[choice] for candidates, choice in chosen)
         return [self.stem, *blocks, self.last, self.pool]
+
+    def shared_steps(self, first: Architecture, second: Architecture) -> int:
+        """Return how many steps two different architectures have in common before they part."""
+        return 1 + [a == b for a, b in zip(first, second, strict=True)].index(False)
 
     def features(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Map images (N, C, H, W) to what the head sees, (N, num_features)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from imbnas.errors import UserError
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Architecture, Subnet, Supernet, initialise
-from imbnas.spaces.cost import Cost, CostTable, count
+from imbnas.spaces.cost import Cost, CostTable
 
 META = "meta"
 """Where networks are put together: no memory, no random draw, no time."""
@@ -157,9 +157,3 @@ class SearchSpace(ABC):
     def cost(self, architecture: Sequence[int], image: Sequence[int], num_classes: int) -> Cost:
         """Return the exact cost of a subnet; raise UserError for a wrong architecture."""
         return self.cost_table(image, num_classes).cost(self.check(architecture))
-
-    def bilateral_cost(self, architecture: Sequence[int], image: Sequence[int], num_classes: int) -> Cost:
-        """Return the exact cost of a two-branch network in evaluation; raise UserError for a wrong architecture."""
-        height, width, channels = image
-        network = self.bilateral_on_meta(self.check(architecture), num_classes, channels)
-        return count(network, (height, width, channels))

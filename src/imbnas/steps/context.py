@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import platform
@@ -15,9 +14,9 @@ from typing import Any
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError
-from imbnas.files import canonical_json, digest_file, read_json, write_json
+from imbnas.files import canonical_json, digest_file, read_json, taken, write_json
 from imbnas.progress import Log
-from imbnas.steps.graph import PATHS, STEPS, maker
+from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
 
 WORK = ".imbnas"
 
@@ -32,6 +31,7 @@ class Context:
     overrides: Mapping[str, Path] = field(default_factory=dict)
     state_interval: float = 300.0
     workers: int = 0
+    memory: float = 2.0
     started: float = field(default_factory=time.monotonic)
     device: str = "cpu"
     reused_seconds: float = 0.0
@@ -103,8 +103,8 @@ class Context:
         return self.root / WORK / "resume" / self.step / f"{self._digest}.cost.json"
 
     def publish_cost(self) -> None:
-        """Add this step's cost to results/cost.json, which is no step's output, and forget the attempts."""
-        path = self.path("cost")
+        """Add this cost to results/cost.json and the details beside it, no step's outputs, and forget the attempts."""
+        path = cost_details(self.path("cost"))
         spent = self.cost()
         spent["seconds"] = round(spent["seconds"] + self.reused_seconds, 3)
         with _locked(self.root / WORK / "cost.lock"):
@@ -114,6 +114,7 @@ class Context:
             table["steps"] = dict(sorted(table["steps"].items(), key=lambda item: order.get(item[0], len(order))))
             table["total_seconds"] = round(sum(entry["seconds"] for entry in table["steps"].values()), 3)
             write_json(path, table)
+            write_json(self.path("cost"), {"seconds": table["total_seconds"]})
         self._cost_file.unlink(missing_ok=True)
 
 
@@ -125,7 +126,7 @@ def _hash(parts: dict[str, Any]) -> str:
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        taken(stream, wait=True)
         yield
 
 

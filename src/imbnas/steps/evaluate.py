@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 
-from imbnas.data.images import ImageStore
 from imbnas.data.split import Split, read_columns, read_split, write_table
 from imbnas.errors import UserError
 from imbnas.files import read_json, write_json
-from imbnas.longtail.shots import GROUPS, rule_text, shot_groups
+from imbnas.longtail.shots import GROUPS, Rule, make_rule, rule_text, shot_groups, thresholds_of
 from imbnas.networks import Network, load_references, load_subnet
 from imbnas.params.evaluate import EvaluateView
+from imbnas.report.cards import write_dataset_card, write_model_card, write_results_page
 from imbnas.report.cells import draw_architecture
 from imbnas.report.classes import draw_classes
 from imbnas.report.confusion import draw_confusion
-from imbnas.report.plots import write_classes, write_confusion, write_search
-from imbnas.report.scores import BIN_RULE, INTERVAL_RULE, Answers, Protocol, class_table, score
+from imbnas.report.plots import write_classes, write_confusion, write_reliability, write_search
+from imbnas.report.reliability import draw_reliability
+from imbnas.report.scores import BIN_RULE, INTERVAL_RULE, Answers, Protocol, class_table, reliability, rounded, score
 from imbnas.report.search import Reference, draw_search
 from imbnas.report.trajectory import draw_trajectory
+from imbnas.report.weights import draw_weights
 from imbnas.seeds import derive
 from imbnas.spaces.graphs import graphs
 from imbnas.spaces.registry import make_space
+from imbnas.steps.answers import answer, class_norms, write_predictions
 from imbnas.steps.context import Context
 from imbnas.training.runtime import Runtime
 
 HEADLINE = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1", "ece", "macs", "params")
 """What metrics.json holds, one number each: `dvc exp show` makes a column of every number it finds there."""
+ERRORS = {"all": "ece", **{group: f"ece_{group}" for group in GROUPS}}
+"""The name of each group's calibration error among the intervals."""
 CLASS_TYPES = {
     "network": pa.string(),
     "label": pa.int64(),
@@ -43,6 +48,7 @@ CLASS_TYPES = {
     "precision": pa.float64(),
     "f1": pa.float64(),
     "predicted": pa.int64(),
+    "norm": pa.float64(),
 }
 
 
@@ -59,66 +65,46 @@ class Inputs:
 
 
 def run(view: EvaluateView, context: Context) -> None:
-    """Write metrics, details, the table of classes, figures, and the files for `dvc plots`."""
+    """Write metrics, details, tables of classes and predictions, cards, figures, and the files for `dvc plots`."""
     params = view.evaluate
     inputs = _read(view, context)
     runtime = Runtime(view.runtime)
     context.device = runtime.device_name
     protocol = Protocol(
         inputs.counts,
-        params.shots,
+        make_rule(params.shots, params.thresholds.many, params.thresholds.few),
         params.bins,
         params.confidence,
         params.resamples,
         derive(view.seed, "evaluate", "bootstrap"),
     )
     names, networks = inputs.test.info.classes, inputs.networks
-    answers = {name: answer(networks[name], inputs.test, runtime, context, params.batch_size) for name in networks}
+    answers = {
+        name: answer(network, inputs.test, runtime, context, params.batch_size, params.logit_adjustment)
+        for name, network in networks.items()
+    }
     scores: dict[str, dict[str, Any]] = {}
     for name, network in networks.items():
         described = {key: network.meta[key] for key in ("architecture", "blocks", "macs", "params")}
+        described |= {"head": network.meta.get("head", {"name": "linear"}), "branches": network.meta.get("branches", 1)}
         scores[name] = {**score(answers[name], names, protocol), **described}
         figures = [f"{key.replace('_', ' ')} {scores[name][key]:.4f}" for key in ("balanced_accuracy", "accuracy")]
         context.log(f"{name}: {', '.join(figures)}")
-    table = pd.concat([class_table(name, answers[name], names, protocol) for name in networks], ignore_index=True)
-    _draw(view, context, inputs, table, answers["final"])
+    norms = {name: class_norms(network.model.head) for name, network in networks.items()}
+    table = pd.concat(
+        [class_table(name, answers[name], names, protocol).assign(norm=norms[name][1]) for name in networks],
+        ignore_index=True,
+    )
+    _draw(view, context, inputs, protocol, table, answers["final"], scores["final"]["intervals"], norms["final"][0])
     arrow = pa.Table.from_pandas(table, pa.schema(list(CLASS_TYPES.items())), preserve_index=False)
     write_table(context.path("classes"), arrow)
-    write_json(context.path("details"), rounded(_details(view, inputs, scores)))
+    write_predictions(context.path("predictions"), answers)
+    details = rounded(_details(view, inputs, protocol.shots, scores))
+    write_json(context.path("details"), details)
+    write_model_card(context.path("model_card"), details)
+    write_dataset_card(context.path("dataset_card"), details, table)
+    write_results_page(context.path("table"), details)
     write_json(context.path("metrics"), rounded({key: scores["final"][key] for key in HEADLINE}))
-
-
-@torch.inference_mode()
-def answer(network: Network, test: Split, runtime: Runtime, context: Context, batch_size: int) -> Answers:
-    """Return the network's answers on all rows of the test split, in evaluation mode and without augmentation."""
-    size = network.load_side if test.images is None else None
-    store = ImageStore(test, None, runtime.device, context.workers, size)
-    preprocess = network.preprocess()
-    model = runtime.place(network.model)
-    predicted, confidence = [], []
-    with context.log.bar("test rows", len(store)) as bar:
-        for images, _ in store.ordered(batch_size):
-            with runtime.autocast():
-                logits = model(runtime.lay_out(preprocess(images)))
-            best = logits.double().softmax(dim=1).max(dim=1)
-            predicted.append(best.indices)
-            confidence.append(best.values)
-            bar.advance(len(images))
-    return Answers(
-        store.labels.cpu().numpy(),
-        torch.cat(predicted).cpu().numpy(),
-        # Rounding may lift a sum of shares above 1.
-        torch.cat(confidence).clamp(max=1.0).cpu().numpy(),
-    )
-
-
-def rounded(value: Any) -> Any:
-    """Return JSON values with every float rounded to six decimals."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
-    return round(value, 6) if isinstance(value, float) else value
 
 
 def _read(view: EvaluateView, context: Context) -> Inputs:
@@ -174,14 +160,41 @@ def _check(context: Context, file: str, network: Network, view: EvaluateView, te
     for key, value in expected.items():
         if meta.get(key) != value:
             raise UserError(f"{path}: its {key} are not those of the parameters and the target, run retrain")
+    if view.evaluate.logit_adjustment > 0.0:
+        _check_adjustable(path, meta.get("trained_counts"), len(info.classes))
 
 
-def _draw(view: EvaluateView, context: Context, inputs: Inputs, table: pd.DataFrame, final: Answers) -> None:
-    rule = view.evaluate.shots
+def _check_adjustable(path: Path, counts: Any, classes: int) -> None:
+    """Raise UserError unless a network's metadata say on how many rows of each class it was trained, none on 0."""
+    if not isinstance(counts, list) or len(counts) != classes:
+        raise UserError(f"{path}: has no trained_counts, which evaluate.logit_adjustment needs, run retrain")
+    if min(counts) < 1:
+        raise UserError(
+            f"evaluate.logit_adjustment: class {counts.index(min(counts))} of {path} has no training rows, "
+            "expected some of every class, or a logit_adjustment of 0.0"
+        )
+
+
+def _draw(
+    view: EvaluateView,
+    context: Context,
+    inputs: Inputs,
+    protocol: Protocol,
+    table: pd.DataFrame,
+    final: Answers,
+    intervals: dict[str, Any],
+    head: str,
+) -> None:
     figures, plots, names = context.path("figures"), context.path("plots"), inputs.test.info.classes
-    groups = np.asarray(shot_groups(inputs.counts, rule))
-    draw_classes(figures / "classes.png", table, rule_text(rule))
+    groups, rule = np.asarray(shot_groups(inputs.counts, protocol.shots)), rule_text(protocol.shots)
+    draw_classes(figures / "classes.png", table, rule)
     draw_confusion(figures / "confusion.png", final.actual, final.predicted, names, inputs.counts, groups)
+    draw_weights(figures / "weights.png", table, head, rule)
+    bins = reliability(final, protocol)
+    errors = {group: intervals[name] for group, name in ERRORS.items() if name in intervals}
+    note = f"{protocol.bins} {BIN_RULE}; groups by the true class, {rule}"
+    draw_reliability(figures / "reliability.png", bins, errors, note)
+    write_reliability(plots / "reliability.csv", bins)
     references = [
         Reference(name, "-".join(map(str, entry["architecture"])), entry["macs"])
         for name, entry in inputs.search["references"].items()
@@ -198,10 +211,10 @@ def _draw(view: EvaluateView, context: Context, inputs: Inputs, table: pd.DataFr
     write_search(plots / "search.csv", inputs.candidates)
 
 
-def _details(view: EvaluateView, inputs: Inputs, scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _details(view: EvaluateView, inputs: Inputs, rule: Rule, scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what stands behind the metrics: how they were made, and those of the other networks."""
     params, info, meta = view.evaluate, inputs.test.info, inputs.networks["final"].meta
-    groups = shot_groups(inputs.counts, params.shots)
+    groups, limits = shot_groups(inputs.counts, rule), thresholds_of(rule)
     chosen = inputs.search["chosen"]
     return {
         "dataset": info.dataset,
@@ -213,11 +226,17 @@ def _details(view: EvaluateView, inputs: Inputs, scores: dict[str, dict[str, Any
             "longtail": inputs.imbalance["digest"],
         },
         "imbalance": inputs.imbalance,
+        "space": meta["space"],
         "recipe": meta.get("recipe"),
         "epoch_rule": meta.get("epoch_rule"),
+        "logit_adjustment": {
+            "tau": params.logit_adjustment,
+            "counts": meta["trained_counts"] if params.logit_adjustment else None,
+        },
         "shots": {
             "rule": params.shots,
-            "text": rule_text(params.shots),
+            "thresholds": limits and {"many": limits.many_above, "few": limits.few_below},
+            "text": rule_text(rule),
             "classes": {group: groups.count(group) for group in GROUPS},
         },
         "ece": {"bins": params.bins, "rule": BIN_RULE},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 PATHS: dict[str, str] = {
     "source_train": "data/source/train",
@@ -21,6 +22,10 @@ PATHS: dict[str, str] = {
     "metrics": "results/metrics.json",
     "details": "results/details.json",
     "classes": "results/classes.parquet",
+    "predictions": "results/predictions.parquet",
+    "model_card": "results/model-card.md",
+    "dataset_card": "results/dataset-card.md",
+    "table": "results/table.html",
     "figures": "results/figures",
     "plots": "results/plots",
     "cost": "results/cost.json",
@@ -63,11 +68,16 @@ STEPS: dict[str, Step] = {
     ),
     "evaluate": Step(
         ("final", "references", "search", "architecture", "longtail", "imbalance", "target_test"),
-        ("metrics", "details", "classes", "figures", "plots"),
+        ("metrics", "details", "classes", "predictions", "model_card", "dataset_card", "table", "figures", "plots"),
         "Measure the final networks on the test split.",
     ),
 }
 """The eight steps in order."""
+
+
+def cost_details(cost: Path) -> Path:
+    """Return the file beside `cost` that holds the cost of each step; `cost` itself is one number, for DVC's tables."""
+    return cost.with_name(f"{cost.stem}-details.json")
 
 
 def maker(name: str) -> str:

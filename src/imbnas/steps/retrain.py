@@ -17,6 +17,7 @@ from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.seeds import derive
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Architecture, Subnet
+from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.darts import DartsSpace
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
@@ -34,8 +35,9 @@ from imbnas.training.weights import save_weights
 
 @dataclass
 class Outcome:
-    """What training gave: each network's state and the kind of its head, and the trainings' states on disk."""
+    """What training gave: each network's state, cost and kind of head, and the trainings' states on disk."""
 
+    costs: dict[Architecture, Cost] = field(default_factory=dict)
     networks: dict[Architecture, dict[str, Tensor]] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
     states: list[ResumeState] = field(default_factory=list)
@@ -64,7 +66,7 @@ def run(view: RetrainView, context: Context) -> None:
         _network(view, context, runtime, space, rows, architecture, stage, outcome)
         context.log(f"{name} trained: {'-'.join(map(str, architecture))}")
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
-    _save(view, context, space, tail, rows, entries, outcome, digests)
+    _save(view, context, tail, rows, entries, outcome, digests)
     for state in outcome.states:
         state.finish()
 
@@ -116,12 +118,14 @@ def _network(
     only_first = view.model_copy(update={"retrain": recipe.model_copy(update={"head": SecondStageParams(epochs=0)})})
     kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
     found = kept.load() if recipe.head.name != "none" else None
+    state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
+    outcome.states.append(state)
     if found is not None:
         model.load_state_dict(found[0])
         context.reused_seconds += found[1]
         context.log(f"{tag}: trained by an earlier run in {found[1]:.0f} s; only the head stage is left")
     else:
-        outcome.states += _train(view, context, runtime, space, rows, model, tag)
+        outcome.states += _train(view, context, runtime, space, rows, model, state)
         found = kept.load()
         if found is None:
             found = model.state_dict(), context.cost()["seconds"] - outcome.seconds
@@ -131,6 +135,7 @@ def _network(
         assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
         outcome.head, states = stage(model, tag)
         outcome.states += states
+    outcome.costs[architecture] = count(model, (info.shape[0], info.shape[1], info.shape[2]))
     outcome.networks[architecture] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
 
 
@@ -156,9 +161,9 @@ def _train(
     space: SearchSpace,
     rows: Rows,
     model: Subnet | BilateralSubnet,
-    tag: str,
+    state: ResumeState,
 ) -> list[ResumeState]:
-    """Train a network in place and return the states of its trainings on disk."""
+    """Train a network in place; `state` is where the training's state lies. Returns the states of earlier trainings."""
     recipe, seed = view.retrain, derive(view.seed, "retrain", "rows")
     objective = make_objective(
         recipe.loss,
@@ -183,21 +188,22 @@ def _train(
     )
     if recipe.branches == "bilateral":
         job = _bilateral(job, bilateral_sampler(recipe.sampler, rows.labels, seed, recipe.epochs, recipe.batch_size))
-    jobs = {tag: job}
     if isinstance(model, Subnet) and isinstance(space, DartsSpace):
         side = -(-rows.split.info.shape[0] // space.stem_stride)
-        jobs[tag] = with_cells(job, model, recipe, space.derived.specs, side, len(rows.counts))
+        trained = with_cells(job, model, recipe, space.derived.specs, side, len(rows.counts))
+    else:
+        trained = job
+    jobs = [(trained, state)]
     if isinstance(model, Subnet) and recipe.pretrain.epochs:
-        jobs = {f"{tag}-pretrain": pretraining(job, model, recipe, space, rows), **jobs}
-    states = []
-    for name, one in jobs.items():
-        state = ResumeState(context.state_path, name, context.state_interval, context.note_cost)
-        with state.held():
+        tag = "-".join(["pretrain", state.path.name.split(".")[1]])
+        first = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
+        jobs.insert(0, (pretraining(job, model, recipe, space, rows), first))
+    for one, place in jobs:
+        with place.held():
             if one.recipe.epochs:
-                train(one, runtime, state, context.log)
-                state.pause()
-        states.append(state)
-    return states
+                train(one, runtime, place, context.log)
+                place.pause()
+    return [place for _, place in jobs[:-1]]
 
 
 def _bilateral(job: Job, sampler: Sampler) -> Job:
@@ -216,7 +222,6 @@ def _bilateral(job: Job, sampler: Sampler) -> Job:
 def _save(
     view: RetrainView,
     context: Context,
-    space: SearchSpace,
     tail: Rows,
     rows: Rows,
     entries: dict[str, dict[str, Any]],
@@ -240,10 +245,10 @@ def _save(
         name: {key: entry[key] for key in ("architecture", "blocks", "macs", "params")}
         for name, entry in entries.items()
     }
-    if view.retrain.branches == "bilateral":
-        for entry in described.values():
-            cost = space.bilateral_cost(entry["architecture"], tail.split.info.shape, len(tail.split.info.classes))
-            entry.update(macs=cost.macs, params=cost.params)
+    for entry in described.values():
+        # The search counts one branch and a linear head; this is what was trained.
+        cost = outcome.costs[tuple(entry["architecture"])]
+        entry.update(macs=cost.macs, params=cost.params)
     references = {name: entry for name, entry in described.items() if name != "chosen"}
     tensors = {
         f"{name}.{key}": value

@@ -7,14 +7,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
 from imbnas.closure import step_digest
 from imbnas.errors import Interrupted, UserError
+from imbnas.params.base import View
 from imbnas.params.config import Params
 from imbnas.progress import Log
+from imbnas.steps import lease, lock
 from imbnas.steps.context import Context
+from imbnas.steps.graph import STEPS
 
 EXIT_USER = 2
 EXIT_STOPPED = 128 + signal.SIGTERM
@@ -42,15 +46,14 @@ def run_step(
         dict(overrides or {}),
         state_interval=params.runtime.state_interval,
         workers=params.runtime.workers,
+        memory=params.runtime.memory,
     )
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _check_code(step, code)
-        context.check_inputs()
-        view = params.view(step)
-        context.identify(view.model_dump_json(by_alias=True), _versions())
-        importlib.import_module(f"imbnas.steps.{step}").run(view, context)
-        context.publish_cost()
+        outputs = [context.path(name) for name in STEPS[step].outputs]
+        with lock.sole(lock.lock_path(root, step, outputs), log):
+            _run(step, params.view(step), context)
     except UserError as error:
         log.to_file(f"error: {error}")
         print(f"error: {error}", file=sys.stderr)
@@ -64,6 +67,18 @@ def run_step(
         log.to_file(traceback.format_exc())
         raise
     return 0
+
+
+def _run(step: str, view: View, context: Context) -> None:
+    """Run the step on a device of its own, unless it only uses the processor."""
+    context.check_inputs()
+    context.identify(view.model_dump_json(by_alias=True), _versions())
+    numerics = getattr(view, "runtime", None)
+    with nullcontext() if numerics is None or numerics.device == "cpu" else lease.leased(context.log) as gpu:
+        if gpu:
+            context.log.to_file(f"on GPU {gpu}")
+        importlib.import_module(f"imbnas.steps.{step}").run(view, context)
+    context.publish_cost()
 
 
 def _check_code(step: str, expected: str | None) -> None:

@@ -16,6 +16,7 @@ from imbnas.params.search import SearchView
 from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import Field, evolution, exhaustive, random_search
 from imbnas.search.table import candidate_table, given_table
+from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
 from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
@@ -26,7 +27,7 @@ from imbnas.steps.context import Context
 from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
 from imbnas.steps.search_darts import DartsSearch
 from imbnas.training.runtime import Runtime
-from imbnas.training.scoring import Batches, Scorer
+from imbnas.training.scoring import Batches, Tally
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import load_meta, load_weights
 
@@ -63,7 +64,7 @@ def run(view: SearchView, context: Context) -> None:
     with state.held():
         archive = Archive(
             state.path.with_suffix(".jsonl"),
-            lambda architecture: _score(scorer, architecture),
+            lambda architectures: ((architecture, _score(tally)) for architecture, tally in scorer(architectures)),
             setting.table.cost,
             view.search.objective,
             pause=state.pause,
@@ -123,7 +124,7 @@ def _scorer(
     space: SearchSpace,
     tail: Rows,
     rows: Rows,
-) -> Scorer:
+) -> TrieScorer:
     """Build the adapted supernet and the rows on which paths are calibrated and scored."""
     path = context.path("adapted")
     weights, meta = load_weights(path, "supernet")
@@ -135,13 +136,14 @@ def _scorer(
     supernet.load_state_dict(weights)
     calibration = view.search.calibration
     chosen = calibration_rows(tail, calibration.rows, calibration.sampling, view.seed)
-    return Scorer(
+    return TrieScorer(
         runtime,
         supernet,
         Batches(make_store(chosen, runtime, context), calibration.batch_size),
         Batches(make_store(rows, runtime, context), view.search.batch_size),
         make_augment(tail.split, None),
         classes,
+        int(context.memory * 2**30),
     )
 
 
@@ -159,8 +161,7 @@ def calibration_rows(tail: Rows, count: int, sampling: str, seed: int) -> Rows:
     return tail.at(order[:count])
 
 
-def _score(scorer: Scorer, architecture: Architecture) -> Score:
-    tally = scorer(architecture)
+def _score(tally: Tally) -> Score:
     recall = tally.recall
     return Score(
         balanced_accuracy=tally.balanced_accuracy,

@@ -51,6 +51,14 @@ class Batches:
         self._batch_size = batch_size
         self._kept: list[tuple[Tensor, Tensor]] | None = None
 
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._store)
+
+    def labels(self) -> Iterator[Tensor]:
+        """Yield the labels of each batch; no image is read."""
+        return iter(self._store.labels.split(self._batch_size))
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images uint8 NCHW, labels) in the store's order."""
         if self._kept is not None:

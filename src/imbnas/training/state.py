@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import pickle
 import signal
 import time
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from imbnas.errors import Interrupted, UserError
-from imbnas.files import write_with
+from imbnas.files import discard, taken, write_with
 
 
 class ResumeState:
@@ -38,12 +37,10 @@ class ResumeState:
         """Hold the lock and the signals; raise UserError when another process trains the same thing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not taken(lock):
                 raise UserError(
                     f"{self.path}: another process runs this very step, expected one; wait for it or stop it"
-                ) from None
+                )
             before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
             self._saved = time.monotonic()
             try:
@@ -93,6 +90,6 @@ class ResumeState:
             self._on_save()
 
     def finish(self) -> None:
-        """Delete the state: the step's output is written."""
-        self.path.unlink(missing_ok=True)
+        """Discard the state: the step's output is written."""
+        discard(self.path)
         self.path.with_suffix(".lock").unlink(missing_ok=True)

@@ -1,0 +1,259 @@
+"""What imbnas alone is measured on: the trie, the head's step, costs, the input's share of a step."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import time
+import timeit
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imbnas.data.augment import Augment
+from imbnas.data.raw import Shape
+from imbnas.errors import UserError
+from imbnas.params.recipe import OptimizerParams
+from imbnas.params.shared import Numerics, SpaceParams
+from imbnas.search.trie import TrieScorer
+from imbnas.spaces.chain import Architecture, Supernet
+from imbnas.spaces.constraints import Limits, feasible
+from imbnas.spaces.registry import make_space
+from imbnas.spaces.space import SearchSpace
+from imbnas.steps.adapt import FrozenBackbone
+from imbnas.training.optimizer import make_optimizer
+from imbnas.training.runtime import Runtime
+from imbnas.training.scoring import Scorer
+
+GENERATIONS = Path(__file__).resolve().parent / "generations.json"
+CLASSES = 10
+SIDE = 32
+
+
+class Clock:
+    """Seconds of a call, on the wall or of this process's processors."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        """Take "wall" or "cpu"."""
+        self._read = {"wall": time.perf_counter, "cpu": time.process_time}[name]
+        self._device = device
+
+    def now(self) -> float:
+        """Return the time once the device has done its work."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return self._read()
+
+    def of(self, call: Callable[[], object]) -> float:
+        """Return the seconds of a call."""
+        begin = self.now()
+        call()
+        return self.now() - begin
+
+    def least(self, rounds: int, **calls: Callable[[], object]) -> dict[str, float]:
+        """Return the least seconds of each call, all called in turn."""
+        found = {name: [] for name in calls}
+        for _ in range(rounds):
+            for name, call in calls.items():
+                found[name].append(self.of(call))
+        return {name: min(seconds) for name, seconds in found.items()}
+
+
+class Rows:
+    """Random images on the device in batches, with the interface of `training.scoring.Batches`."""
+
+    def __init__(self, count: int, batch: int, seed: int, device: torch.device) -> None:
+        """Draw the images."""
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randint(0, 256, (count, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(CLASSES, (count,), generator=generator)
+        self._images, self._labels, self._batch = images.to(device), labels.to(device), batch
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._labels)
+
+    def labels(self) -> Iterator[Tensor]:
+        """Yield the labels of each batch."""
+        return iter(self._labels.split(self._batch))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels."""
+        return zip(self._images.split(self._batch), self.labels(), strict=True)
+
+
+class Stage:
+    """A space of the fixtures with all that its measurements need."""
+
+    def __init__(self, device: torch.device, threads: int, precision: str) -> None:
+        """Build the supernet of the fixtures' space."""
+        fixture = json.loads(GENERATIONS.read_text())
+        self.runtime = Runtime(Numerics(device=device.type, threads=threads, precision=precision))
+        self.space: SearchSpace = make_space(SpaceParams.model_validate(fixture["space"]))
+        self.generations = {name: [tuple(a) for a in fixture[name]] for name in ("early", "converged")}
+        torch.manual_seed(0)
+        self.supernet: Supernet = self.space.build_supernet(CLASSES, 3)
+        self.augment = Augment(
+            Shape(SIDE, SIDE, 3), "none", pad=0, flip=False, cutout=0, mean=[0.5] * 3, std=[0.25] * 3
+        )
+        self.rows = Rows(512, 256, 1, device), Rows(500, 500, 2, device)
+
+    def scorers(self, memory: int) -> tuple[Scorer, TrieScorer]:
+        """Return the scorer of one path after the other and that of many together."""
+        common = (self.runtime, self.supernet, *self.rows, self.augment, CLASSES)
+        return Scorer(*common), TrieScorer(*common, memory)  # type: ignore[arg-type]
+
+
+def trie(clock: Clock, device: torch.device, threads: int, rounds: int, memory: int) -> dict[str, Any]:
+    """Return for each fixture what sharing saves of the forward time, and what of that is reached."""
+    stage = Stage(device, threads, "fp32")
+    alone, together = stage.scorers(memory)
+    found: dict[str, Any] = {}
+    for name, paths in stage.generations.items():
+        answers: dict[str, dict[Architecture, np.ndarray]] = {"alone": {}, "together": {}}
+
+        def one_by_one(paths: list = paths, answers: dict = answers) -> None:
+            answers["alone"] = {path: alone(path).correct for path in paths}
+
+        def at_once(paths: list = paths, answers: dict = answers) -> None:
+            answers["together"] = {path: tally.correct for path, tally in together(paths)}
+
+        spent = clock.least(rounds, alone=one_by_one, together=at_once)
+        same = all(np.array_equal(answers["alone"][path], answers["together"][path]) for path in paths)
+        with timed_blocks(stage.supernet, clock) as seconds:
+            whole = clock.of(one_by_one)
+        saved = repeated(paths, seconds) / whole
+        blocks = len(stage.supernet.blocks)
+        nodes = sum(len({path[:k] for path in paths}) for k in range(1, blocks + 1))
+        found[name] = {
+            "paths": len(paths),
+            "identical": same,
+            "share_of_block_forwards_saved": 1 - nodes / (blocks * len(paths)),
+            "share_of_forward_time_saved": saved,
+            "speed_up_allowed": 1 / (1 - saved),
+            "speed_up": spent["alone"] / spent["together"],
+            "reached": spent["alone"] / spent["together"] * (1 - saved),
+            "seconds_one_by_one": spent["alone"],
+            "seconds_together": spent["together"],
+        }
+    return found
+
+
+@contextmanager
+def timed_blocks(supernet: Supernet, clock: Clock) -> Iterator[dict[tuple[int, int], list[float]]]:
+    """Yield a table that receives the seconds of every forward pass of stem (-1, 0) and candidates (block, choice)."""
+    seconds: dict[tuple[int, int], list[float]] = defaultdict(list)
+    begun: list[float] = []
+    hooks = []
+    places = {(-1, 0): supernet.stem}
+    for block, candidates in enumerate(supernet.blocks):
+        places |= {(block, choice): candidate for choice, candidate in enumerate(candidates.children())}
+    for place, module in places.items():
+        hooks.append(module.register_forward_pre_hook(lambda *_: begun.append(clock.now())))
+        hooks.append(
+            module.register_forward_hook(lambda *_, place=place: seconds[place].append(clock.now() - begun.pop()))
+        )
+    try:
+        yield seconds
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def repeated(paths: list[Architecture], seconds: dict[tuple[int, int], list[float]]) -> float:
+    """Return the seconds of one pass over all paths that go to stems and blocks which a trie runs only once."""
+    visits, nodes = Counter({(-1, 0): len(paths)}), Counter({(-1, 0): 1})
+    for depth in range(len(paths[0])):
+        visits.update((depth, path[depth]) for path in paths)
+        nodes.update((depth, prefix[-1]) for prefix in {path[: depth + 1] for path in paths})
+    return sum(sum(seconds[place]) * (1 - nodes[place] / visits[place]) for place in visits)
+
+
+def head(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict[str, Any]:
+    """Return what a step costs that trains the head alone, beside a forward pass and a step that trains all."""
+    stage = Stage(device, threads, "fp32")
+    runtime, batch = stage.runtime, 128
+    images = runtime.lay_out(torch.randn(batch, 3, SIDE, SIDE, device=device))
+    labels = torch.randint(CLASSES, (batch,), device=device)
+    loss = nn.CrossEntropyLoss()
+    path = stage.generations["early"][0]
+
+    def trainer(model: nn.Module) -> Callable[[], None]:
+        runtime.place(model)
+        optimizer = make_optimizer(model, OptimizerParams())
+        trained, optimizer = runtime.fabric.setup(model, optimizer)
+
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            runtime.fabric.backward(loss(trained(images, path), labels))
+            nn.utils.clip_grad_norm_([p for p in trained.parameters() if p.grad is not None], 5.0)
+            optimizer.step()
+
+        return step
+
+    full = trainer(copy.deepcopy(stage.supernet).train())
+    frozen = FrozenBackbone(stage.supernet)
+    only_head = trainer(frozen.train())
+
+    def forward() -> None:
+        with torch.no_grad():
+            frozen(images, path)
+
+    spent = clock.least(rounds, forward=forward, head=only_head, full=full)
+    return {
+        "head_step_over_forward": spent["head"] / spent["forward"],
+        "full_step_over_head_step": spent["full"] / spent["head"],
+        "images_per_second": {name: batch / seconds for name, seconds in spent.items()},
+    }
+
+
+def input_share(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict[str, float]:
+    """Return the seconds in which a batch of 128 images of 32x32 is gathered and augmented on the device."""
+    stage = Stage(device, threads, "fp32")
+    images = torch.randint(0, 256, (5000, 3, SIDE, SIDE), dtype=torch.uint8, device=device)
+    augment = Augment(Shape(SIDE, SIDE, 3), "pad", pad=4, flip=True, cutout=0, mean=[0.5] * 3, std=[0.25] * 3)
+    rows = torch.randperm(5000)[:128].to(device)
+
+    def take() -> None:
+        stage.runtime.lay_out(augment(images.index_select(0, rows), torch.Generator().manual_seed(0)))
+
+    return {"seconds_a_batch_of_128": clock.least(rounds, take=take)["take"]}
+
+
+def costs() -> dict[str, float]:
+    """Return the microseconds that the cost of an architecture takes, and the seconds to refuse limits in vain."""
+    space = make_space(SpaceParams.model_validate(json.loads(GENERATIONS.read_text())["space"]))
+    begin = time.perf_counter()
+    try:
+        feasible(space.cost_table((SIDE, SIDE, 3), CLASSES), Limits(max_macs=1))
+        raise AssertionError("one MAC was enough")
+    except UserError:
+        refused = time.perf_counter() - begin
+    table, path = space.cost_table((SIDE, SIDE, 3), CLASSES), (0,) * len(space.choices)
+    seconds = min(timeit.repeat(lambda: table.cost(path), number=1000, repeat=5)) / 1000
+    return {"microseconds_of_a_cost": seconds * 1e6, "seconds_to_refuse_limits": refused}
+
+
+def main() -> None:
+    """Print the measurements named on the command line as JSON: clock, device, threads, rounds, GiB, names."""
+    clock_name, device_name, threads, rounds, memory, *names = sys.argv[1:]
+    device = torch.device(device_name)
+    common = Clock(clock_name, device), device, int(threads), int(rounds)
+    calls: dict[str, Callable[[], Any]] = {
+        "trie": lambda: trie(*common[:3], max(1, int(rounds) // 3), int(float(memory) * 2**30)),
+        "head": lambda: head(*common),
+        "input": lambda: input_share(*common),
+        "costs": costs,
+    }
+    print(json.dumps({name: calls[name]() for name in names}))
+
+
+if __name__ == "__main__":
+    main()

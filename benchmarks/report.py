@@ -1,0 +1,109 @@
+"""From results.json to docs/results/speed.md: tables of what was measured, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/results/speed.md"
+HEAD = """# Speed
+
+Written by `make bench` from `benchmarks/results.json`. Each figure is the least of several rounds, in which all systems
+take their turns on the same paths; ratios carry over to other machines better than absolute figures.
+"""
+TASKS = {"train": "training", "evaluate": "evaluation"}
+
+
+def write(results: dict[str, Any]) -> None:
+    """Write the page with one section for each device."""
+    sections = [HEAD]
+    for device, parts in results.items():
+        sections.append(f"## {device}\n")
+        sections += [SECTIONS[name](part) for name, part in parts.items()]
+    PAGE.write_text("\n".join(sections), encoding="utf-8")
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [list(head)]
+    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
+    lines += [[_figure(cell) for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value)
+
+
+def _section(title: str, part: dict[str, Any], body: str) -> str:
+    place = part["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in place["versions"].items())
+    where = (
+        f"{place['processor']}, {place['cores']} cores, {place['threads']} threads, {place['device']}; {versions}; "
+        f"{place['clock']} clock, {place['rounds']} rounds, load {place['load_at_start']} at the start."
+    )
+    return f"### {title}\n\n{body}\n{where}\n"
+
+
+def _peers(part: dict[str, Any]) -> str:
+    body = []
+    for task, word in TASKS.items():
+        speed = part[task]["images_per_second"]
+        rows = [
+            [name, rate, rate / speed["xautodl"], rate / speed["nni"], rate / speed[_bare(name)]]
+            for name, rate in speed.items()
+        ]
+        body.append(
+            f"NAS-Bench-201 cells, {word}, batch {part[task]['batch']}:\n\n"
+            + _table(["system", "images/s", "over xautodl", "over NNI", "over the bare subnet"], rows)
+        )
+    return _section("Supernets beside their peers", part, "\n".join(body))
+
+
+def _bare(name: str) -> str:
+    return "subnet-bf16" if name.endswith("bf16") else "subnet"
+
+
+def _trie(part: dict[str, Any]) -> str:
+    columns = {
+        "paths": "paths",
+        "share_of_block_forwards_saved": "block passes saved",
+        "share_of_forward_time_saved": "forward time saved",
+        "speed_up_allowed": "allowed",
+        "speed_up": "measured",
+        "reached": "measured / allowed",
+        "identical": "same answers",
+    }
+    rows = [[name, *(part[name][key] for key in columns)] for name in ("early", "converged")]
+    return _section("A generation scored together", part, _table(["generation", *columns.values()], rows))
+
+
+def _flat(title: str) -> Any:
+    def section(part: dict[str, Any]) -> str:
+        rows = []
+        for name, value in part.items():
+            if name == "machine":
+                continue
+            if isinstance(value, dict):
+                rows += [[f"{name}: {key}".replace("_", " "), inner] for key, inner in value.items()]
+            else:
+                rows.append([name.replace("_", " "), value])
+        return _section(title, part, _table(["what", "figure"], rows))
+
+    return section
+
+
+SECTIONS = {
+    "peers": _peers,
+    "trie": _trie,
+    "head": _flat("Training the head alone"),
+    "input": _flat("The input of a step"),
+    "costs": _flat("Costs and limits"),
+    "start-up": _flat("Start-up, in seconds"),
+    "long-tail": _flat("The long tail of ten million rows"),
+    "workflow": _flat("The workflow's own time"),
+}

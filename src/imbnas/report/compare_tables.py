@@ -1,0 +1,135 @@
+"""A comparison of finished projects as a table in a terminal, in Markdown and as JSON values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from imbnas.errors import UserError
+from imbnas.longtail.shots import GROUPS
+from imbnas.report.compare import Comparison, Row
+from imbnas.report.scores import rounded
+
+_COLUMNS = ("method", "runs", "mean ± std")
+
+
+def shown_scores(comparison: Comparison, group: str | None) -> dict[str, str]:
+    """Return title by name of the scores to show: balanced accuracy, and the accuracy of a shot group.
+
+    Raises:
+        UserError: for an unknown group or one without classes.
+    """
+    scores = {"balanced_accuracy": "Balanced accuracy"}
+    if group is None:
+        return scores
+    shots = comparison.details["shots"]
+    if group not in GROUPS:
+        raise UserError(f"--group {group}: expected one of {', '.join(GROUPS)}")
+    if not shots["classes"][group]:
+        raise UserError(f"--group {group}: no class is in it, by {shots['text']}; expected a group that has some")
+    count = shots["classes"][group]
+    classes = "1 class" if count == 1 else f"{count} classes"
+    return {**scores, group: f"Accuracy of the {group}-shot classes ({classes})"}
+
+
+def comparison_tables(comparison: Comparison, scores: dict[str, str]) -> Group:
+    """Return a table for each score: a row per method, in percent; they fit into 80 columns."""
+    parts: list[Any] = [Text(_head(comparison))]
+    for score, title in scores.items():
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        for place, name in enumerate(_titles(comparison, "\n")):
+            table.add_column(Text(name), justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
+        for row in comparison.rows:
+            table.add_row(*map(Text, _cells(row, score, "\n")))
+        parts += [table]
+    return Group(*parts, Text(_notes(comparison), style="dim"))
+
+
+def comparison_markdown(comparison: Comparison, scores: dict[str, str]) -> str:
+    """Return the same tables in Markdown."""
+    lines = [_head(comparison), ""]
+    for score, title in scores.items():
+        titles = _titles(comparison, " ")
+        lines += [f"{title}, percent:", "", _line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
+        lines += [_line(_cells(row, score, "; ")) for row in comparison.rows]
+        lines.append("")
+    return "\n".join([*lines, _notes(comparison)]) + "\n"
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Return all scores of all methods as JSON values, floats rounded to six decimals."""
+    details = comparison.details
+    methods = []
+    for row in comparison.rows:
+        scores = {
+            name: {**score, "low": row.intervals[name][0], "high": row.intervals[name][1]}
+            for name, score in row.scores.items()
+        }
+        apart = None
+        if row.differences is not None:
+            apart = {name: {**asdict(one), "excludes_zero": one.excludes_zero} for name, one in row.differences.items()}
+        methods.append(
+            {
+                "name": row.name,
+                "runs": [str(run.place) for run in row.runs],
+                "seeds": [run.seed for run in row.runs],
+                "scores": scores,
+                "differences": apart,
+                "pairing": row.pairing,
+            }
+        )
+    shared = {key: details[key] for key in ("dataset", "test_rows", "shots", "ece", "confidence")}
+    found: dict[str, Any] = rounded({"baseline": comparison.baseline, **shared, "methods": methods})
+    return found
+
+
+def _titles(comparison: Comparison, separator: str) -> list[str]:
+    level = f"{comparison.details['confidence']['level']:.0%}"
+    return [*_COLUMNS, f"{level} interval", f"minus {comparison.baseline}{separator}[{level} interval]"]
+
+
+def _cells(row: Row, score: str, separator: str) -> list[str]:
+    found, (low, high) = row.scores[score], row.intervals[score]
+    mean, deviation = found["mean"], found["std"]
+    assert mean is not None
+    value = f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+    apart = "-"
+    if row.differences is not None:
+        one = row.differences[score]
+        apart = f"{100 * one.value:+.2f} [{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
+        apart += "" if one.excludes_zero else f"{separator}does not exclude 0"
+    return [row.name, str(found["n"]), value, f"[{100 * low:.2f}, {100 * high:.2f}]", apart]
+
+
+def _head(comparison: Comparison) -> str:
+    details = comparison.details
+    counts = details["imbalance"]["counts"]
+    return (
+        f"{details['dataset']}: {len(counts)} classes, {sum(counts)} training rows "
+        f"({max(counts)} to {min(counts)} a class), {details['test_rows']} test rows; {details['shots']['text']}."
+    )
+
+
+def _notes(comparison: Comparison) -> str:
+    """Say how means, intervals and differences are made, and what the intervals leave out."""
+    resamples = comparison.details["confidence"]["resamples"]
+    sizes = [len(row.runs) for row in comparison.rows]
+    notes = [f"Intervals: bootstrap of {resamples} resamples of the test rows within each class, the same for all."]
+    if max(sizes) > 1:
+        notes.append("Mean ± sample standard deviation over runs; runs are resampled too.")
+    if any(row.pairing == "paired" and len(row.runs) > 1 for row in comparison.rows):
+        notes.append("Differences pair the runs of one seed.")
+    if any(row.pairing == "independent" for row in comparison.rows):
+        notes.append("Where two groups have other seeds, each one's runs are resampled by themselves.")
+    if min(sizes) == 1:
+        notes.append("Of a single run the interval leaves out the noise of training.")
+    return " ".join(notes)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,70 @@
+"""Tables as one HTML page that needs nothing else: for `snakemake --report` and for a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+from imbnas.files import write_bytes
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 1.5rem; }
+h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin-top: 1.6rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #c9d0d8; white-space: nowrap; }
+small { color: #6b7785; font-weight: 400; }
+th { border-bottom: 2px solid #6b7785; } .text { text-align: left; } .strong td { font-weight: 600; }
+p { color: #6b7785; max-width: 50rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table with a heading and a note; `text` says how many columns on the left hold text."""
+
+    heading: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    text: int = 1
+    strong: frozenset[int] = field(default_factory=frozenset)
+    """Rows in bold."""
+
+
+def write_page(path: Path, title: str, blocks: Iterable[Block]) -> None:
+    """Write the tables as a page, by rename."""
+    body = "\n".join(_block(block) for block in blocks)
+    write_bytes(
+        path,
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n".encode(),
+    )
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent with two decimals, a dash for none."""
+    return "-" if share is None or share != share else f"{100 * share:.2f}"
+
+
+def _block(block: Block) -> str:
+    strong = ' class="strong"'
+    head = _row("th", block.columns, block.text)
+    rows = "\n".join(
+        f"<tr{strong if number in block.strong else ''}>{_row('td', row, block.text)}</tr>"
+        for number, row in enumerate(block.rows)
+    )
+    note = f"\n<p>{escape(block.note)}</p>" if block.note else ""
+    return f"<h2>{escape(block.heading)}</h2>\n<table>\n<tr>{head}</tr>\n{rows}\n</table>{note}"
+
+
+def _row(kind: str, cells: Sequence[str], text: int) -> str:
+    left = ' class="text"'
+    return "".join(f"<{kind}{left if k < text else ''}>{_cell(cell)}</{kind}>" for k, cell in enumerate(cells))
+
+
+def _cell(text: str) -> str:
+    """Return a cell's text, what follows a line end in small print below."""
+    first, _, rest = escape(text).partition("\n")
+    return f"{first}<br><small>{rest}</small>" if rest else first

@@ -1,0 +1,85 @@
+"""What a finished network says of the test rows, and how long the vectors of its classes are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from imbnas.data.images import ImageStore
+from imbnas.data.split import Split, write_table
+from imbnas.longtail.heads import CosineHead, NearestClassMean, posthoc_adjustment
+from imbnas.networks import Network
+from imbnas.report.scores import Answers
+from imbnas.steps.context import Context
+from imbnas.training.runtime import Runtime
+
+PREDICTION_TYPES = {
+    "network": pa.string(),
+    "row": pa.int64(),
+    "label": pa.int32(),
+    "predicted": pa.int32(),
+    "confidence": pa.float32(),
+}
+"""The columns of results/predictions.parquet: one row for each network and each row of the test split."""
+
+
+@torch.inference_mode()
+def answer(
+    network: Network, test: Split, runtime: Runtime, context: Context, batch_size: int, logit_adjustment: float
+) -> Answers:
+    """Return the network's answers on all rows of the test split, in evaluation mode and without augmentation.
+
+    `logit_adjustment` is the factor of the post-hoc adjustment by the rows on which the network was trained; 0 leaves
+    the logits. Confidences are rounded to the float32 that results/predictions.parquet holds. Raises UserError where
+    the adjustment meets a class without training rows.
+    """
+    size = network.load_side if test.images is None else None
+    store = ImageStore(test, None, runtime.device, context.workers, size)
+    preprocess = network.preprocess()
+    model = runtime.place(network.model)
+    predicted, confidence = [], []
+    with context.log.bar("test rows", len(store)) as bar:
+        for images, _ in store.ordered(batch_size):
+            with runtime.autocast():
+                logits = model(runtime.lay_out(preprocess(images))).double()
+            if logit_adjustment > 0.0:
+                logits = posthoc_adjustment(logits, network.meta["trained_counts"], logit_adjustment)
+            best = logits.softmax(dim=1).max(dim=1)
+            predicted.append(best.indices)
+            confidence.append(best.values)
+            bar.advance(len(images))
+    return Answers(
+        store.labels.cpu().numpy(),
+        torch.cat(predicted).cpu().numpy(),
+        # Rounding may lift a sum of shares above 1.
+        torch.cat(confidence).clamp(max=1.0).float().cpu().numpy(),
+    )
+
+
+def write_predictions(path: Path, answers: dict[str, Answers]) -> None:
+    """Write all networks' answers as a table of PREDICTION_TYPES, network by network in the test split's order."""
+    networks = list(answers)
+    rows = len(answers[networks[0]].actual)
+    columns = {
+        "network": np.repeat(networks, rows),
+        "row": np.tile(np.arange(rows), len(networks)),
+        "label": np.concatenate([one.actual for one in answers.values()]),
+        "predicted": np.concatenate([one.predicted for one in answers.values()]),
+        "confidence": np.concatenate([one.confidence for one in answers.values()]),
+    }
+    arrays = [pa.array(column).cast(PREDICTION_TYPES[name]) for name, column in columns.items()]
+    write_table(path, pa.table(arrays, pa.schema(list(PREDICTION_TYPES.items()))))
+
+
+def class_norms(head: nn.Module) -> tuple[str, np.ndarray]:
+    """Return the kind of a head (`linear`, `cosine`, `ncm`) and the Euclidean norm of each class's vector (C,).
+
+    A vector is the class's whole row of weights, or its mean feature in a nearest-class-mean head.
+    """
+    kind = "ncm" if isinstance(head, NearestClassMean) else "cosine" if isinstance(head, CosineHead) else "linear"
+    vectors = head.centroids if isinstance(head, NearestClassMean) else head.get_parameter("weight")
+    return kind, vectors.detach().double().norm(dim=1).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Studies: the chain over a grid of parameters."""

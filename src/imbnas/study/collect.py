@@ -1,0 +1,116 @@
+"""Tables and figures of a study, from the cells whose results are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from imbnas.data.split import write_table
+from imbnas.errors import UserError
+from imbnas.files import write_bytes
+from imbnas.params.config import Params
+from imbnas.progress import Log
+from imbnas.report.page import Block, percent, write_page
+from imbnas.steps.graph import STEPS
+from imbnas.study.figures import draw_pairs, draw_scores
+from imbnas.study.plan import FOLDER, Plan, cells, levels, plan, title
+from imbnas.study.results import SCORES, Grid, differences, pairs, results, summary
+
+GROUPS = ("many", "medium", "few")
+
+
+def collect(params: Params, root: Path, log: Log, missing: Mapping[str, Sequence[str]] | None = None) -> int:
+    """Write study/*.parquet, *.csv, *.html and figures/ and return how many cells are not finished.
+
+    `missing` holds, by step, jobs that are not done, whatever lies in their place. A cell with such a job, or without
+    results, is listed with the first step that is not done, and left out. Raises UserError when no cell is finished.
+    """
+    made = plan(cells(params, "params.yaml"))
+    stops = [_stop(made, cell, root, missing or {}) for cell in range(len(made.cells))]
+    finished = [cell for cell, stop in enumerate(stops) if stop is None]
+    combinations, axes = levels(params), params.study.axes
+    grid = Grid(made, combinations, axes, finished, root)
+    states = [_state(grid, cell, stops[cell]) for cell in range(len(stops))]
+    _csv(root / FOLDER / "cells.csv", pd.DataFrame(states))
+    for cell, stop in enumerate(stops):
+        if stop is not None:
+            log(f"not finished: cell {cell} ({title(combinations[cell])}), see logs/{FOLDER}/{stop}.log")
+    if not finished:
+        raise UserError(f"{FOLDER}: none of the {len(stops)} cells is finished, expected at least one")
+    _write(grid, len(stops), root / FOLDER)
+    log(f"{len(finished)} of {len(stops)} cells collected in {FOLDER}/results.parquet")
+    return len(stops) - len(finished)
+
+
+def _stop(made: Plan, cell: int, root: Path, missing: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the first job of a cell that is not done, as step/digest; None when the cell is finished."""
+    jobs = made.cells[cell]
+    for step in STEPS:
+        if jobs[step] in missing.get(step, ()):
+            return f"{step}/{jobs[step]}"
+    if _there(made, cell, root, "evaluate"):
+        return None
+    return next(f"{step}/{jobs[step]}" for step in STEPS if not _there(made, cell, root, step))
+
+
+def _there(made: Plan, cell: int, root: Path, step: str) -> bool:
+    return all((root / made.place(name, cell)).exists() for name in STEPS[step].outputs)
+
+
+def _state(grid: Grid, cell: int, stop: str | None) -> dict[str, Any]:
+    jobs = {f"job_{step}": digest for step, digest in grid.plan.cells[cell].items()}
+    return {"cell": cell, **grid.shown(cell), "finished": stop is None, "stopped_at": stop or "", **jobs}
+
+
+def _write(grid: Grid, total: int, folder: Path) -> None:
+    table = results(grid)
+    spread = summary(grid, table)
+    compared = pairs(grid)
+    mean = differences(grid, compared)
+    write_table(folder / "results.parquet", pa.Table.from_pandas(table, preserve_index=False))
+    for name, frame in (("summary", spread), ("pairs", compared), ("differences", mean)):
+        _csv(folder / f"{name}.csv", frame)
+    figures = folder / "figures"
+    draw_scores(figures / "scores.png", table, grid.settings, ["balanced_accuracy"], "balanced accuracy")
+    draw_scores(figures / "groups.png", table, grid.settings[:2], GROUPS, "recall")
+    level = float(table["level"].iloc[0])
+    draw_pairs(figures / "pairs.png", compared, grid.settings, level)
+    _page(folder / "table.html", grid, total, spread, mean)
+
+
+def _page(path: Path, grid: Grid, total: int, spread: pd.DataFrame, mean: pd.DataFrame) -> None:
+    """Write the summary as a page: percent, mean and sample standard deviation over the seeds."""
+    final = spread[spread["network"] == "final"]
+    rows = [
+        [*(str(row[name]) for name in grid.settings), str(row["runs"]), *(_spread(row, score) for score in SCORES)]
+        for _, row in final.iterrows()
+    ]
+    scores = [score.replace("_", " ") for score in SCORES]
+    unfinished = total - len(grid.finished)
+    note = f"{len(grid.finished)} of {total} cells" + (
+        f"; {unfinished} not finished: study/cells.csv" * bool(unfinished)
+    )
+    blocks = [Block("The chosen network, percent", [*grid.settings, "runs", *scores], rows, note, len(grid.settings))]
+    differing = [
+        [*(str(row[name]) for name in (*grid.settings, "axis", "against", "score", "runs")), _plus_minus(row)]
+        for _, row in mean.iterrows()
+    ]
+    columns = [*grid.settings, "axis", "against", "score", "runs", "difference"]
+    blocks.append(Block("Paired differences, percent", columns, differing, "", len(grid.settings) + 3))
+    write_page(path, "Study", blocks)
+
+
+def _spread(row: pd.Series, score: str) -> str:
+    return _plus_minus({"mean": row[f"{score}_mean"], "std": row[f"{score}_std"]})
+
+
+def _plus_minus(row: Mapping[str, Any] | pd.Series) -> str:
+    return percent(row["mean"]) + (f" ± {percent(row['std'])}" if pd.notna(row["std"]) else "")
+
+
+def _csv(path: Path, frame: pd.DataFrame) -> None:
+    write_bytes(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode())

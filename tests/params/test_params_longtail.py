@@ -1,0 +1,138 @@
+"""What may be combined in a long-tailed training, and what is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from params_trees import altered, default_tree
+
+from imbnas.errors import UserError
+from imbnas.longtail.losses import LOSS_NAMES
+from imbnas.params.config import parse
+from imbnas.params.longtail import PRIOR_CORRECTED, LossName
+
+CE = {"retrain.loss": "ce"}
+LDAM = {"retrain.loss": "ldam"}
+
+
+def tree_of(changes: dict[str, Any]) -> dict[str, Any]:
+    tree = default_tree()
+    for dotted, value in changes.items():
+        tree = altered(dotted, value, tree)
+    return tree
+
+
+def test_the_parameters_know_the_losses_of_the_library() -> None:
+    assert set(get_args(LossName)) == set(LOSS_NAMES)
+
+
+@pytest.mark.parametrize("section", ["adapt", "retrain"])
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+def test_every_loss_can_be_chosen(section: str, loss: str) -> None:
+    changes = {f"{section}.loss": loss}
+    if section == "adapt" and loss == "ldam":
+        changes["adapt.head.name"] = "cosine"
+    assert getattr(parse(tree_of(changes), "p.yaml"), section).loss == loss
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {**CE, "retrain.weighting.weights": "effective-number"},
+            "retrain.weighting.weights is effective-number with loss ce, expected none: weighted cross-entropy is loss "
+            "inverse-frequency or effective-number",
+        ),
+        (
+            {"adapt.weighting.weights": "inverse-frequency"},
+            "adapt.weighting.weights is inverse-frequency with loss effective-number, expected none",
+        ),
+        (
+            {"retrain.losses.label_aware_smoothing.tail": 0.5},
+            "retrain.losses.label_aware_smoothing.tail is 0.5, expected at most head (0.4)",
+        ),
+        (
+            {"retrain.loss": "focal", "retrain.label_smoothing": 0.1},
+            "retrain.label_smoothing is 0.1 with loss focal, expected 0: it defines none",
+        ),
+        (
+            {"adapt.loss": "seql", "adapt.head.label_smoothing": 0.1},
+            "adapt.head.label_smoothing is 0.1 with loss seql, expected 0: it defines none",
+        ),
+        (
+            {**LDAM, "retrain.classifier.name": "linear"},
+            "retrain.classifier.name is linear with loss ldam, expected cosine or auto",
+        ),
+        (
+            {"adapt.loss": "ldam"},
+            "adapt.head.name is linear with loss ldam, expected cosine",
+        ),
+        (
+            {"adapt.loss": "ldam", "adapt.strategy": "scratch", "adapt.classifier.name": "linear"},
+            "adapt.classifier.name is linear with loss ldam, expected cosine or auto",
+        ),
+        (
+            {"retrain.head.name": "linear", "retrain.head.loss": "ldam"},
+            "retrain.head.name is linear with head.loss ldam, expected cosine",
+        ),
+        (
+            {**LDAM, "retrain.head.name": "lws"},
+            "retrain.head.name is lws with a cosine classifier, expected ",
+        ),
+        (
+            {"retrain.head.name": "tau-norm", "retrain.rows": "train+validation"},
+            "retrain.head.tau is auto with rows train+validation, expected rows train: it judges on the others",
+        ),
+        (
+            {"retrain.head.name": "crt", "retrain.head.mixing.name": "mixup"},
+            "retrain.head.mixing.name is mixup with head.batchnorm frozen, expected none, or batchnorm batch "
+            "or update: features are computed once, before images could be mixed",
+        ),
+        (
+            {"retrain.branches": "bilateral", "retrain.head.name": "crt"},
+            "retrain.head.name is crt with branches bilateral, expected none",
+        ),
+        (
+            {"retrain.branches": "bilateral", "retrain.mixing.name": "remix"},
+            "retrain.mixing.name is remix with branches bilateral, expected none",
+        ),
+        (
+            {**LDAM, "retrain.branches": "bilateral"},
+            "retrain.classifier.name: cosine with branches bilateral, expected linear",
+        ),
+        ({"retrain.sampler.name": "balanced"}, "retrain.sampler.name: found text 'balanced', expected instance, "),
+        ({"retrain.head.tau": "best"}, "retrain.head.tau: found text 'best', expected auto or a number"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse(tree_of(changes), "p.yaml")
+    assert str(raised.value).startswith(f"p.yaml: {line}")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "corrected"),
+    [
+        *(({"retrain.loss": loss}, f"loss {loss}") for loss in PRIOR_CORRECTED),
+        ({**CE, "retrain.sampler.name": "square-root"}, "sampler.name square-root"),
+        ({**CE, "retrain.branches": "bilateral"}, "branches bilateral"),
+        ({**LDAM, "retrain.weighting.weights": "inverse-frequency"}, "weighting.weights inverse-frequency"),
+        ({**CE, "retrain.head.name": "crt"}, "head.name crt"),
+        ({**CE, "retrain.head.name": "linear"}, "head.sampler.name class-aware"),
+    ],
+)
+def test_the_prior_is_corrected_once(changes: dict[str, Any], corrected: str) -> None:
+    with pytest.raises(UserError, match=f"retrain.{corrected}, expected 0.0: both together correct"):
+        parse(tree_of({**changes, "evaluate.logit_adjustment": 1.0}), "p.yaml")
+    if "retrain.head.name" not in changes and "retrain.branches" not in changes and changes["retrain.loss"] != "ldam":
+        with pytest.raises(UserError, match=f"head.name is logit-adjustment with {corrected}, expected a"):
+            parse(tree_of({**changes, "retrain.head.name": "logit-adjustment"}), "p.yaml")
+
+
+@pytest.mark.parametrize(
+    "changes", [CE, LDAM, {**CE, "retrain.head.name": "linear", "retrain.head.sampler.name": "instance"}]
+)
+def test_a_plain_training_may_be_adjusted_afterwards(changes: dict[str, Any]) -> None:
+    parse(tree_of({**changes, "evaluate.logit_adjustment": 1.0}), "p.yaml")

@@ -1,0 +1,277 @@
+# The study: the chain's rules again, on wildcard paths below study/. A job is named by the digest of the parameters that
+# determine it, so that cells which agree in them share it. Nothing here is worked out unless a study is wanted.
+
+from functools import cache
+from imbnas.files import canonical_json, write_bytes
+from snakemake.logging import logger
+
+STUDY = studies.Study(RUN, PROJECT, workflow.is_main_process)
+# Snakemake does not say yet what is wanted, but a wrong cell should be one line, before anything else.
+if workflow.is_main_process and any(word.split("/")[0] == "study" for word in sys.argv[1:]):
+    try:
+        STUDY.identity
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+wildcard_constraints:
+    digest="[0-9a-f]{12}",
+
+
+def study_inputs(step):
+    """Return a function for the inputs of a job: those of the chain's rule, where the study's jobs make them."""
+    listed = [str(file) for file in getattr(rules, step).input if not str(file).startswith(".imbnas/")]
+    return lambda wildcards: STUDY.inputs(step, wildcards.digest, listed)
+
+
+def study_outputs(step):
+    """Return the outputs of a job."""
+    return [studies.move(str(file), "{digest}") for file in getattr(rules, step).output]
+
+
+def study_record(step):
+    """Return a function for the record of a job's outputs."""
+    return cache_by_digest(lambda digest: record(f"study/{step}/{digest}"))
+
+
+def study_identity(step):
+    """Return the raw files of a job, its code and its environment; its parameters are in its digest."""
+    return [cache_by_digest(lambda digest: STUDY.raw_files(step, digest)), STUDY.code(step), STUDY.environment]
+
+
+def study_options(step):
+    """Return a function for the options of a job's command."""
+    return lambda wildcards, output: STUDY.options(step, wildcards.digest)
+
+
+def study_threads(step, section):
+    """Return a function for the CPUs of a job; see `threads`."""
+    return cache_by_digest(lambda digest: threads(section, STUDY.params(step, digest)))
+
+
+def study_size(step, estimate):
+    """Return a function for memory or time of a job, which grows with each attempt."""
+    known = cache(lambda digest: estimate(STUDY.params(step, digest), step))
+    return lambda wildcards, attempt: known(wildcards.digest) * attempt
+
+
+def cache_by_digest(function):
+    """Return a function of wildcards that calls `function` once for each digest."""
+    known = cache(function)
+    return lambda wildcards: known(wildcards.digest)
+
+
+# `use rule` warns where one list of parameters takes the place of a longer one, as it is meant to here.
+logger.addFilter(lambda line: not str(line.msg).startswith("Overwriting positional arguments"))
+
+
+use rule source as study_source with:
+    input:
+        study_inputs("source"),
+        record=study_record("source"),
+    output:
+        study_outputs("source"),
+    log:
+        "logs/study/source/{digest}.log",
+    benchmark:
+        "benchmarks/study/source/{digest}.tsv"
+    params:
+        *study_identity("source"),
+        options=study_options("source"),
+    message:
+        "study: source {wildcards.digest}"
+
+
+use rule target as study_target with:
+    input:
+        study_inputs("target"),
+        record=study_record("target"),
+    output:
+        study_outputs("target"),
+    log:
+        "logs/study/target/{digest}.log",
+    benchmark:
+        "benchmarks/study/target/{digest}.tsv"
+    params:
+        *study_identity("target"),
+        options=study_options("target"),
+    message:
+        "study: target {wildcards.digest}"
+
+
+use rule imbalance as study_imbalance with:
+    input:
+        study_inputs("imbalance"),
+        record=study_record("imbalance"),
+    output:
+        study_outputs("imbalance"),
+    log:
+        "logs/study/imbalance/{digest}.log",
+    benchmark:
+        "benchmarks/study/imbalance/{digest}.tsv"
+    params:
+        *study_identity("imbalance"),
+        options=study_options("imbalance"),
+    message:
+        "study: imbalance {wildcards.digest}"
+
+
+use rule supernet as study_supernet with:
+    input:
+        study_inputs("supernet"),
+        record=study_record("supernet"),
+    output:
+        study_outputs("supernet"),
+    log:
+        "logs/study/supernet/{digest}.log",
+    benchmark:
+        "benchmarks/study/supernet/{digest}.tsv"
+    threads: study_threads("supernet", "source")
+    resources:
+        mem_mb=study_size("supernet", sizes.megabytes),
+        runtime=study_size("supernet", sizes.minutes),
+        gpu=GPU,
+    params:
+        *study_identity("supernet"),
+        options=study_options("supernet"),
+    message:
+        "study: supernet {wildcards.digest}"
+
+
+use rule adapt as study_adapt with:
+    input:
+        study_inputs("adapt"),
+        record=study_record("adapt"),
+    output:
+        study_outputs("adapt"),
+    log:
+        "logs/study/adapt/{digest}.log",
+    benchmark:
+        "benchmarks/study/adapt/{digest}.tsv"
+    threads: study_threads("adapt", "target")
+    resources:
+        mem_mb=study_size("adapt", sizes.megabytes),
+        runtime=study_size("adapt", sizes.minutes),
+        gpu=GPU,
+    params:
+        *study_identity("adapt"),
+        options=study_options("adapt"),
+    message:
+        "study: adapt {wildcards.digest}"
+
+
+use rule search as study_search with:
+    input:
+        study_inputs("search"),
+        record=study_record("search"),
+    output:
+        study_outputs("search"),
+    log:
+        "logs/study/search/{digest}.log",
+    benchmark:
+        "benchmarks/study/search/{digest}.tsv"
+    threads: study_threads("search", "target")
+    resources:
+        mem_mb=study_size("search", sizes.megabytes),
+        runtime=study_size("search", sizes.minutes),
+        gpu=GPU,
+    params:
+        *study_identity("search"),
+        options=study_options("search"),
+    message:
+        "study: search {wildcards.digest}"
+
+
+use rule retrain as study_retrain with:
+    input:
+        study_inputs("retrain"),
+        record=study_record("retrain"),
+    output:
+        study_outputs("retrain"),
+    log:
+        "logs/study/retrain/{digest}.log",
+    benchmark:
+        "benchmarks/study/retrain/{digest}.tsv"
+    threads: study_threads("retrain", "target")
+    resources:
+        mem_mb=study_size("retrain", sizes.megabytes),
+        runtime=study_size("retrain", sizes.minutes),
+        gpu=GPU,
+    params:
+        *study_identity("retrain"),
+        options=study_options("retrain"),
+    message:
+        "study: retrain {wildcards.digest}"
+
+
+use rule evaluate as study_evaluate with:
+    input:
+        study_inputs("evaluate"),
+        record=study_record("evaluate"),
+    output:
+        study_outputs("evaluate"),
+    log:
+        "logs/study/evaluate/{digest}.log",
+    benchmark:
+        "benchmarks/study/evaluate/{digest}.tsv"
+    threads: study_threads("evaluate", "target")
+    resources:
+        mem_mb=study_size("evaluate", sizes.megabytes),
+        runtime=study_size("evaluate", sizes.minutes),
+        gpu=GPU,
+    params:
+        *study_identity("evaluate"),
+        options=study_options("evaluate"),
+    message:
+        "study: evaluate {wildcards.digest}"
+
+
+rule study:
+    input:
+        record=record("study"),
+        cells=lambda wildcards: STUDY.results(["details", "predictions"]),
+    output:
+        results="study/results.parquet",
+        tables=expand("study/{name}.csv", name=["cells", "summary", "pairs", "differences"]),
+        page=report("study/table.html", caption="../report/study.rst", category="Study", labels={"file": "table"}),
+        scores=report(
+            "study/figures/scores.png",
+            caption="../report/study.rst",
+            category="Study",
+            labels={"figure": "scores"},
+        ),
+        groups=report(
+            "study/figures/groups.png",
+            caption="../report/study.rst",
+            category="Study",
+            labels={"figure": "shot groups"},
+        ),
+        pairs=report(
+            "study/figures/pairs.png",
+            caption="../report/study.rst",
+            category="Study",
+            labels={"figure": "paired differences"},
+        ),
+    log:
+        "logs/study.log",
+    benchmark:
+        "benchmarks/study.tsv"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+    params:
+        lambda wildcards: STUDY.collect,
+    message:
+        "study: collect the results of all cells"
+    shell:
+        "imbnas study collect --config {SNAPSHOT} --log {log}" " && python {RECORD:q} {input.record} {output}"
+
+
+onerror:
+    # The cells that are finished are collected all the same, and the others listed. What is written here is no output
+    # that the rule has made: its record is another, so the next run collects anew.
+    missing = studies.unfinished(workflow.dag.needrun_jobs(exclude_finished=True))
+    if missing:
+        listed = Path(SNAPSHOT).with_name("unfinished.json")
+        write_bytes(listed, canonical_json(missing).encode())
+        shell("imbnas study collect --config {SNAPSHOT} --missing {listed} --log logs/study.log || true")

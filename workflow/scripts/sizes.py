@@ -1,0 +1,109 @@
+"""How much memory and time a step's job asks for, estimated from the parameters alone; each attempt asks for more.
+
+The estimates are coarse and generous. Too little time costs nothing but a place in the queue: a training that is
+stopped at its limit goes on in the next attempt. `set-resources` in the profile replaces them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from imbnas.params.config import Params
+from imbnas.params.dataset import PATH_DATASETS
+
+ROWS = {"digits": 1_797, "mnist": 70_000, "fashion-mnist": 70_000, "cifar10": 60_000, "cifar100": 60_000}
+SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "cifar10": 32, "cifar100": 32}
+UNKNOWN_ROWS = 200_000
+"""Of a folder of images, which is not searched for a number."""
+SNAKEMAKE_MB, TORCH_MB, CUDA_MB, LOADER_MB = 400, 1600, 4000, 1000
+BYTES = 4 * 8
+"""Of activations kept for the gradient, for each channel and pixel of a choice block: eight tensors of four bytes."""
+CPU_RATE, GPU_RATE = 60.0, 10_000.0
+"""Images of 32 x 32 pixels a second in training, of a small network: for each thread, and on a GPU."""
+BATCH_SECONDS = 0.05
+"""A batch takes no less, however small its images are."""
+LEAST_MINUTES, MOST_MINUTES = 60, 7 * 24 * 60
+
+
+def megabytes(params: Params, step: str) -> int:
+    """Return the memory of the first attempt of a training or scoring step, the job's own Snakemake included."""
+    section = "source" if step == "supernet" else "target"
+    data = getattr(params, section)
+    need = SNAKEMAKE_MB + TORCH_MB
+    if data.dataset in PATH_DATASETS:
+        need += LOADER_MB * params.runtime.workers
+    else:
+        need += 2 * rows(params, section) * side(params) ** 2 * 3 // 2**20
+    if step == "search":
+        need += int(1024 * params.runtime.memory)
+    if params.runtime.device == "cpu":
+        need += _batch(params, step) * _activations(params) // 2**20
+    else:
+        need += CUDA_MB
+    return int(need)
+
+
+def minutes(params: Params, step: str) -> int:
+    """Return the time limit of the first attempt of a step that computes, in minutes."""
+    runtime = params.runtime
+    rate = CPU_RATE * runtime.threads if runtime.device == "cpu" else GPU_RATE
+    image_seconds = (side(params) / 32) ** 2 / rate + BATCH_SECONDS / _batch(params, step)
+    return int(min(MOST_MINUTES, LEAST_MINUTES + _images(params, step) * image_seconds / 60))
+
+
+def rows(params: Params, section: str) -> int:
+    """Return about how many images a dataset has: a list's lines, a guess for a folder."""
+    data = getattr(params, section)
+    if data.dataset == "list":
+        file = Path(data.root) / data.splits.train
+        if file.is_file():
+            with file.open("rb") as stream:
+                return sum(1 for _ in stream)
+    return ROWS.get(data.dataset, UNKNOWN_ROWS)
+
+
+def side(params: Params) -> int:
+    """Return the side of the network's input in pixels: the target's rules."""
+    return params.target.image_size or SIDES[params.target.dataset]
+
+
+def _images(params: Params, step: str) -> int:
+    """Return how many images pass forward and backward through a network in `step`."""
+    if step == "supernet":
+        return rows(params, "source") * params.supernet.epochs * _passes(params, params.supernet.sampling)
+    if step == "adapt":
+        return rows(params, "target") * _stage(params).epochs * _passes(params, params.adapt.sampling)
+    if step == "search":
+        search = params.search
+        candidates = max(search.candidates, search.population * search.generations)
+        return candidates * (search.calibration.rows + rows(params, "target") // 5) // 3
+    if step == "retrain":
+        return rows(params, "target") * params.retrain.epochs * (3 if params.retrain.references else 1)
+    return rows(params, "target")
+
+
+def _stage(params: Params) -> Any:
+    """Return the recipe of the adaptation's strategy; `none` trains nothing, and the head's stands for it."""
+    return getattr(params.adapt, params.adapt.strategy, params.adapt.head)
+
+
+def _passes(params: Params, sampling: str) -> int:
+    """Return the paths of one optimiser step, about: fair sampling takes each candidate of a block once."""
+    return 1 if sampling == "uniform" else 4
+
+
+def _batch(params: Params, step: str) -> int:
+    part = _stage(params) if step == "adapt" else getattr(params, step)
+    return int(part.batch_size)
+
+
+def _activations(params: Params) -> int:
+    """Return about how many bytes the gradient of one image needs."""
+    pixels = side(params) // params.space.stem.stride
+    total = pixels**2 * params.space.stem.channels
+    stages = params.space.stages
+    for channels, repeats, stride in zip(stages.channels, stages.repeats, stages.strides, strict=True):
+        pixels = max(1, pixels // stride)
+        total += pixels**2 * channels * repeats
+    return total * BYTES
