@@ -9,7 +9,8 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments longtail bench clean
+.PHONY: help setup run test lint format lock sync schema record accept experiments longtail bench darts-results \
+	darts-speed regret clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -65,6 +66,15 @@ longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR 
 
 bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+darts-results: $(READY) ## differentiable searches on digits, seed by seed: docs/results/darts.md (hours)
+	$(BIN)/python benchmarks/long_tailed_search.py $(DARTS)
+
+darts-speed: $(READY) ## time of a search step beside a plain transcription of the DARTS loop
+	$(BIN)/python benchmarks/darts.py $(DARTS)
+
+regret: $(READY) ## regret on NAS-Bench-201 by a CSV of its accuracies: make regret TABLE=file.csv
+	$(BIN)/python benchmarks/regret.py $(TABLE) $(DARTS)
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results study/*/ study/*.csv study/*.html study/*.parquet logs benchmarks/*.tsv benchmarks/study \

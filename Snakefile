@@ -39,6 +39,7 @@ rule all:
         "results/figures/reliability.png",
         "results/figures/weights.png",
         "results/figures/search.png",
+        "results/figures/architecture.png",
         "results/plots/classes.csv",
         "results/plots/confusion.csv",
         "results/plots/reliability.csv",

@@ -20,8 +20,9 @@ LAYERS = {
     "spaces": {"data", "params"},
     "longtail": {"data", "params"},
     "search": {"training", "longtail", "spaces", "data", "params"},
+    "differentiable": {"training", "longtail", "spaces", "data", "params"},
     "report": {"training", "longtail", "spaces", "data", "params"},
-    "steps": {"search", "report", "training", "longtail", "spaces", "data", "params"},
+    "steps": {"search", "differentiable", "report", "training", "longtail", "spaces", "data", "params"},
     "study": {"steps", "report", "longtail", "data", "params"},
 }
 """Which packages each package may import besides itself; single modules at the top are helpers for all."""

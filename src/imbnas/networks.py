@@ -88,7 +88,7 @@ def _build(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> Networ
             raise UserError(f"branches: found {branches!r}, expected 1 or 2")
         build = space.build_subnet if branches == 1 else space.build_bilateral
         model = build(meta["architecture"], classes, meta["shape"][2])
-        model.head = make_head(meta.get("head", LINEAR), space.num_features * branches, classes)
+        model.head = make_head(meta.get("head", LINEAR), space.subnet_features * branches, classes)
         model.load_state_dict(state)
     except (IndexError, TypeError, ValidationError, UserError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -13,11 +13,6 @@ from imbnas.params.config import parse
 from imbnas.params.longtail import PRIOR_CORRECTED, LossName
 
 CE = {"retrain.loss": "ce"}
-CELLS = {
-    "space.name": "nasbench201",
-    "space.last_channels": None,
-    "space.stages.repeats": [1, 1, 1],
-}
 LDAM = {"retrain.loss": "ldam"}
 
 
@@ -105,11 +100,6 @@ def test_every_loss_can_be_chosen(section: str, loss: str) -> None:
         (
             {**LDAM, "retrain.branches": "bilateral"},
             "retrain.classifier.name: cosine with branches bilateral, expected linear",
-        ),
-        (
-            {**CE, "retrain.branches": "bilateral", **CELLS},
-            "retrain.branches is bilateral with space.name nasbench201, expected one, or a space with stages to "
-            "duplicate: shufflenet, mobile, resnet",
         ),
         ({"retrain.sampler.name": "balanced"}, "retrain.sampler.name: found text 'balanced', expected instance, "),
         ({"retrain.head.tau": "best"}, "retrain.head.tau: found text 'best', expected auto or a number"),

@@ -20,7 +20,8 @@ from imbnas.params.config import Params, decode, load, parse
 METHODS = ["balanced-softmax", "bbn", "ce", "ce-drw", "crt", "ldam-drw", "logit-adjustment"]
 LITERATURE = [f"literature/{dataset}-lt-{method}" for dataset in ("cifar10", "cifar100") for method in METHODS]
 TOP = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", "inaturalist2018", "mnist-lt"]
-NAMES = sorted([*TOP, *LITERATURE])
+CELLS = ["darts-cifar10-lt", "darts-digits", "hlrs-cifar10-lt", "ssf-nas-cifar10-lt"]
+NAMES = sorted([*TOP, *LITERATURE, *CELLS])
 
 
 def read(name: str) -> Params:
@@ -265,3 +266,22 @@ def test_init_lists_the_presets_with_their_titles(
     assert [line.split()[0] for line in lines] == NAMES
     assert all(len(line.split()) > 5 for line in lines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cells_of_the_papers_have_darts_sizes_and_its_final_training() -> None:
+    for name in ("darts-cifar10-lt", "hlrs-cifar10-lt", "ssf-nas-cifar10-lt"):
+        params = read(name)
+        cells, retrain = params.space.darts, params.retrain
+        assert (cells.channels, cells.layers, cells.derived_channels, cells.derived_layers) == (16, 8, 36, 20)
+        assert (retrain.epochs, retrain.batch_size, retrain.auxiliary, retrain.drop_path) == (600, 96, 0.4, 0.2)
+        assert (retrain.augment.cutout, retrain.optimizer.lr, retrain.schedule.warmup) == (16, 0.025, 0.0)
+        assert params.search.darts.epochs == 50
+        assert params.target.validation.per_class == 0, "the published rows"
+    assert read("ssf-nas-cifar10-lt").search.darts.blind
+
+
+def test_a_differentiable_search_begins_where_the_papers_do() -> None:
+    for name in CELLS:
+        params = read(name)
+        assert (params.search.method, params.adapt.strategy, params.supernet.epochs) == ("darts", "scratch", 0)
+        assert params.adapt.scratch.epochs == 0

@@ -317,6 +317,8 @@ class TestOutputs:
             "results/classes.parquet",
             "results/dataset-card.md",
             "results/details.json",
+            "results/figures/architecture.png",
+            "results/figures/architecture.svg",
             "results/figures/classes.png",
             "results/figures/confusion.png",
             "results/figures/reliability.png",

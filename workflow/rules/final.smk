@@ -77,6 +77,13 @@ rule evaluate:
             category="Figures",
             labels={"figure": "confusion"},
         ),
+        architecture_figure=report(
+            "results/figures/architecture.png",
+            caption="../report/architecture.rst",
+            category="Figures",
+            labels={"figure": "architecture"},
+        ),
+        architecture_drawing="results/figures/architecture.svg",
         reliability_figure=report(
             "results/figures/reliability.png",
             caption="../report/reliability.rst",

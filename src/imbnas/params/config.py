@@ -24,8 +24,6 @@ from imbnas.params.study import StudyParams
 from imbnas.params.supernet import SupernetParams, SupernetView
 from imbnas.params.target import TargetParams, TargetView
 
-CHAINS = ("shufflenet", "mobile", "resnet")
-"""Spaces whose networks are chains of stages."""
 VIEWS: dict[str, type[View]] = {
     "source": SourceView,
     "target": TargetView,
@@ -78,11 +76,8 @@ class Params(Section):
                 f"search.method is fixed and search.architecture is null, expected its choices, one a block, because "
                 f"the space {self.space.name} has more than one architecture"
             )
-        if self.retrain.branches == "bilateral" and self.space.name not in CHAINS:
-            raise ValueError(
-                f"retrain.branches is bilateral with space.name {self.space.name}, expected one, or a space "
-                f"with stages to duplicate: {', '.join(CHAINS)}"
-            )
+        check_space(self.space, self.supernet.sampling, self.adapt.sampling, self.search)
+        check_cells(self.space, self.retrain)
         if self._own_images_listed_twice():
             raise ValueError(
                 f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "
@@ -106,6 +101,48 @@ class Params(Section):
     def view(self, step: str) -> View:
         """Return the part that `step` may see."""
         return VIEWS[step].of(self.tree())
+
+
+def check_space(space: SpaceParams, supernet: str, adapt: str, search: SearchParams) -> None:
+    """Raise ValueError where the sampling of paths or the search does not fit the space."""
+    for section, sampling in (("supernet", supernet), ("adapt", adapt)):
+        if (space.name, sampling) == ("darts", "fair"):
+            raise ValueError(
+                f"{section}.sampling is fair in the space darts, expected mixture, uniform or sandwich: a node has "
+                "hundreds of choices"
+            )
+        if sampling == "mixture" and space.name != "darts":
+            raise ValueError(
+                f"{section}.sampling is mixture in the space {space.name}, expected uniform, fair or sandwich"
+            )
+    if search.method == "darts":
+        if space.name not in ("darts", "nasbench201"):
+            raise ValueError(
+                f"search.method is darts in the space {space.name}, expected the space darts or nasbench201"
+            )
+        options = search.darts
+        needs_cells = {
+            "search.darts.branches": options.branches == "bilateral",
+            "search.darts.relaxation": options.relaxation == "sigmoid",
+            "search.darts.edge_weights": options.edge_weights,
+            "search.darts.collapse.skip": options.collapse.skip != "none",
+        }
+        for name, wanted in needs_cells.items():
+            if wanted and space.name != "darts":
+                raise ValueError(f"{name} is set in the space {space.name}, expected the space darts")
+        if options.branches == "bilateral" and space.darts.layers < 4:
+            raise ValueError(
+                f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
+                "4: the last cell must be a normal one"
+            )
+
+
+def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
+    """Raise ValueError where the final training has options of derived networks and the space is another one."""
+    for name in ("auxiliary", "drop_path"):
+        value = getattr(retrain, name)
+        if value and space.name != "darts":
+            raise ValueError(f"retrain.{name} is {value} in the space {space.name}, expected 0, or the space darts")
 
 
 def _refuse_two_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from imbnas.params.adapt import TRAINED_HEADS, Tau
 from imbnas.params.base import View
+from imbnas.params.differentiable import PretrainParams
 from imbnas.params.longtail import (
     ClassifierParams,
     LossesParams,
@@ -20,7 +21,7 @@ from imbnas.params.longtail import (
     prior_corrected,
 )
 from imbnas.params.recipe import OptimizerParams, RecipeParams
-from imbnas.params.shared import Count, Numerics, SpaceParams
+from imbnas.params.shared import Count, Fraction, Numerics, SpaceParams
 
 OF_LINEAR = ("lws", "tau-norm", "logit-adjustment")
 """Heads that correct the trained classifier, which is linear for that."""
@@ -67,6 +68,12 @@ class RetrainParams(RecipeParams):
     branches: Literal["one", "bilateral"] = "one"
     """`bilateral`: BBN (Zhou et al. 2020): the last stage twice, one branch fed by `sampler`, the other by reversed
     sampling, mixed by a factor that falls from 1 to 0."""
+    auxiliary: NonNegative = 0.0
+    """In the space darts: weight of the loss of a second classifier at two thirds of the depth (DARTS: 0.4)."""
+    drop_path: Fraction = 0.0
+    """In the space darts: chance that an edge is dropped, reached at the end of the training (DARTS: 0.2)."""
+    pretrain: PretrainParams = PretrainParams()
+    """Self-supervised training before the final one (SSF-NAS)."""
     references: bool = True
     """Whether one random subnet and the largest within the constraint are trained too, with the same recipe."""
     head: SecondStageParams = SecondStageParams(epochs=10, optimizer=OptimizerParams(weight_decay=0.0))
@@ -90,6 +97,10 @@ class RetrainParams(RecipeParams):
             raise ValueError(f"head.name is {self.head.name} with branches bilateral, expected none")
         if self.mixing.name != "none":
             raise ValueError(f"mixing.name is {self.mixing.name} with branches bilateral, expected none")
+        alone = {"auxiliary": self.auxiliary, "drop_path": self.drop_path, "pretrain.epochs": self.pretrain.epochs}
+        for name, value in alone.items():
+            if value:
+                raise ValueError(f"{name} is {value} with branches bilateral, expected 0")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size} with branches bilateral, expected at least 2")
 

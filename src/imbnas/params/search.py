@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View, short
+from imbnas.params.differentiable import DartsParams
 from imbnas.params.shared import Numerics, Positive, SpaceParams
 
 
@@ -24,8 +25,8 @@ class CalibrationParams(Section):
 class SearchParams(Section):
     """The search."""
 
-    method: Literal["evolution", "random", "exhaustive", "tpe", "nsga2", "fixed"] = "evolution"
-    """How candidates are proposed; `fixed` takes `architecture` as given."""
+    method: Literal["evolution", "random", "exhaustive", "tpe", "nsga2", "darts", "fixed"] = "evolution"
+    """How architectures are proposed; `darts` descends on a continuous one, `fixed` takes `architecture` as given."""
     objective: Literal["balanced_accuracy", "accuracy", "worst_class"] = "balanced_accuracy"
     """What is maximised on the validation rows."""
     population: Annotated[int, Field(ge=2)] = 20
@@ -48,6 +49,8 @@ class SearchParams(Section):
     """BatchNorm calibration."""
     batch_size: Positive = 512
     """Validation rows in one forward pass; does not change scores beyond rounding."""
+    darts: DartsParams = DartsParams()
+    """Of the method `darts`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -58,6 +61,11 @@ class SearchParams(Section):
             )
         if self.parents > self.population:
             raise ValueError(f"parents is {self.parents}, expected at most population ({self.population})")
+        if self.method == "darts" and (self.max_macs is not None or self.max_params is not None):
+            raise ValueError(
+                f"max_macs is {short(self.max_macs)} and max_params is {short(self.max_params)} with method darts, "
+                "expected null: gradient descent knows no limit"
+            )
         return self
 
 

@@ -81,12 +81,58 @@ class MobileChoices(Section):
         return self
 
 
+class DartsChoices(Section):
+    """Options of the `darts` space."""
+
+    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    """Channels of the search network's first cells; the stem has three times as many."""
+    layers: Annotated[int, Field(ge=3)] = 8
+    """Cells of the search network; those at a third and two thirds halve the resolution."""
+    derived_channels: Annotated[int, Field(ge=2, multiple_of=2)] = 36
+    """Channels of a derived network's first cells."""
+    derived_layers: Annotated[int, Field(ge=3)] = 20
+    """Cells of a derived network."""
+    operations: list[
+        Literal[
+            "none",
+            "max_pool_3x3",
+            "avg_pool_3x3",
+            "skip_connect",
+            "sep_conv_3x3",
+            "sep_conv_5x5",
+            "dil_conv_3x3",
+            "dil_conv_5x5",
+        ]
+    ] = [
+        "none",
+        "max_pool_3x3",
+        "avg_pool_3x3",
+        "skip_connect",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "dil_conv_3x3",
+        "dil_conv_5x5",
+    ]
+    """The operations on every edge, without repetition; their order is that of the indices."""
+    partial: Literal[1, 2, 4, 8] = 1
+    """The search network's operations see one channel in so many, the others bypass them (PC-DARTS: 4)."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len(set(self.operations)) != len(self.operations) or not set(self.operations) - {"none"}:
+            raise ValueError(f"operations are {self.operations}, expected none twice and at least one besides none")
+        if self.channels % (2 * self.partial) and self.partial > 1:
+            raise ValueError(f"channels is {self.channels}, expected a multiple of {2 * self.partial}: twice partial")
+        return self
+
+
 class SpaceParams(Section):
     """The search space: which networks exist."""
 
-    name: Literal["shufflenet", "mobile", "resnet", "nasbench201"] = "shufflenet"
+    name: Literal["shufflenet", "mobile", "resnet", "nasbench201", "darts"] = "shufflenet"
     """`shufflenet`: Single Path One-Shot; `mobile`: inverted residuals, searched depth; `resnet`: one CIFAR ResNet;
-    `nasbench201`: one searched cell of six edges, repeated, as in the tabular benchmark."""
+    `nasbench201`: one searched cell of six edges, repeated, as in the tabular benchmark; `darts`: a normal and a
+    reduction cell of fourteen edges each, stacked."""
     stem: Stem = Stem()
     """The first convolution."""
     stages: Stages = Stages()
@@ -97,6 +143,8 @@ class SpaceParams(Section):
     """Used when `name` is shufflenet."""
     mobile: MobileChoices = MobileChoices()
     """Used when `name` is mobile."""
+    darts: DartsChoices = DartsChoices()
+    """Used when `name` is darts, which takes nothing else but the stem's stride."""
 
     @model_validator(mode="after")
     def _skeleton(self) -> Self:

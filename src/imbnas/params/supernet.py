@@ -8,7 +8,7 @@ from imbnas.params.base import View
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.shared import Numerics, Positive, SpaceParams
 
-Sampling = Literal["uniform", "fair", "sandwich"]
+Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
 
 
 class SupernetParams(RecipeParams):
@@ -16,7 +16,7 @@ class SupernetParams(RecipeParams):
 
     sampling: Sampling = "fair"
     """Paths of one optimiser step: one uniform path; every choice of every block once (FairNAS); or the largest, the
-    smallest and two uniform paths."""
+    smallest and two uniform paths. `mixture`, in the space darts: no path, but all operations at equal weights."""
     probe_paths: Positive = 32
     """Random paths whose mean balanced accuracy on the source's validation rows is logged at the end."""
 

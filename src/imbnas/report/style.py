@@ -51,6 +51,8 @@ _STYLE: Any = {
     "legend.framealpha": 0.9,
     "legend.edgecolor": LINE,
     "legend.fontsize": 8.0,
+    "svg.hashsalt": "imbnas",
+    "svg.fonttype": "path",
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
 }
@@ -58,7 +60,7 @@ _STYLE: Any = {
 
 @contextmanager
 def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure of `width` x `height` inches and write it to `path` as PNG, by rename.
+    """Yield an empty figure of `width` x `height` inches and write it to `path`, by rename: PNG, or SVG by its suffix.
 
     Neither the user's matplotlibrc nor the time nor matplotlib's version gets into the file, and no window or global
     figure is made.
@@ -69,7 +71,11 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         yield figure
-        write_with(path, lambda part: figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None}))
+        # Both formats tell by default what made them, SVG also when, and with random names.
+        vector = path.suffix == ".svg"
+        metadata = {"Creator": None, "Date": None} if vector else {"Software": None}
+        kind = "svg" if vector else "png"
+        write_with(path, lambda part: figure.savefig(part, format=kind, dpi=DPI, metadata=metadata))
 
 
 def readable(name: str, label: int, longest: int = 18) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imbnas.spaces.bilateral import BilateralSubnet, Branch
 from imbnas.spaces.blocks import conv_norm
-from imbnas.spaces.chain import Architecture, Subnet, Supernet, initialise, subnet_state
+from imbnas.spaces.chain import Architecture, Subnet, Supernet, subnet_state
 from imbnas.spaces.cost import CostTable, measure
 from imbnas.spaces.space import META, SearchSpace
 
@@ -89,19 +89,13 @@ class ChainSpace(SearchSpace):
             blocks = [self.candidate(block, choice) for block, choice in zip(self.blocks, architecture, strict=True)]
             return Subnet(self._stem(channels), blocks, self._last(), self._head(num_classes))
 
-    def build_bilateral(self, architecture: Sequence[int], num_classes: int, channels: int) -> BilateralSubnet:
-        """Return a new two-branch network, seeded with torch.manual_seed: the branches start from different draws.
-
-        Raises UserError for a wrong architecture.
-        """
-        return initialise(self._bilateral_on_meta(architecture, num_classes, channels))
-
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
         """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""
         return subnet_state(supernet_state, self.check(architecture))
 
-    def _bilateral_on_meta(self, architecture: Sequence[int], num_classes: int, channels: int) -> BilateralSubnet:
-        chosen = list(zip(self.blocks, self.check(architecture), strict=True))
+    def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a two-branch network without memory for its weights; the trunk ends one stage before the last."""
+        chosen = list(zip(self.blocks, architecture, strict=True))
         shared = len(chosen) - self.outline.repeats[-1]
         with torch.device(META):
             trunk = [self.candidate(block, choice) for block, choice in chosen[:shared]]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from imbnas.errors import UserError
 from imbnas.spaces.base import Outline
+from imbnas.spaces.bilateral import BilateralSubnet, Branch
 from imbnas.spaces.blocks import conv_norm
 from imbnas.spaces.cells import EDGES, NODES, OPERATIONS, Cell, CellSupernet, ChoiceCell, Reduction, operation
 from imbnas.spaces.chain import Architecture, Subnet
@@ -51,6 +52,15 @@ class NasBench201Space(SearchSpace):
         """Return a subnet without memory for its weights."""
         with torch.device(META):
             return Subnet(self._stem(channels), self._blocks(architecture), self._last(), self._head(num_classes))
+
+    def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a two-branch network without memory for its weights; the last stage is there twice."""
+        with torch.device(META):
+            blocks, other = self._blocks(architecture), self._blocks(architecture)
+            shared = len(blocks) - self.outline.repeats[-1] - (len(self.outline.channels) > 1)
+            branches = Branch(blocks[shared:], self._last()), Branch(other[shared:], self._last())
+            head = nn.Linear(2 * self.num_features, num_classes)
+            return BilateralSubnet(self._stem(channels), blocks[:shared], branches, head)
 
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
         """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.base import Outline
+from imbnas.spaces.darts import DartsSpace, Size
 from imbnas.spaces.mobile import MobileSpace
 from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.resnet import ResNetSpace
@@ -19,6 +20,13 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
     ),
     "resnet": lambda params, outline: ResNetSpace(outline),
     "nasbench201": lambda params, outline: NasBench201Space(outline),
+    "darts": lambda params, outline: DartsSpace(
+        Size(params.darts.channels, params.darts.layers),
+        Size(params.darts.derived_channels, params.darts.derived_layers),
+        params.darts.operations,
+        params.stem.stride,
+        params.darts.partial,
+    ),
 }
 """How each `space.name` is made."""
 

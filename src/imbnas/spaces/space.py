@@ -44,11 +44,15 @@ class SearchSpace(ABC):
     name: ClassVar[str]
 
     def __init__(self, blocks: Sequence[Choice], num_features: int) -> None:
-        """Take the choices and the number of features that the linear head sees."""
+        """Take the choices and the number of features that a supernet's head sees.
+
+        A subnet's head sees `subnet_features`, as many unless the space says otherwise.
+        """
         self.blocks = blocks
         self.choices: tuple[int, ...] = tuple(len(block.choices) for block in blocks)
         self.size: int = math.prod(self.choices)
         self.num_features = num_features
+        self.subnet_features = num_features
         self._tables: dict[tuple[tuple[int, ...], int], CostTable] = {}
 
     # Networks
@@ -61,6 +65,13 @@ class SearchSpace(ABC):
         """Return a new subnet, seeded with torch.manual_seed; raise UserError for a wrong architecture."""
         return initialise(self.subnet_on_meta(self.check(architecture), num_classes, channels))
 
+    def build_bilateral(self, architecture: Sequence[int], num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a new two-branch network, seeded with torch.manual_seed: the branches start from different draws.
+
+        Raises UserError for a wrong architecture.
+        """
+        return initialise(self.bilateral_on_meta(self.check(architecture), num_classes, channels))
+
     @abstractmethod
     def supernet_on_meta(self, num_classes: int, channels: int) -> Supernet:
         """Return a supernet without memory for its weights."""
@@ -68,6 +79,10 @@ class SearchSpace(ABC):
     @abstractmethod
     def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> Subnet:
         """Return a subnet of a checked architecture without memory for its weights."""
+
+    @abstractmethod
+    def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a two-branch network of a checked architecture without memory for its weights."""
 
     @abstractmethod
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
@@ -126,10 +141,6 @@ class SearchSpace(ABC):
         """Return a line per choice, such as "stage 2 block 1: shuffle 5x5, stride 2, 16 -> 32"."""
 
     # Costs
-
-    def build_bilateral(self, architecture: Sequence[int], num_classes: int, channels: int) -> BilateralSubnet:
-        """Return a new two-branch network (BBN); raise UserError where the space's networks have no last stage."""
-        raise UserError(f"retrain.branches: found bilateral with space.name {self.name}, expected one")
 
     def cost_table(self, image: Sequence[int], num_classes: int) -> CostTable:
         """Return the costs for images of (height, width, channels), measured on the first call."""

@@ -17,14 +17,18 @@ from imbnas.longtail.shots import GROUPS, Rule, make_rule, rule_text, shot_group
 from imbnas.networks import Network, load_references, load_subnet
 from imbnas.params.evaluate import EvaluateView
 from imbnas.report.cards import write_dataset_card, write_model_card, write_results_page
+from imbnas.report.cells import draw_architecture
 from imbnas.report.classes import draw_classes
 from imbnas.report.confusion import draw_confusion
 from imbnas.report.plots import write_classes, write_confusion, write_reliability, write_search
 from imbnas.report.reliability import draw_reliability
 from imbnas.report.scores import BIN_RULE, INTERVAL_RULE, Answers, Protocol, class_table, reliability, rounded, score
 from imbnas.report.search import Reference, draw_search
+from imbnas.report.trajectory import draw_trajectory
 from imbnas.report.weights import draw_weights
 from imbnas.seeds import derive
+from imbnas.spaces.graphs import graphs
+from imbnas.spaces.registry import make_space
 from imbnas.steps.answers import answer, class_norms, write_predictions
 from imbnas.steps.context import Context
 from imbnas.training.runtime import Runtime
@@ -91,7 +95,7 @@ def run(view: EvaluateView, context: Context) -> None:
         [class_table(name, answers[name], names, protocol).assign(norm=norms[name][1]) for name in networks],
         ignore_index=True,
     )
-    _draw(context, inputs, protocol, table, answers["final"], scores["final"]["intervals"], norms["final"][0])
+    _draw(view, context, inputs, protocol, table, answers["final"], scores["final"]["intervals"], norms["final"][0])
     arrow = pa.Table.from_pandas(table, pa.schema(list(CLASS_TYPES.items())), preserve_index=False)
     write_table(context.path("classes"), arrow)
     write_predictions(context.path("predictions"), answers)
@@ -172,6 +176,7 @@ def _check_adjustable(path: Path, counts: Any, classes: int) -> None:
 
 
 def _draw(
+    view: EvaluateView,
     context: Context,
     inputs: Inputs,
     protocol: Protocol,
@@ -195,7 +200,12 @@ def _draw(
         for name, entry in inputs.search["references"].items()
     ]
     limit = inputs.search["limits"]["max_macs"]
-    draw_search(figures / "search.png", inputs.candidates, references, inputs.search["objective"], limit)
+    if inputs.search.get("method") == "darts":
+        draw_trajectory(figures / "search.png", pd.read_parquet(context.path("search")), inputs.search["objective"])
+    else:
+        draw_search(figures / "search.png", inputs.candidates, references, inputs.search["objective"], limit)
+    drawn = graphs(make_space(view.space), inputs.search["chosen"]["architecture"])
+    draw_architecture([figures / f"architecture.{kind}" for kind in ("png", "svg")], drawn)
     write_confusion(plots / "confusion.csv", final.actual, final.predicted, names, inputs.counts)
     write_classes(plots / "classes.csv", table)
     write_search(plots / "search.csv", inputs.candidates)

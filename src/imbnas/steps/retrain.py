@@ -18,11 +18,13 @@ from imbnas.seeds import derive
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Architecture, Subnet
 from imbnas.spaces.cost import Cost, count
+from imbnas.spaces.darts import DartsSpace
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.mixing import make_mix
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
+from imbnas.steps.retrain_cells import pretraining, with_cells
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Trained
@@ -124,7 +126,7 @@ def _network(
         context.reused_seconds += found[1]
         context.log(f"{tag}: trained by an earlier run in {found[1]:.0f} s; only the head stage is left")
     else:
-        _train(view, context, runtime, rows, model, state)
+        outcome.states += _train(view, context, runtime, space, rows, model, state)
         found = kept.load()
         if found is None:
             found = model.state_dict(), context.cost()["seconds"] - outcome.seconds
@@ -149,7 +151,7 @@ def _new_network(
         return space.build_bilateral(architecture, classes, channels), head
     model = space.build_subnet(architecture, classes, channels)
     if head["name"] != "linear":
-        model.head = make_head(head, space.num_features, classes)
+        model.head = make_head(head, space.subnet_features, classes)
     return model, head
 
 
@@ -157,11 +159,12 @@ def _train(
     view: RetrainView,
     context: Context,
     runtime: Runtime,
+    space: SearchSpace,
     rows: Rows,
     model: Subnet | BilateralSubnet,
     state: ResumeState,
-) -> None:
-    """Train a network in place; `state` is where the training's state lies."""
+) -> list[ResumeState]:
+    """Train a network in place; `state` is where the training's state lies. Returns the states of earlier trainings."""
     recipe, seed = view.retrain, derive(view.seed, "retrain", "rows")
     objective = make_objective(
         recipe.loss,
@@ -186,10 +189,22 @@ def _train(
     )
     if recipe.branches == "bilateral":
         job = _bilateral(job, bilateral_sampler(recipe.sampler, rows.labels, seed, recipe.epochs, recipe.batch_size))
-    with state.held():
-        if recipe.epochs:
-            train(job, runtime, state, context.log)
-            state.pause()
+    if isinstance(model, Subnet) and isinstance(space, DartsSpace):
+        side = -(-rows.split.info.shape[0] // space.stem_stride)
+        trained = with_cells(job, model, recipe, space.derived.specs, side, len(rows.counts))
+    else:
+        trained = job
+    jobs = [(trained, state)]
+    if isinstance(model, Subnet) and recipe.pretrain.epochs:
+        tag = "-".join(["pretrain", state.path.name.split(".")[1]])
+        first = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
+        jobs.insert(0, (pretraining(job, model, recipe, space, rows), first))
+    for one, place in jobs:
+        with place.held():
+            if one.recipe.epochs:
+                train(one, runtime, place, context.log)
+                place.pause()
+    return [place for _, place in jobs[:-1]]
 
 
 def _bilateral(job: Job, sampler: Sampler) -> Job:

@@ -25,6 +25,7 @@ from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
+from imbnas.steps.search_darts import DartsSearch
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Tally
 from imbnas.training.state import ResumeState
@@ -51,6 +52,9 @@ def run(view: SearchView, context: Context) -> None:
     feasible(setting.table, setting.limits)
     if view.search.method == "fixed":
         _fixed(view, context, setting)
+        return
+    if view.search.method == "darts":
+        _darts(view, context, setting, tail, held_out)
         return
     validation = read_validation(context, held_out)
     runtime = Runtime(view.runtime)
@@ -206,6 +210,17 @@ def _write_architecture(
         "digests": digests,
     }
     write_json(context.path("architecture"), record)
+
+
+def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, held_out: Rows) -> None:
+    """Descend on a continuous architecture and take the cells derived after the last epoch."""
+    calibration = calibration_rows(tail, view.search.calibration.rows, view.search.calibration.sampling, view.seed)
+    search = DartsSearch(view, context, setting.space, tail, held_out, calibration)
+    found = search.run()
+    _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation)
+    for line in setting.space.describe(found.architecture):
+        context.log(line)
+    search.state.finish()
 
 
 def _fixed(view: SearchView, context: Context, setting: Setting) -> None:

@@ -35,6 +35,8 @@ class Runtime:
         keep_memory()
         torch.set_num_threads(numerics.threads)
         torch.use_deterministic_algorithms(numerics.deterministic)
+        # In that mode torch fills new memory before it is written, which shows errors and changes no result.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
         accelerator = "auto" if numerics.device == "auto" else numerics.device
         if accelerator == "auto":

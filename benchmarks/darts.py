@@ -1,0 +1,150 @@
+"""Time of a search epoch: ours against a plain transcription of the DARTS loop, same size, same machine.
+
+Run `python benchmarks/darts.py --help`. Both search on the same images with the same batches; epochs alternate, so that
+whatever else the machine does falls on both, and the ratio of the fastest ones is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import darts_plain
+
+from imbnas.data.augment import Augment
+from imbnas.data.raw import Shape
+from imbnas.data.samplers import InstanceSampler
+from imbnas.differentiable.learners import Classifier
+from imbnas.differentiable.loop import ArchitecturePlan, Guards, Search, WeightPlan, search_architecture
+from imbnas.differentiable.relaxation import ArchitectureParameters
+from imbnas.differentiable.split import Feed
+from imbnas.params.recipe import OptimizerParams
+from imbnas.params.shared import Numerics
+from imbnas.progress import Log
+from imbnas.spaces.darts import DartsSpace, Size
+from imbnas.spaces.darts_ops import OPERATIONS
+from imbnas.training.runtime import Runtime
+from imbnas.training.state import ResumeState
+
+CLASSES = 10
+
+
+class Memory:
+    """Images in memory, as `data.images.ImageStore` gives them."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for rows in batches:
+            place = torch.from_numpy(rows)
+            yield self.images[place], self.labels[place]
+
+
+def ours(options: argparse.Namespace, store: Memory, order: str) -> Callable[[], None]:
+    """Return a function that takes one epoch of our search."""
+    shape = Shape(options.side, options.side, 3)
+    space = DartsSpace(Size(options.channels, options.layers), Size(4, 3), OPERATIONS)
+    runtime = Runtime(Numerics(device="cpu", threads=options.threads))
+    learner = Classifier(space.build_supernet(CLASSES, 3))
+    half = options.steps * options.batch
+    rows = np.arange(2 * half)
+    feeds = [
+        [Feed(part, InstanceSampler(part, seed), options.batch)] for seed, part in enumerate((rows[:half], rows[half:]))
+    ]
+    search = Search(
+        name="search",
+        learner=learner,
+        parameters=ArchitectureParameters(learner.network.layout, "softmax"),
+        store=store,
+        augment=Augment(shape, "none", 0, False, 0, (0.5,) * 3, (0.25,) * 3),
+        feeds=(feeds[0], feeds[1]),
+        objective=lambda epoch: F.cross_entropy,
+        mixing="parabolic",
+        fixed_mixing=0.5,
+        epochs=1,
+        weights=WeightPlan(OptimizerParams(lr=0.025, nesterov=False, decay_norms=True), 0.001, frozen=False),
+        architecture=ArchitecturePlan(
+            "second" if order == "second" else "first", 3e-4, (0.5, 0.999), 1e-3, "constant", 0
+        ),
+        guards=Guards(0.0, "l2", "none", "none", 0.0, 0.0, 0, 0.0, 5, 4, 10),
+        seed=0,
+        describe=lambda relaxed, epoch: {},
+    )
+    folder = Path(tempfile.mkdtemp())
+
+    def epoch() -> None:
+        state = ResumeState(folder, order, 1e9)
+        search_architecture(search, runtime, state, Log("search"))
+        state.finish()
+
+    return epoch
+
+
+def plain(options: argparse.Namespace, store: Memory, order: str) -> Callable[[], None]:
+    """Return a function that takes one epoch of the transcription."""
+    model = darts_plain.Network(options.channels, options.layers, 3, CLASSES)
+    architect = darts_plain.Architect(model)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4)
+    half = options.steps * options.batch
+    images = store.images.float() / 255.0 / 0.25 - 2.0
+    halves = [
+        torch.utils.data.TensorDataset(images[part], store.labels[part])
+        for part in (slice(half), slice(half, 2 * half))
+    ]
+    loaders = [torch.utils.data.DataLoader(data, options.batch, shuffle=True) for data in halves]
+
+    def epoch() -> None:
+        batches = [(x, y) for x, y in loaders[0]]
+        darts_plain.epoch(model, architect, sgd, batches, lambda: next(iter(loaders[1])), 0.025, order == "second")
+
+    return epoch
+
+
+def main() -> None:
+    """Measure and print one line for each order."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in (("channels", 8), ("layers", 5), ("side", 32), ("batch", 64), ("steps", 2), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--order", choices=["first", "second"], action="append")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    count = 2 * options.steps * options.batch
+    store = Memory(
+        torch.randint(0, 256, (count, 3, options.side, options.side), dtype=torch.uint8),
+        torch.randint(0, CLASSES, (count,)),
+    )
+    for order in options.order or ["first", "second"]:
+        runs = {"ours": ours(options, store, order), "plain": plain(options, store, order)}
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for run in runs.values():
+            run()
+        for _ in range(options.rounds):
+            for name, run in runs.items():
+                # What our runtime sets for itself must not slow the other down.
+                torch.use_deterministic_algorithms(name == "ours")
+                begin = time.perf_counter()
+                run()
+                seconds[name].append(time.perf_counter() - begin)
+        best = {name: min(found) for name, found in seconds.items()}
+        print(
+            f"{order} order, C {options.channels}, L {options.layers}, {options.side} pixels, batch {options.batch}, "
+            f"{options.threads} threads: ours {best['ours'] / options.steps:.3f} s a step, "
+            f"plain {best['plain'] / options.steps:.3f} s a step, ratio {best['plain'] / best['ours']:.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

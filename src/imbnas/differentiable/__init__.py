@@ -1,0 +1,1 @@
+"""Differentiable search: DARTS, HLRS, FairDARTS with self-supervision, and what keeps them from collapsing."""

@@ -1,0 +1,72 @@
+"""The continuous relaxation of NAS-Bench-201's cell: a weighted sum of the five operations on each of six edges."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imbnas.spaces.cells import EDGES, NODES, OPERATIONS, ActivatedConv, CellSupernet, ChoiceCell, Nothing
+from imbnas.spaces.relaxed import Layout, Relaxed
+
+KIND = "cell"
+
+
+class RelaxedCells(nn.Module):
+    """A NAS-Bench-201 supernet that mixes its operations; all cells share one matrix of weights (6, 5)."""
+
+    def __init__(self, supernet: CellSupernet) -> None:
+        """Take the supernet, whose weights are used as they are."""
+        super().__init__()
+        self.supernet = supernet
+        self.layout = Layout((KIND,), tuple(node for _, node in EDGES), OPERATIONS)
+
+    @property
+    def head(self) -> nn.Module:
+        """The classifier."""
+        return self.supernet.head
+
+    def features(self, x: Tensor, relaxed: Relaxed) -> Tensor:
+        """Map images (N, C, H, W) to what the head sees."""
+        rows = [row.unbind() for row in relaxed.operations[KIND].unbind()]
+        x = self.supernet.stem(x)
+        for block in self.supernet.blocks:
+            x = mixed_cell(x, block, rows) if isinstance(block, ChoiceCell) else block(x)
+        pooled: Tensor = self.supernet.pool(self.supernet.last(x))
+        return pooled
+
+    def forward(self, x: Tensor, relaxed: Relaxed) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, classes)."""
+        logits: Tensor = self.head(self.features(x, relaxed))
+        return logits
+
+
+def mixed_cell(x: Tensor, cell: ChoiceCell, rows: list[tuple[Tensor, ...]]) -> Tensor:
+    """Return the last node of a cell; node 0 is `x`, `rows` holds one weight per operation for each edge.
+
+    ReLU and pooling of a node are computed once for all edges that leave it, and `none` never.
+    """
+    nodes, activated = [x], [F.relu(x)]
+    pooled: dict[int, Tensor] = {}
+    for node in range(1, NODES):
+        total = torch.zeros_like(x)
+        for (source, end), candidates, weights in zip(EDGES, cell.edges, rows, strict=True):
+            if end != node:
+                continue
+            for module, weight in zip(cast(nn.ModuleList, candidates), weights, strict=True):
+                if isinstance(module, Nothing):
+                    continue
+                if isinstance(module, ActivatedConv):
+                    y = module.after_relu(activated[source])
+                elif isinstance(module, nn.Identity):
+                    y = nodes[source]
+                else:
+                    if source not in pooled:
+                        pooled[source] = module(nodes[source])
+                    y = pooled[source]
+                total = torch.addcmul(total, y, weight)
+        nodes.append(total)
+        activated.append(F.relu(total))
+    return nodes[-1]

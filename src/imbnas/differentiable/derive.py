@@ -1,0 +1,66 @@
+"""From weights of operations to discrete cells."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imbnas.spaces.darts_genotype import CELLS, NODES, Cell, Node
+from imbnas.spaces.darts_ops import NONE
+
+Weights = NDArray[np.float64]
+
+
+def strongest_cell(weights: Weights, operations: tuple[str, ...], edge_weights: Weights | None = None) -> Cell:
+    """Return a cell by the rule of DARTS (Liu et al. 2019, section 2.4): two edges a node, one operation an edge.
+
+    `weights` is (14, operations) with rows as in `darts_genotype.edges`. An edge is as strong as its best operation but
+    `none`, times its edge weight where there are any (PC-DARTS); `none` is never chosen. Ties go to the earlier
+    predecessor and the earlier operation.
+    """
+    return tuple(_node(rows, operations) for rows in _rows(weights, edge_weights))
+
+
+def threshold_cell(weights: Weights, operations: tuple[str, ...], threshold: float) -> Cell:
+    """Return a cell by FairDARTS' sparse rule: of the two strongest edges a node keeps those of at least `threshold`.
+
+    A node that would keep none keeps its strongest edge all the same: the published code drops such nodes and fails on
+    an empty cell.
+    """
+    cells = []
+    for rows in _rows(weights, None):
+        node = _node(rows, operations)
+        strength = {source: _best(rows[source], operations)[0] for source, _ in node}
+        kept = tuple(entry for entry in node if strength[entry[0]] >= threshold)
+        cells.append(kept or (max(node, key=lambda entry: (strength[entry[0]], -entry[0])),))
+    return tuple(cells)
+
+
+def _rows(weights: Weights, edge_weights: Weights | None) -> list[Weights]:
+    """Return one array (predecessors, operations) for each node."""
+    scaled = weights if edge_weights is None else weights * edge_weights[:, None]
+    ends = np.cumsum([2 + node for node in range(NODES)])
+    return np.split(scaled, ends[:-1])
+
+
+def _best(row: Weights, operations: tuple[str, ...]) -> tuple[float, str]:
+    """Return the weight and name of an edge's best operation."""
+    real = [place for place, name in enumerate(operations) if name != NONE]
+    place = max(real, key=lambda place: (row[place], -place))
+    return float(row[place]), operations[place]
+
+
+def _node(rows: Weights, operations: tuple[str, ...]) -> Node:
+    best = [_best(row, operations) for row in rows]
+    order = sorted(range(len(rows)), key=lambda source: (-best[source][0], source))
+    return tuple((source, best[source][1]) for source in sorted(order[:2]))
+
+
+def argmax_edges(weights: Weights) -> tuple[int, ...]:
+    """Return each edge's best operation, the earlier one on ties: the rule on NAS-Bench-201, where `none` counts."""
+    return tuple(int(place) for place in weights.argmax(axis=1))
+
+
+def skip_share(cells: dict[str, Cell], skip: str) -> dict[str, int]:
+    """Return the number of edges that are skip connections in each kind of cell."""
+    return {kind: sum(name == skip for node in cells[kind] for _, name in node) for kind in CELLS}

@@ -1,0 +1,66 @@
+"""The table that a differentiable search leaves behind: one row per epoch, its architecture parameters among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from imbnas.spaces.cost import Cost
+
+COMMON = {
+    "evaluation": pa.int64(),
+    "generation": pa.int64(),
+    "architecture": pa.string(),
+    "score": pa.float64(),
+    "standard_error": pa.float64(),
+    "balanced_accuracy": pa.float64(),
+    "accuracy": pa.float64(),
+    "worst_class": pa.float64(),
+    "macs": pa.int64(),
+    "params": pa.int64(),
+    "rank": pa.int64(),
+    "chosen": pa.bool_(),
+    "train_loss": pa.float64(),
+    "search_loss": pa.float64(),
+    "rate": pa.float64(),
+    "architecture_rate": pa.float64(),
+    "mixing": pa.float64(),
+    "entropy": pa.float64(),
+    "eigenvalue": pa.float64(),
+}
+"""Columns of every differentiable search, those of `search.table` first; a score is that of the whole search network,
+macs and params are those of the network derived after the epoch."""
+
+
+def trajectory_table(
+    rows: Sequence[Mapping[str, Any]], kinds: Sequence[str], cost: Callable[[tuple[int, ...]], Cost]
+) -> pa.Table:
+    """Return one row per epoch; the architecture derived after the last one is chosen.
+
+    Each kind of cell adds `skips_<kind>`, its skip connections, and `alpha_<kind>`, its architecture parameters (edges,
+    operations) in one list, row by row.
+    """
+    schema = {
+        **COMMON,
+        **{f"skips_{kind}": pa.int64() for kind in kinds},
+        **{f"alpha_{kind}": pa.list_(pa.float64()) for kind in kinds},
+    }
+    last = len(rows) - 1
+    records = []
+    for place, row in enumerate(rows):
+        architecture = tuple(row["architecture"])
+        spent = cost(architecture)
+        records.append(
+            {
+                **row,
+                "evaluation": place,
+                "architecture": "-".join(map(str, architecture)),
+                "macs": spent.macs,
+                "params": spent.params,
+                "rank": 1 if place == last else None,
+                "chosen": place == last,
+            }
+        )
+    return pa.table({name: [record.get(name) for record in records] for name in schema}, schema=pa.schema(schema))

@@ -1,0 +1,191 @@
+"""Section `search.darts`: gradient descent on the architecture."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from imbnas.params.base import Section
+from imbnas.params.longtail import (
+    Above,
+    LossesParams,
+    LossName,
+    NonNegative,
+    SamplerParams,
+    Share,
+    WeightingParams,
+    check_loss,
+)
+from imbnas.params.recipe import AugmentParams, OptimizerParams
+from imbnas.params.shared import Count, Fraction, Positive
+
+Open = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class ArchitectureParams(Section):
+    """How the architecture parameters learn: by Adam, whose rate follows the epochs."""
+
+    lr: Above = 3.0e-4
+    """Learning rate."""
+    beta1: Fraction = 0.5
+    """Decay of the mean gradient."""
+    beta2: Fraction = 0.999
+    """Decay of the mean squared gradient."""
+    weight_decay: NonNegative = 1.0e-3
+    """Weight decay, which enters the gradient and follows the rate's schedule."""
+    schedule: Literal["constant", "cumulative", "cosine", "freeze", "increasing"] = "constant"
+    """`constant`: DARTS; with t the share of the search, `cumulative`: 1 - t^2 (HLRS), `cosine`: half a cosine,
+    `freeze`: until 1 - t^2 falls below a half, `increasing`: t^2."""
+    warmup: Count = 0
+    """Epochs in which only the weights learn (PC-DARTS: 15)."""
+    sampler: Literal["same", "instance", "class-balanced"] = "same"
+    """Rows of the architecture's step: `same` as the weights', both branches included, or one draw of another kind."""
+
+
+class BarlowParams(Section):
+    """Barlow Twins (Zbontar et al. 2021)."""
+
+    hidden: Positive = 512
+    """Width of the projector's hidden layers."""
+    outputs: Positive = 512
+    """Width of its output."""
+    off_diagonal: NonNegative = 0.005
+    """Weight of the correlations between different outputs."""
+    labels: NonNegative = 0.0
+    """Weight of a loss on labels beside it; 0: labels are not looked at, nor do the split and the score use them."""
+
+
+class PretrainParams(Section):
+    """Barlow Twins on the long-tailed rows before the final training: no label is looked at."""
+
+    epochs: Count = 0
+    """Passes over the rows; 0: none."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    """Rows in one step, each of them twice."""
+    lr: Above = 0.1
+    """Peak learning rate; what else there is to the optimiser, schedule and augmentation is the final training's."""
+    hidden: Positive = 512
+    """Width of the projector's hidden layers."""
+    outputs: Positive = 512
+    """Width of its output."""
+    off_diagonal: NonNegative = 0.005
+    """Weight of the correlations between different outputs."""
+
+
+class CollapseParams(Section):
+    """What is done against a collapse to skip connections."""
+
+    skip: Literal["none", "linear", "cosine"] = "none"
+    """DARTS- (Chu et al. 2021): an auxiliary skip connection on every edge whose weight falls from 1 to 0."""
+    perturbation: Literal["none", "random", "adversarial"] = "none"
+    """SmoothDARTS (Chen and Hsieh 2020): operations' weights are perturbed while the network's weights learn."""
+    first_radius: NonNegative = 0.03
+    """Of the perturbation, in the first epoch."""
+    last_radius: NonNegative = 0.3
+    """Of the perturbation, towards the last epoch."""
+    eigenvalue_rows: Count = 0
+    """Rows on which the dominant eigenvalue of the Hessian is measured after each epoch; 0: not measured."""
+    stop_ratio: NonNegative = 0.0
+    """R-DARTS (Zela et al. 2020, 1.3): stop when the smoothed eigenvalue grows by this factor; 0: never."""
+    window: Positive = 5
+    """Epochs over which the eigenvalue is averaged."""
+    back: Positive = 4
+    """Epochs over which its growth is measured."""
+    patience: Positive = 10
+    """Epochs before the search may stop."""
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if self.stop_ratio and not self.eigenvalue_rows:
+            raise ValueError(
+                f"stop_ratio is {self.stop_ratio} and eigenvalue_rows is 0, expected rows to measure it on"
+            )
+        return self
+
+
+class DartsParams(Section):
+    """A differentiable search (DARTS, Liu et al. 2019) and its long-tailed, fair and self-supervised relatives."""
+
+    order: Literal["first", "second"] = "first"
+    """`second` differentiates through the weights' next step: better founded, two to three times slower."""
+    epochs: Positive = 50
+    """Passes over the weights' half of the rows."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Rows of each half in one step."""
+    share: Open = 0.5
+    """Share of each class's rows on which the weights learn; the architecture learns on the others."""
+    optimizer: OptimizerParams = OptimizerParams(
+        lr=0.025, nesterov=False, weight_decay=3.0e-4, decay_norms=True, clip=5.0
+    )
+    """Of the weights."""
+    last_lr: NonNegative = 0.001
+    """The weights' learning rate towards the end, at the foot of half a cosine."""
+    augment: AugmentParams = AugmentParams()
+    """Augmentation of both halves."""
+    loss: LossName = "ce"
+    """Of both levels."""
+    losses: LossesParams = LossesParams()
+    """Options of the losses."""
+    weighting: WeightingParams = WeightingParams()
+    """Class weights."""
+    sampler: SamplerParams = SamplerParams()
+    """Which rows an epoch visits."""
+    branches: Literal["one", "bilateral"] = "one"
+    """`bilateral` (HLRS): the last cell twice, its copy fed by reversed sampling, in both levels."""
+    mixing: Literal["parabolic", "symmetric", "half", "linear", "cosine", "fixed"] = "parabolic"
+    """Weight of the first branch, with t the share of the search: 1 - t^2 (BBN), 0.5, 1 - t^2 / 2, 1 - t,
+    cos(t pi / 2), or `fixed`."""
+    fixed: Share = 0.5
+    """Of the mixing `fixed`."""
+    relaxation: Literal["softmax", "sigmoid"] = "softmax"
+    """`softmax`: operations of an edge compete; `sigmoid`: they do not (FairDARTS, Chu et al. 2020)."""
+    zero_one: NonNegative = 0.0
+    """Of sigmoid: weight of the loss that drives weights to 0 or 1 (FairDARTS: 10)."""
+    zero_one_norm: Literal["l2", "l1"] = "l2"
+    """Of that loss: squares or absolute values."""
+    threshold: Share = 0.85
+    """Of sigmoid: least weight of an edge in the derived cell; a node keeps its strongest edge in any case."""
+    edge_weights: bool = False
+    """Edges into a node compete too, by a softmax of their own (PC-DARTS, Xu et al. 2020)."""
+    objective: Literal["labels", "barlow-twins"] = "labels"
+    """What both levels minimise: `loss`, or Barlow Twins on two views of each image (SSF-NAS)."""
+    barlow: BarlowParams = BarlowParams()
+    """Of barlow-twins."""
+    architecture: ArchitectureParams = ArchitectureParams()
+    """How the architecture parameters learn."""
+    collapse: CollapseParams = CollapseParams()
+    """What is done against collapse."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_loss(self.loss, self.weighting, self.losses)
+        soft = self.relaxation == "softmax"
+        if soft and self.zero_one:
+            raise ValueError(f"zero_one is {self.zero_one} with relaxation softmax, expected 0, or sigmoid")
+        if not soft and self.collapse.perturbation != "none":
+            raise ValueError(
+                f"collapse.perturbation is {self.collapse.perturbation} with relaxation sigmoid, expected none: it "
+                "perturbs shares of an edge"
+            )
+        if not soft and self.edge_weights:
+            raise ValueError("edge_weights is true with relaxation sigmoid, expected false, or softmax")
+        if self.architecture.warmup >= self.epochs:
+            raise ValueError(f"architecture.warmup is {self.architecture.warmup}, expected less than epochs")
+        if self.objective == "barlow-twins":
+            self._self_supervised()
+        return self
+
+    @property
+    def blind(self) -> bool:
+        """Whether no label is looked at."""
+        return self.objective == "barlow-twins" and self.barlow.labels == 0.0
+
+    def _self_supervised(self) -> None:
+        if self.branches == "bilateral":
+            raise ValueError("branches is bilateral with objective barlow-twins, expected one, or objective labels")
+        if self.blind and (self.sampler.name != "instance" or self.architecture.sampler not in ("same", "instance")):
+            raise ValueError(
+                f"sampler.name is {self.sampler.name} and architecture.sampler is {self.architecture.sampler} with "
+                "objective barlow-twins, expected instance: classes are not known"
+            )

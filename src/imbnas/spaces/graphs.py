@@ -1,0 +1,44 @@
+"""What an architecture looks like as a graph, for drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imbnas.spaces.cells import EDGES, OPERATIONS
+from imbnas.spaces.darts import DartsSpace
+from imbnas.spaces.darts_genotype import CELLS, NODES, decode, source_text
+from imbnas.spaces.darts_ops import NONE
+from imbnas.spaces.nasbench201 import NasBench201Space
+from imbnas.spaces.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A directed graph: its title, and for each edge where it begins, where it ends and what it does ("": nothing)."""
+
+    title: str
+    edges: tuple[tuple[str, str, str], ...]
+
+
+def graphs(space: SearchSpace, architecture: Sequence[int]) -> list[Graph]:
+    """Return the cells of an architecture, or a chain of its blocks; raise UserError for a wrong architecture."""
+    chosen = space.check(architecture)
+    if isinstance(space, DartsSpace):
+        return [
+            Graph(f"{kind} cell", _darts_edges(cell))
+            for kind, cell in zip(CELLS, decode(chosen, space.operations), strict=True)
+        ]
+    if isinstance(space, NasBench201Space):
+        named = [(f"node {a}", f"node {b}", OPERATIONS[c]) for (a, b), c in zip(EDGES, chosen, strict=True)]
+        return [Graph("cell", tuple(edge for edge in named if edge[2] != NONE))]
+    steps = [line.partition(": ")[::2] for line in space.describe(chosen)]
+    places = ["image", *(place for place, _ in steps)]
+    return [Graph("blocks", tuple((places[k], places[k + 1], what) for k, (_, what) in enumerate(steps)))]
+
+
+def _darts_edges(cell: Sequence[Sequence[tuple[int, str]]]) -> tuple[tuple[str, str, str], ...]:
+    inner = [
+        (source_text(source), f"node {number}", name) for number, node in enumerate(cell, 1) for source, name in node
+    ]
+    return (*inner, *((f"node {number}", "output", "") for number in range(1, NODES + 1)))

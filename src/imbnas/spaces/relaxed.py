@@ -1,0 +1,39 @@
+"""What a continuous relaxation hands to a network: a weight for every operation on every edge of every kind of cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which weights a network needs: kinds of cells, the node that each edge of a kind enters, operations' names."""
+
+    kinds: tuple[str, ...]
+    targets: tuple[int, ...]
+    operations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """Weights of one forward pass.
+
+    `operations[kind]` is (edges, operations); `edges[kind]`, where it is given, is (edges,) and multiplies all that an
+    edge carries (PC-DARTS, Xu et al. 2020); `skip` is the weight of the auxiliary skip connection on every edge
+    (DARTS-, Chu et al. 2021).
+    """
+
+    operations: Mapping[str, Tensor]
+    edges: Mapping[str, Tensor] = field(default_factory=dict)
+    skip: float = 0.0
+
+    def detached(self) -> Relaxed:
+        """Return the same weights as constants: a pass over them computes no gradient for the architecture."""
+        return Relaxed(
+            {kind: weights.detach() for kind, weights in self.operations.items()},
+            {kind: weights.detach() for kind, weights in self.edges.items()},
+            self.skip,
+        )

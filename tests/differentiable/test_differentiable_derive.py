@@ -1,0 +1,86 @@
+"""Cells from hand-made weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imbnas.differentiable.derive import argmax_edges, skip_share, strongest_cell, threshold_cell
+from imbnas.spaces.darts_genotype import edges
+from imbnas.spaces.darts_ops import OPERATIONS, SKIP
+
+FAIR = OPERATIONS[1:]
+
+
+def weights(entries: dict[tuple[int, int, str], float], operations: tuple[str, ...] = OPERATIONS) -> np.ndarray:
+    """Return 14 rows of 0.01 with some entries replaced, each named by node, predecessor and operation."""
+    table = np.full((14, len(operations)), 0.01)
+    for (node, source, name), value in entries.items():
+        table[edges().index((node, source)), operations.index(name)] = value
+    return table
+
+
+def test_a_node_keeps_its_two_strongest_edges_and_each_its_best_operation() -> None:
+    table = weights(
+        {
+            (0, 0, "sep_conv_3x3"): 0.3,
+            (0, 1, SKIP): 0.2,
+            (1, 0, "max_pool_3x3"): 0.5,
+            (1, 1, "dil_conv_5x5"): 0.1,
+            (1, 2, "dil_conv_3x3"): 0.4,
+            (1, 2, "sep_conv_5x5"): 0.39,
+            (2, 1, "sep_conv_5x5"): 0.2,
+            (2, 3, "avg_pool_3x3"): 0.9,
+            (3, 4, SKIP): 0.6,
+            (3, 3, "sep_conv_3x3"): 0.7,
+        }
+    )
+    assert strongest_cell(table, OPERATIONS) == (
+        ((0, "sep_conv_3x3"), (1, SKIP)),
+        ((0, "max_pool_3x3"), (2, "dil_conv_3x3")),
+        ((1, "sep_conv_5x5"), (3, "avg_pool_3x3")),
+        ((3, "sep_conv_3x3"), (4, SKIP)),
+    )
+
+
+def test_none_neither_wins_an_edge_nor_lends_it_strength() -> None:
+    table = weights({(3, source, "none"): 0.9 for source in range(5)})
+    table = np.maximum(table, weights({(3, 1, "sep_conv_3x3"): 0.05, (3, 4, "dil_conv_3x3"): 0.04}))
+    assert strongest_cell(table, OPERATIONS)[3] == ((1, "sep_conv_3x3"), (4, "dil_conv_3x3"))
+    even = strongest_cell(weights({}), OPERATIONS)
+    assert even[3] == ((0, "max_pool_3x3"), (1, "max_pool_3x3")), "ties go to the earlier edge and operation"
+
+
+def test_edge_weights_decide_between_edges_but_not_between_operations() -> None:
+    table = weights({(1, 0, "sep_conv_3x3"): 0.5, (1, 1, "sep_conv_5x5"): 0.4, (1, 2, "dil_conv_3x3"): 0.3})
+    shares = np.ones(14)
+    shares[edges().index((1, 0))] = 0.1
+    assert strongest_cell(table, OPERATIONS, shares)[1] == ((1, "sep_conv_5x5"), (2, "dil_conv_3x3"))
+
+
+def test_fair_darts_keeps_what_reaches_the_threshold_and_never_leaves_a_node_empty() -> None:
+    table = weights(
+        {
+            (0, 0, "sep_conv_3x3"): 0.9,
+            (0, 1, SKIP): 0.85,
+            (1, 0, "max_pool_3x3"): 0.99,
+            (1, 2, "sep_conv_3x3"): 0.84,
+            (2, 1, "sep_conv_5x5"): 0.7,
+            (2, 3, "avg_pool_3x3"): 0.8,
+            (3, 2, SKIP): 0.95,
+            (3, 3, SKIP): 0.94,
+            (3, 4, "dil_conv_3x3"): 0.93,
+        },
+        FAIR,
+    )
+    cell = threshold_cell(table, FAIR, 0.85)
+    assert cell == (
+        ((0, "sep_conv_3x3"), (1, SKIP)),
+        ((0, "max_pool_3x3"),),
+        ((3, "avg_pool_3x3"),),
+        ((2, SKIP), (3, SKIP)),
+    )
+    assert skip_share({"normal": cell, "reduce": cell}, SKIP) == {"normal": 3, "reduce": 3}
+
+
+def test_on_nas_bench_201_every_edge_takes_its_best_operation_none_included() -> None:
+    assert argmax_edges(np.array([[0.5, 0.2, 0.3], [0.1, 0.45, 0.45]])) == (0, 1)

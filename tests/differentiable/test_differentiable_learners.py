@@ -1,0 +1,164 @@
+"""The algebra of the bilateral network, Barlow Twins against its formula, relaxations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from imbnas.differentiable.barlow import barlow_twins
+from imbnas.differentiable.learners import Bilateral, Classifier, Draw, Setting, Twins
+from imbnas.differentiable.relaxation import ArchitectureParameters, edge_softmax, mean_entropy, zero_one_loss
+from imbnas.spaces.darts import DartsSpace, Size
+from imbnas.spaces.darts_ops import OPERATIONS
+
+SPACE = DartsSpace(Size(4, 4), Size(4, 4), OPERATIONS)
+
+
+def draws(seed: int) -> list[Draw]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Draw(torch.randn(8, 1, 8, 8, generator=generator), torch.randint(0, 3, (8,), generator=generator))
+        for _ in range(2)
+    ]
+
+
+@pytest.fixture
+def bilateral() -> Bilateral:
+    torch.manual_seed(0)
+    return Bilateral(SPACE.build_supernet(3, 1), fresh=True).train()
+
+
+@pytest.mark.parametrize("mixing", [1.0, 0.0])
+def test_a_branch_without_share_learns_nothing(bilateral: Bilateral, mixing: float) -> None:
+    parameters = ArchitectureParameters(bilateral.network.layout, "softmax")
+    batch = draws(1)
+    loss = bilateral.loss(batch, parameters(), Setting(F.cross_entropy, mixing))
+    loss.backward()
+    live, idle = bilateral.network.cells[-1], bilateral.rebalancing
+    if mixing == 0.0:
+        live, idle = idle, live
+    assert all(not p.grad.any() for p in idle.parameters())
+    assert all(p.grad.any() for name, p in live.named_parameters() if "none" not in name)
+    half = bilateral.head.in_features // 2
+    parts = [bilateral.head.weight.grad[:, :half], bilateral.head.weight.grad[:, half:]]
+    assert parts[0 if mixing else 1].any()
+    assert not parts[1 if mixing else 0].any()
+    assert bilateral.head.bias.grad.any(), "the bias is shared"
+    draw = batch[0 if mixing else 1]
+    features = bilateral.features(draw.images, parameters(), live)
+    pair = (features, torch.zeros_like(features)) if mixing else (torch.zeros_like(features), features)
+    logits = bilateral.head(2.0 * torch.cat(pair, dim=1))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, draw.labels))
+
+
+def test_single_images_are_judged_at_equal_branches(bilateral: Bilateral) -> None:
+    parameters = ArchitectureParameters(bilateral.network.layout, "softmax")
+    images = draws(2)[0].images
+    sides = [bilateral.features(images, parameters(), c) for c in (bilateral.network.cells[-1], bilateral.rebalancing)]
+    expected = bilateral.mixed(*sides, 0.5)
+    torch.testing.assert_close(bilateral(images, parameters()), expected)
+    torch.testing.assert_close(bilateral.head(torch.cat(sides, dim=1)), expected)
+    assert not torch.allclose(bilateral.mixed(*sides, 0.9), expected)
+
+
+def test_the_branches_share_everything_but_cell_and_head(bilateral: Bilateral) -> None:
+    assert bilateral.network.layout.kinds == ("normal", "reduce")
+    assert bilateral.network.cells[-1].kind == "normal"
+    count = sum(p.numel() for p in bilateral.parameters() if p.requires_grad)
+    plain = sum(p.numel() for p in bilateral.network.parameters())
+    cell = sum(p.numel() for p in bilateral.rebalancing.parameters())
+    head = bilateral.network.head
+    assert count == plain + cell + head.weight.numel()
+    pairs = zip(bilateral.rebalancing.parameters(), bilateral.network.cells[-1].parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_trained_network_answers_as_before_when_it_gets_a_second_branch() -> None:
+    torch.manual_seed(0)
+    network = SPACE.build_supernet(3, 1)
+    nn.init.normal_(network.head.bias)
+    images, relaxed = draws(3)[0].images, network.uniform()
+    before = Classifier(network)(images, relaxed)
+    torch.testing.assert_close(Bilateral(network, fresh=False)(images, relaxed), before)
+
+
+def reference(first: torch.Tensor, second: torch.Tensor, off_diagonal: float) -> float:
+    """The formula of the paper with BatchNorm as in its published description, entry by entry."""
+    norm = nn.BatchNorm1d(first.shape[1], affine=False).double()
+    correlation = norm(first).T @ norm(second) / len(first)
+    total = 0.0
+    for i in range(len(correlation)):
+        for j in range(len(correlation)):
+            value = float(correlation[i, j])
+            total += (value - 1.0) ** 2 if i == j else off_diagonal * value**2
+    return total
+
+
+def test_barlow_twins_is_its_formula() -> None:
+    torch.manual_seed(0)
+    for off_diagonal in (0.0051, 0.5):
+        first, second = torch.randn(40, 7).double(), torch.randn(40, 7).double() * 3.0 + 1.0
+        assert abs(float(barlow_twins(first, second, off_diagonal)) - reference(first, second, off_diagonal)) < 1e-6
+        single = float(barlow_twins(first.float(), second.float(), off_diagonal))
+        assert abs(single - reference(first, second, off_diagonal)) < 1e-5
+
+
+def test_barlow_twins_is_zero_for_equal_white_views_only() -> None:
+    white = torch.linalg.qr(torch.randn(64, 6, generator=torch.Generator().manual_seed(0)).double() - 0.0)[0]
+    white = torch.linalg.qr(white - white.mean(dim=0))[0] * 8.0
+    assert float(barlow_twins(white, white, 0.005)) < 1e-8
+    assert float(barlow_twins(white, white[torch.randperm(64)], 0.005)) > 1.0
+
+
+def test_twins_without_supervision_read_no_label() -> None:
+    torch.manual_seed(0)
+    learner = Twins(SPACE.build_supernet(3, 1), 64, 16, 8, 0.005, 0.0)
+    relaxed = ArchitectureParameters(learner.network.layout, "sigmoid")()
+    first, second = draws(4)
+
+    def broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("a label was read")
+
+    blind = learner.loss([first, second], relaxed, Setting(broken))
+    assert not learner.scored
+    assert not learner.network.head.weight.requires_grad
+    joint = Twins(SPACE.build_supernet(3, 1), 64, 16, 8, 0.005, 2.0)
+    joint.network.load_state_dict(learner.network.state_dict())
+    joint.projector.load_state_dict(learner.projector.state_dict())
+    both = joint.loss([first, second], relaxed, Setting(F.cross_entropy))
+    labelled = F.cross_entropy(joint.network(first.images, relaxed), first.labels)
+    torch.testing.assert_close(both, blind + 2.0 * labelled)
+
+
+def test_first_parameters_and_their_weights() -> None:
+    layout = SPACE.build_supernet(3, 1).layout
+    torch.manual_seed(0)
+    soft = ArchitectureParameters(layout, "softmax", edge_weights=True)
+    values = torch.cat(list(soft.operations.values()))
+    assert values.std().item() == pytest.approx(1e-3, rel=0.15)
+    assert float(soft().operations["normal"].sum()) == pytest.approx(14.0)
+    assert soft().edges["reduce"].split([2, 3, 4, 5])[2].sum().item() == pytest.approx(1.0)
+    assert edge_softmax(torch.tensor([0.0, math.log(3.0), 5.0, 5.0]), (0, 0, 1, 1)).tolist() == pytest.approx(
+        [0.25, 0.75, 0.5, 0.5]
+    )
+    fair = ArchitectureParameters(layout, "sigmoid")
+    assert {float(value) for weights in fair().operations.values() for value in weights.flatten()} == {0.5}
+    assert mean_entropy(fair) == pytest.approx(math.log(2.0))
+    assert mean_entropy(soft) == pytest.approx(math.log(8.0), rel=1e-4)
+
+
+def test_the_zero_one_loss_and_its_gradient() -> None:
+    layout = SPACE.build_supernet(3, 1).layout
+    fair = ArchitectureParameters(layout, "sigmoid").double()
+    assert float(zero_one_loss(fair(), "l2")) == 0.0
+    assert not torch.autograd.grad(zero_one_loss(fair(), "l2"), fair.operations["normal"])[0].any()
+    for values in fair.operations.values():
+        nn.init.normal_(values, std=2.0)
+    for norm, expected in (("l2", lambda s: -2 * (s - 0.5)), ("l1", lambda s: -torch.sign(s - 0.5))):
+        gradient = torch.autograd.grad(zero_one_loss(fair(), norm), fair.operations["normal"])[0]
+        sigmoid = fair.operations["normal"].detach().sigmoid()
+        torch.testing.assert_close(gradient, expected(sigmoid) * sigmoid * (1 - sigmoid) / (2 * 14 * 8))

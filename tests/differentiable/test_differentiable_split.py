@@ -1,0 +1,45 @@
+"""The halves of a bilevel search and their endless batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from imbnas.data.samplers import InstanceSampler
+from imbnas.differentiable.split import Feed, blind_halves, stratified_halves
+from imbnas.errors import UserError
+
+COUNTS = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), COUNTS))
+
+
+def test_every_class_is_split_by_its_share() -> None:
+    weights, architecture = stratified_halves(LABELS, 0.5, 0)
+    assert sorted(np.concatenate([weights, architecture]).tolist()) == list(range(len(LABELS)))
+    found = np.bincount(LABELS[weights])
+    assert found.tolist() == [int(n * 0.5 + 0.5) for n in COUNTS]
+    assert found[-1] == 25
+    assert not np.array_equal(weights, stratified_halves(LABELS, 0.5, 1)[0])
+    tiny = np.array([0, 0, 0, 1, 1])
+    for share in (0.01, 0.99):
+        assert all(set(tiny[half]) == {0, 1} for half in stratified_halves(tiny, share, 0))
+    with pytest.raises(UserError, match="class 1 has 1 training row"):
+        stratified_halves(np.array([0, 0, 1]), 0.5, 0)
+
+
+def test_the_blind_split_knows_the_number_of_rows_only() -> None:
+    weights, architecture = blind_halves(101, 0.5, 3)
+    assert (len(weights), len(architecture)) == (51, 50)
+    assert sorted([*weights, *architecture]) == list(range(101))
+
+
+def test_batches_change_with_the_epoch_and_begin_anew_when_they_run_out() -> None:
+    rows = stratified_halves(LABELS, 0.1, 0)[0]
+    feed = Feed(rows, InstanceSampler(LABELS[rows], 5), 64)
+    assert feed.length == -(-len(rows) // 64)
+    first = feed.batches(0, 0, feed.length)
+    assert sorted(np.concatenate(first).tolist()) == rows.tolist()
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], feed.batches(1, 0, 1)[0])
+    tail = feed.batches(0, feed.length - 1, feed.length + 2)
+    assert [part.tolist() for part in tail] == [part.tolist() for part in (first[-1], first[0], first[1])]

@@ -1,0 +1,209 @@
+"""The method `darts` of the step `search`, and the final training of what it derives, on digits."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny_chain
+
+from imbnas.differentiable import loop
+from imbnas.training.state import ResumeState
+
+SPACE = {
+    "name": "darts",
+    "darts": {
+        "channels": 2,
+        "layers": 4,
+        "derived_channels": 4,
+        "derived_layers": 3,
+        "operations": ["none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"],
+    },
+}
+CHAIN: dict[str, Any] = {
+    "space": SPACE,
+    "supernet__epochs": 0,
+    "supernet__sampling": "mixture",
+    "adapt__sampling": "mixture",
+    "adapt__strategy": "scratch",
+    "adapt__scratch": {"epochs": 0},
+    "adapt__head": {"epochs": 1},
+    "search__method": "darts",
+    "search__calibration": {"rows": 64},
+    "retrain__epochs": 1,
+    "retrain__references": False,
+}
+SEARCH: dict[str, Any] = {"epochs": 2, "batch_size": 70}
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project that has run up to `adapt` in the space darts."""
+    root = tmp_path_factory.mktemp("cells")
+    assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", **CHAIN) == 0
+    return root
+
+
+def searched(root: Path, *steps: str, **options: Any) -> int:
+    return tiny_chain.run(root, *(steps or ("search",)), **{**CHAIN, "search__darts": {**SEARCH, **options}})
+
+
+def table(root: Path) -> pd.DataFrame:
+    return pd.read_parquet(root / "results/search.parquet")
+
+
+def bytes_of(root: Path) -> list[bytes]:
+    return [(root / name).read_bytes() for name in ("results/search.parquet", "results/architecture.json")]
+
+
+def test_the_trajectory_has_a_row_an_epoch_and_ends_in_the_chosen_cells(cells: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
+    assert searched(root, "search", "retrain") == 0
+    found = table(root)
+    assert found["generation"].tolist() == [0, 1]
+    assert found["chosen"].tolist() == [False, True]
+    record = json.loads((root / "results/architecture.json").read_text())
+    assert "-".join(map(str, record["chosen"]["architecture"])) == found["architecture"].iloc[-1]
+    assert record["chosen"]["score"] == found["score"].iloc[-1]
+    assert record["method"] == "darts"
+    assert found["score"].between(0.0, 1.0).all()
+    # Adam moves each entry by about its rate in each of the three steps.
+    moved = np.stack(found["alpha_normal"].to_list())
+    assert moved.shape == (2, 14 * 4)
+    assert 1e-4 < np.abs(moved[1] - moved[0]).max() < 1.5e-3
+    assert found["rate"].tolist() == pytest.approx([0.025, 0.013])
+    assert found["entropy"].iloc[-1] == pytest.approx(np.log(4), abs=1e-4)
+    assert found["macs"].iloc[-1] == record["chosen"]["macs"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"order": "second"},
+        {"branches": "bilateral", "architecture": {"schedule": "cumulative"}, "collapse": {"skip": "linear"}},
+        {"relaxation": "sigmoid", "zero_one": 10.0, "objective": "barlow-twins", "barlow": {"hidden": 8, "outputs": 8}},
+    ],
+    ids=["second", "hlrs", "ssf"],
+)
+def test_a_killed_search_ends_with_the_same_bytes(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    whole, cut = tiny_chain.copy(cells, tmp_path / "whole"), tiny_chain.copy(cells, tmp_path / "cut")
+    assert searched(whole, **options) == 0
+    ticks = 0
+    tick = ResumeState.tick
+
+    def interrupted(self: ResumeState, state: Any) -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks <= 2:
+            self._note(signal.SIGTERM, None)
+        tick(self, state)
+
+    monkeypatch.setattr(ResumeState, "tick", interrupted)
+    codes = [searched(cut, **options) for _ in range(3)]
+    assert codes[-1] == 0
+    assert all(codes[:-1]), "killed twice, once within an epoch"
+    assert bytes_of(cut) == bytes_of(whole)
+    assert not list((cut / ".imbnas/resume/search").glob("*.pt"))
+
+
+def test_a_blind_search_does_not_see_labels(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permuting all training labels after the network was written leaves every byte of the trajectory."""
+    options = {"objective": "barlow-twins", "barlow": {"hidden": 8, "outputs": 8}, "collapse": {"eigenvalue_rows": 16}}
+    plain, permuted = tiny_chain.copy(cells, tmp_path / "plain"), tiny_chain.copy(cells, tmp_path / "permuted")
+    assert searched(plain, **options) == 0
+    for name in ("data/target/train/index.parquet", "data/longtail.parquet"):
+        rows = pq.read_table(permuted / name)
+        labels = pa.array((rows["label"].to_numpy() + 3) % 10)
+        pq.write_table(rows.set_column(rows.schema.get_field_index("label"), "label", labels), permuted / name)
+    assert searched(permuted, **options) == 0
+    assert table(plain)["score"].isna().all()
+    pd.testing.assert_frame_equal(table(plain), table(permuted))
+    labelled = {"barlow": {"hidden": 8, "outputs": 8, "labels": 1.0}, "objective": "barlow-twins"}
+    assert searched(plain, **labelled) == 0
+    assert searched(permuted, **labelled) == 0
+    assert not table(plain).equals(table(permuted)), "with a loss on labels the same change must show"
+
+
+def test_after_the_head_strategy_only_the_architecture_learns(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
+    change = {**CHAIN, "adapt__strategy": "head", "search__darts": SEARCH}
+    seen: list[dict[str, Any]] = []
+    search = loop.search_architecture
+
+    def watched(one: loop.Search, *rest: Any) -> Any:
+        before = {name: value.clone() for name, value in one.learner.state_dict().items()}
+        rows = search(one, *rest)
+        after = one.learner.state_dict()
+        assert all((before[name] == after[name]).all() for name in before)
+        seen.append({"rows": len(one.feeds[1][0].rows), "inner": len(one.feeds[0])})
+        return rows
+
+    monkeypatch.setattr("imbnas.steps.search_darts.search_architecture", watched)
+    assert tiny_chain.run(root, "adapt", "search", **change) == 0
+    longtail = pd.read_parquet(root / "data/longtail.parquet")
+    assert seen == [{"rows": len(longtail), "inner": 0}]
+    found = table(root)
+    assert found["train_loss"].isna().all()
+    assert found["search_loss"].notna().all()
+    assert tiny_chain.run(root, "search", **{**change, "search__darts": {"order": "second"}}) == 2
+
+
+def test_derived_networks_are_trained_with_all_that_belongs_to_them(cells: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
+    assert searched(root, "search", "retrain") == 0
+    plain = (root / "models/final.safetensors").read_bytes()
+    variants = [
+        {"retrain__auxiliary": 0.4},
+        {"retrain__epochs": 2, "retrain__drop_path": 0.5},
+        {"retrain__pretrain": {"epochs": 1, "hidden": 8, "outputs": 8}},
+    ]
+    sizes = []
+    for variant in variants:
+        assert tiny_chain.run(root, "retrain", **{**CHAIN, **variant}) == 0
+        found = (root / "models/final.safetensors").read_bytes()
+        assert found != plain
+        sizes.append(b"auxiliary." in found or b"projector." in found)
+    assert sizes == [False] * 3, "what serves the training only is not written"
+
+
+def test_the_cell_of_nas_bench_201_is_searched_too(cells: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
+    space = {
+        "name": "nasbench201",
+        "stem": {"channels": 4, "stride": 1},
+        "stages": {"channels": [4, 8], "repeats": [1, 1], "strides": [1, 2]},
+        "last_channels": None,
+    }
+    change = {**CHAIN, "space": space, "supernet__sampling": "uniform", "adapt__sampling": "uniform"}
+    change["search__darts"] = SEARCH
+    assert tiny_chain.run(root, "supernet", "adapt", "search", "retrain", **change) == 0
+    found = table(root)
+    weights = found["alpha_cell"].iloc[-1].reshape(6, 5)
+    assert found["architecture"].iloc[-1] == "-".join(map(str, weights.argmax(axis=1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"search__darts": {"loss": "ldam"}}, "search.darts.loss: found ldam with a linear classifier"),
+        ({"search__darts": {"optimizer": {"lr": 1e30, "nesterov": False}}}, "expected finite ones"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
+    change["search__darts"] = {**SEARCH, **change["search__darts"]}
+    assert tiny_chain.run(root, "search", **{**CHAIN, **change}) == 2
+    assert message in capsys.readouterr().err
