@@ -28,6 +28,15 @@ def real_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str = "master
 
 
 @pytest.fixture(scope="session")
+def published_accuracies() -> Path:
+    """Return NAS-Bench-201's published accuracies as a table, or skip with the reason."""
+    table = SHARED_DATA / "nas-bench-201" / "test-accuracy-200-epochs.csv.gz"
+    if not table.exists():
+        pytest.skip(f"NAS-Bench-201's accuracies are absent: {table} not found (set IMBNAS_TEST_DATA)")
+    return table
+
+
+@pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project in which a tiny chain has run up to `retrain`; copy it before changing anything."""
     import tiny_chain

@@ -84,7 +84,6 @@ OTHERS: dict[str, Any] = {
     "search.mutation": 1.0,
     "search.darts.order": "second",
     "search.darts.share": 0.9,
-    "search.darts.branches": "bilateral",
     "search.darts.mixing": "symmetric",
     "search.darts.objective": "barlow-twins",
     "search.darts.edge_weights": True,

@@ -5,19 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SHARED_DATA
 
 from imbnas.errors import UserError
 from imbnas.search.lookup import read_accuracies
 from imbnas.spaces.nasbench201 import from_string
 
-TABLE = SHARED_DATA / "nas-bench-201/test-accuracy-200-epochs.csv.gz"
-
 
 @pytest.mark.data
-@pytest.mark.skipif(not TABLE.exists(), reason=f"{TABLE} not found (set IMBNAS_TEST_DATA)")
-def test_the_published_table_is_read_whole() -> None:
-    found = read_accuracies(TABLE, "cifar10")
+def test_the_published_table_is_read_whole(published_accuracies: Path) -> None:
+    found = read_accuracies(published_accuracies, "cifar10")
     assert len(found) == 15_625
     assert max(found.values()) == pytest.approx(0.9437, abs=5e-4), "Dong and Yang 2020, table 5"
     conv = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -25,7 +21,7 @@ def test_the_published_table_is_read_whole() -> None:
     # All skip connections: where DARTS ends in the benchmark's paper.
     skips = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
     assert found[from_string(skips)] == pytest.approx(0.543, abs=0.005)
-    assert read_accuracies(TABLE, "cifar100")[from_string(conv)] == pytest.approx(0.70293, abs=1e-5)
+    assert read_accuracies(published_accuracies, "cifar100")[from_string(conv)] == pytest.approx(0.70293, abs=1e-5)
 
 
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:

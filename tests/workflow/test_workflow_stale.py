@@ -58,7 +58,7 @@ def test_two_values_that_change_places_are_noticed(project: Project) -> None:
 @pytest.mark.parametrize(
     ("file", "rules", "stages"),
     [
-        ("src/imbnas/longtail/losses.py", set(CHAIN), {"adapt", "retrain"}),
+        ("src/imbnas/longtail/losses.py", set(CHAIN), {"adapt", "search", "retrain"}),
         ("src/imbnas/report/plots.py", {"evaluate"}, {"evaluate"}),
         ("src/imbnas/data/builtin.py", ALL, {"source", "target"}),
         ("src/imbnas/cli.py", set(), set()),
