@@ -14,7 +14,8 @@ import pytest
 from workflow_docs import commands
 from workflow_project import ROOT, Done, Project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+# Thirty commands, five evaluations among them: minutes on a busy machine.
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def equip(project: Project) -> None:
@@ -30,7 +31,7 @@ def equip(project: Project) -> None:
 
 def wait(project: Project) -> None:
     """Wait until no experiment is queued or runs."""
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 900
     while True:
         states = project.run("dvc", "queue", "status").output
         if "Queued" not in states and "Running" not in states:

@@ -37,7 +37,7 @@ def draw_scores(path: Path, table: pd.DataFrame, settings: Sequence[str], scores
             _panel(axes, rows, settings, score)
             axes.set_title(heading, fontsize=9.0, fontweight="normal", color=MUTED)
         all_axes[0].set_ylabel(title)
-        figure.supxlabel("dots: runs of the chosen network; bars: mean ± sample standard deviation", fontsize=8.0)
+        figure.suptitle("dots: runs of the chosen network; bars: mean ± sample standard deviation", fontsize=8.0)
         _legend(figure, final, settings)
 
 
@@ -61,7 +61,7 @@ def draw_pairs(path: Path, table: pd.DataFrame, settings: Sequence[str], level: 
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_xlabel(f"difference in balanced accuracy; lines: {level:.0%} paired interval of each run, mark: mean")
+        axes.set_xlabel(f"difference in balanced accuracy\nlines: {level:.0%} paired interval of each run; dot: mean")
         axes.set_title("Against the first value of each axis" if rows else "No two finished cells can be compared")
         if len(rows) > ROWS:
             axes.text(1.0, -0.02, f"the first {ROWS} of {len(rows)}", transform=axes.transAxes, ha="right", color=MUTED)
