@@ -158,7 +158,7 @@ def digests(project: Project) -> dict[str, str]:
     return {
         file.relative_to(project.path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
-        if file.is_file() and file.name not in ("cost.json", ".gitignore")
+        if file.is_file() and file.name not in ("cost.json", "cost-details.json", ".gitignore")
     }
 
 
