@@ -16,7 +16,7 @@ from imbnas.longtail.heads import make_head
 from imbnas.params.adapt import AdaptView
 from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
-from imbnas.spaces.chain import Supernet
+from imbnas.spaces.chain import Supernet, init_head
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.adapt_head import new_head
@@ -80,8 +80,10 @@ def _start(
     keep_head = strategy == "none" or (strategy == "finetune" and same_classes and kind == "linear")
     if strategy != "scratch":
         _fill(context, supernet, state_dict, keep_head)
-    if not keep_head and not (strategy == "scratch" and kind == "linear"):
+    if kind != "linear":
         supernet.head = make_head(head, space.num_features, len(info.classes))
+    elif not keep_head and strategy != "scratch":
+        init_head(supernet.head)
     return supernet, head
 
 
