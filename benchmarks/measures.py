@@ -188,12 +188,11 @@ def head(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict[
     def trainer(model: nn.Module) -> Callable[[], None]:
         runtime.place(model)
         optimizer = make_optimizer(model, OptimizerParams())
-        trained, optimizer = runtime.fabric.setup(model, optimizer)
 
         def step() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            runtime.fabric.backward(loss(trained(images, path), labels))
-            nn.utils.clip_grad_norm_([p for p in trained.parameters() if p.grad is not None], 5.0)
+            optimizer.zero_grad()
+            loss(runtime.forward(model, images, path), labels).backward()
+            nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 5.0)
             optimizer.step()
 
         return step

@@ -123,8 +123,7 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "load_at_start": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "lightning-fabric", "snakemake")}
-        | {"xautodl": "1.0.0", "nni": "3.0"},
+        "versions": {name: version(name) for name in ("torch", "snakemake")} | {"xautodl": "1.0.0", "nni": "3.0"},
         "clock": options.clock,
         "rounds": options.rounds,
     }

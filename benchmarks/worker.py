@@ -131,13 +131,11 @@ class Ours(System):
         if not self.bare:
             self.model = self.runtime.place(self.space.build_supernet(CLASSES, 3))
             self.optimizer = make_optimizer(self.model, OptimizerParams())
-            self.trained, self.optimizer = self.runtime.fabric.setup(self.model, self.optimizer)
 
     def take(self, path: list[int]) -> None:
         """Make the path the one of the next forward passes."""
         if self.bare:
             self.model = self.runtime.place(self.space.build_subnet(path, CLASSES, 3))
-            self.trained = self.runtime.fabric.setup(self.model)
         else:
             self.arguments = (tuple(path),)
 
@@ -145,11 +143,11 @@ class Ours(System):
         """Take one optimiser step as `training.loop` does; a bare subnet goes without the optimiser."""
         self.model.train()
         images = self.runtime.lay_out(images)
-        (self.model if self.bare else self.optimizer).zero_grad(set_to_none=True)
-        loss = self.loss(self.trained(images, *self.arguments), labels)
-        self.runtime.fabric.backward(loss)
+        (self.model if self.bare else self.optimizer).zero_grad()
+        loss = self.loss(self.runtime.forward(self.model, images, *self.arguments), labels)
+        loss.backward()
         if not self.bare:
-            nn.utils.clip_grad_norm_([p for p in self.trained.parameters() if p.grad is not None], 5.0)
+            nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], 5.0)
             self.optimizer.step()
 
     def evaluate(self, images: torch.Tensor, labels: torch.Tensor) -> None:

@@ -22,7 +22,7 @@ from imbnas.seeds import derive
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.loop import Objective, Store
-from imbnas.training.optimizer import make_optimizer, set_rate
+from imbnas.training.optimizer import SGD, make_optimizer, set_rate
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -210,12 +210,12 @@ class _Run:
         self.adam.step()
         self.losses[1] += loss.float()
 
-    def weight_step(self, optimizer: torch.optim.SGD, batch: Sequence[Draw], epoch: int) -> None:
+    def weight_step(self, optimizer: SGD, batch: Sequence[Draw], epoch: int) -> None:
         guards, setting = self.search.guards, self.setting(epoch)
         with torch.no_grad():
             relaxed = self.parameters(schedules.skip_weight(guards.skip, epoch, self.search.epochs)).detached()
         relaxed = self.perturbed(relaxed, batch, setting, epoch)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss = self.loss(batch, relaxed, setting)
         loss.backward()
         clip = self.search.weights.optimizer.clip

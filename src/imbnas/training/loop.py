@@ -16,7 +16,7 @@ from imbnas.errors import UserError
 from imbnas.params.recipe import RecipeParams
 from imbnas.progress import Log
 from imbnas.seeds import derive
-from imbnas.training.optimizer import make_optimizer, rate_factor, set_rate
+from imbnas.training.optimizer import SGD, make_optimizer, rate_factor, set_rate
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -76,7 +76,6 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
     """
     recipe, model = job.recipe, runtime.place(job.model)
     optimizer = make_optimizer(model, recipe.optimizer)
-    trained, optimizer = runtime.fabric.setup(model, optimizer)
     per_epoch = len(batches_of(job.sampler.epoch(0), recipe.batch_size))
     steps = per_epoch * recipe.epochs
     step, history = _restore(job, model, optimizer, state, log)
@@ -99,7 +98,7 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
             batches = batches_of(job.sampler.epoch(epoch), recipe.batch_size)[step % per_epoch :]
             for images, labels in job.store.batches(batches):
                 set_rate(optimizer, recipe.optimizer.lr * rate_factor(recipe.schedule, step, steps))
-                running += _step(job, trained, optimizer, runtime, loss_of, images, labels, step)
+                running += _step(job, optimizer, runtime, loss_of, images, labels, step)
                 step += 1
                 if step % per_epoch == 0:
                     history.append(_close_epoch(job, epoch, running, per_epoch, log))
@@ -114,8 +113,7 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
 
 def _step(
     job: Job,
-    trained: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: SGD,
     runtime: Runtime,
     loss_of: Loss,
     images: Tensor,
@@ -131,15 +129,15 @@ def _step(
         draws = torch.Generator().manual_seed(derive(job.seed, job.name, "mix", step))
         inputs, target = job.mix(inputs, labels, draws)
     inputs = runtime.lay_out(inputs)
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     total = torch.zeros((), device=runtime.device)
     passes = job.passes(step)
     for arguments in passes:
-        loss = loss_of(trained(inputs, *arguments), target)
-        runtime.fabric.backward(loss)
+        loss = loss_of(runtime.forward(job.model, inputs, *arguments), target)
+        loss.backward()
         total += loss.detach().float()
     if job.recipe.optimizer.clip:
-        parameters = [p for p in trained.parameters() if p.grad is not None]
+        parameters = [p for p in job.model.parameters() if p.grad is not None]
         torch.nn.utils.clip_grad_norm_(parameters, job.recipe.optimizer.clip)
     optimizer.step()
     return total / len(passes)
@@ -156,9 +154,7 @@ def _close_epoch(job: Job, epoch: int, running: Tensor, per_epoch: int, log: Log
     return mean
 
 
-def _restore(
-    job: Job, model: nn.Module, optimizer: torch.optim.Optimizer, state: ResumeState, log: Log
-) -> tuple[int, list[float]]:
+def _restore(job: Job, model: nn.Module, optimizer: SGD, state: ResumeState, log: Log) -> tuple[int, list[float]]:
     """Load a saved state into model and optimiser and return its step and history; (0, []) without one."""
     saved = state.load()
     if saved is None:

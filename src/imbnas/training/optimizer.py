@@ -3,14 +3,74 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from imbnas.params.recipe import OptimizerParams, ScheduleParams
 
 
-def make_optimizer(model: nn.Module, params: OptimizerParams) -> torch.optim.SGD:
+class SGD:
+    """Stochastic gradient descent by torch's fused function, with the attributes of `torch.optim.SGD` and its bits.
+
+    That class itself imports torch's compiler, which takes longer than all other imports of a step together
+    (docs/decisions/0015). Each group of `param_groups` holds params, lr, weight_decay, momentum and nesterov; `state`
+    maps a parameter to its momentum_buffer.
+    """
+
+    def __init__(self, groups: Iterable[Mapping[str, Any]], lr: float, momentum: float, nesterov: bool) -> None:
+        """Take groups of params and weight_decay; with a momentum every parameter gets a buffer of zeros."""
+        shared = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
+        self.param_groups: list[dict[str, Any]] = [{**shared, **group} for group in groups]
+        # Fused SGD fails where some tensors of a step have a buffer and others, of a path not taken before, have none.
+        self.state: dict[Tensor, dict[str, Tensor]] = (
+            {p: {"momentum_buffer": torch.zeros_like(p)} for p in self._parameters()} if momentum else {}
+        )
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for parameter in self._parameters():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move each parameter that has a gradient."""
+        for group in self.param_groups:
+            moved = [p for p in group["params"] if p.grad is not None]
+            sgd(
+                moved,
+                [p.grad for p in moved],
+                [self.state[p]["momentum_buffer"] if self.state else None for p in moved],
+                fused=True,
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                lr=group["lr"],
+                dampening=0.0,
+                nesterov=group["nesterov"],
+                maximize=False,
+            )
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """Return the momentum buffers in the order of the parameters; rates are a function of the step."""
+        return {"momentum_buffers": [entry["momentum_buffer"] for entry in self.state.values()]}
+
+    def load_state_dict(self, saved: Mapping[str, list[Tensor]]) -> None:
+        """Take buffers over; ValueError where they do not fit."""
+        buffers = [entry["momentum_buffer"] for entry in self.state.values()]
+        found = saved["momentum_buffers"]
+        if [buffer.shape for buffer in found] != [buffer.shape for buffer in buffers]:
+            raise ValueError(f"{len(found)} momentum buffers that do not fit the {len(buffers)} parameters")
+        for buffer, values in zip(buffers, found, strict=True):
+            buffer.copy_(values)
+
+
+def make_optimizer(model: nn.Module, params: OptimizerParams) -> SGD:
     """Return SGD over the model's trainable parameters; weight decay acts on tensors of two and more dimensions.
 
     With `decay_norms` it acts on all of them, biases and BatchNorm's included, as torch does by default. The fused
@@ -22,18 +82,8 @@ def make_optimizer(model: nn.Module, params: OptimizerParams) -> torch.optim.SGD
         {"params": decayed, "weight_decay": params.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1 and not params.decay_norms], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=params.lr,
-        momentum=params.momentum,
-        nesterov=params.nesterov,
-        fused=True,
-    )
-    if params.momentum:
-        # Fused SGD fails where some tensors of a step have a buffer and others, of a path not taken before, have none.
-        for parameter in trainable:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
+    filled = [group for group in groups if group["params"]]
+    return SGD(filled, lr=params.lr, momentum=params.momentum, nesterov=params.nesterov)
 
 
 def rate_factor(schedule: ScheduleParams, step: int, steps: int) -> float:
@@ -53,7 +103,7 @@ def rate_factor(schedule: ScheduleParams, step: int, steps: int) -> float:
     return 1.0
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimizer: SGD, rate: float) -> None:
     """Give every parameter group the learning rate `rate`."""
     for group in optimizer.param_groups:
         group["lr"] = rate

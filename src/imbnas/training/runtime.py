@@ -5,12 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager
-from typing import cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
@@ -21,7 +19,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 class Runtime:
-    """The arithmetic's setting, carried by Lightning Fabric.
+    """The arithmetic's setting.
 
     Setting threads and determinism is global to the process: a step makes one Runtime and keeps it.
     """
@@ -34,18 +32,14 @@ class Runtime:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         keep_memory()
         torch.set_num_threads(numerics.threads)
-        torch.use_deterministic_algorithms(numerics.deterministic)
+        # The same as torch.use_deterministic_algorithms, which imports torch's compiler to set it there too.
+        torch.set_deterministic_debug_mode("error" if numerics.deterministic else "default")
         # In that mode torch fills new memory before it is written, which shows errors and changes no result.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
-        accelerator = "auto" if numerics.device == "auto" else numerics.device
-        if accelerator == "auto":
-            accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-        precision = "bf16-mixed" if numerics.precision == "bf16" else "32-true"
-        # One process: Fabric must not take a Slurm job that it finds itself in for a distributed run.
-        alone = LightningEnvironment()
-        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[alone])  # type: ignore[arg-type]
-        self.device = self.fabric.device
+        cuda = numerics.device == "cuda" or (numerics.device == "auto" and torch.cuda.is_available())
+        self.device = torch.device("cuda", 0) if cuda else torch.device("cpu")
+        self.mixed = numerics.precision == "bf16"
         self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
 
     @property
@@ -61,9 +55,20 @@ class Runtime:
         """Return images (N, C, H, W) in the chosen memory layout; features (N, F) have but one."""
         return images if images.ndim != 4 else images.contiguous(memory_format=self.layout)
 
-    def autocast(self) -> AbstractContextManager[object]:
+    def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which forward passes run at the chosen precision."""
-        return cast(AbstractContextManager[object], self.fabric.autocast())
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.mixed else nullcontext()
+
+    def forward(self, model: nn.Module, inputs: Tensor, *arguments: Any) -> Tensor:
+        """Return `model(inputs, *arguments)` at the chosen precision, as float32.
+
+        With bf16 the inputs are rounded once, before the first layer.
+        """
+        if self.mixed:
+            inputs = inputs.to(torch.bfloat16)
+        with self.autocast():
+            outputs: Tensor = model(inputs, *arguments)
+        return outputs.float()
 
 
 def keep_memory() -> None:
