@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -50,21 +51,32 @@ def code_digest() -> str:
     return state.hexdigest()
 
 
+def look_again() -> None:
+    """Forget what was read: a process that has run for hours asks anew what the files import."""
+    _file.cache_clear()
+    _imports.cache_clear()
+
+
 def _closure(module: str) -> list[Path]:
     found: dict[str, Path] = {}
+    seen = {module}
     pending = [module]
     while pending:
-        name = pending.pop()
-        parts = name.split(".")
+        parts = pending.pop().split(".")
         for size in range(1, len(parts) + 1):
             prefix = ".".join(parts[:size])
+            if prefix in found:
+                continue
             path = _file(prefix)
-            if path is not None and prefix not in found:
+            if path is not None:
                 found[prefix] = path
-                pending += _imports(path)
+                new = [name for name in _imports(path) if name not in seen]
+                seen.update(new)
+                pending += new
     return sorted(found.values())
 
 
+@cache
 def _file(module: str) -> Path | None:
     """Return the file of a module of this package, None for a name inside a module or a foreign one."""
     parts = module.split(".")
@@ -80,23 +92,22 @@ def _file(module: str) -> Path | None:
 @cache
 def _imports(path: Path) -> tuple[str, ...]:
     names: list[str] = []
-    for node in _runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _statements(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.split(".")[0] == PACKAGE)
+    return tuple(dict.fromkeys(name for name in names if name.split(".")[0] == PACKAGE))
 
 
-def _runtime_nodes(tree: ast.AST) -> list[ast.AST]:
-    """Return all nodes but those below `if TYPE_CHECKING`."""
-    nodes: list[ast.AST] = []
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield all statements but those below `if TYPE_CHECKING`; an import is none of an expression's parts."""
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
-        nodes.append(node)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            pending += node.orelse
-        else:
-            pending += list(ast.iter_child_nodes(node))
-    return nodes
+        yield node
+        checking = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for name in ("orelse",) if checking else ("body", "orelse", "finalbody", "handlers", "cases"):
+            part = getattr(node, name, ())
+            if isinstance(part, list):
+                pending += part

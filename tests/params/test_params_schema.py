@@ -13,8 +13,8 @@ import pytest
 from params_trees import DEFAULT, PRESETS, ROOT, altered, default_tree
 
 from imbnas.cli import main
-from imbnas.params.config import load, schema
-from imbnas.params.schema import schema_text
+from imbnas.params.config import load
+from imbnas.params.schema import schema, schema_text
 
 FILE = ROOT / "params.schema.json"
 

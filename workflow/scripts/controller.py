@@ -21,7 +21,7 @@ from typing import Any
 import environment
 from yaml import YAMLError
 
-from imbnas.closure import step_digest, step_files
+from imbnas.closure import look_again, step_digest, step_files
 from imbnas.errors import UserError
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
 from imbnas.params.config import Params, decode, parse, read, uses
@@ -74,7 +74,8 @@ class Run:
 
     def drift(self, step: str, project: Path, sources: Sources) -> list[str]:
         """Return what has changed since the run began of all that decides the outputs of `step`."""
-        now = identity(step, sources.read().tree(), project)
+        look_again()
+        now = identity(step, sources.read().tree(), project, environment.installed())
         before = self.identities[step]
         return sorted(line.split(" = ")[0].split(": ")[0] for line in {*now, *before} - ({*now} & {*before}))
 
@@ -103,9 +104,9 @@ def begin(project: Path, sources: Sources) -> Run:
         if not (folder / name).exists():
             write_bytes(folder / name, text.encode())
     os.environ[HANDOVER] = folder.as_posix()
-    return Run(
-        params, (folder / "params.json").as_posix(), code, {step: identity(step, tree, project) for step in STEPS}
-    )
+    installed = environment.installed()
+    identities = {step: identity(step, tree, project, installed) for step in STEPS}
+    return Run(params, (folder / "params.json").as_posix(), code, identities)
 
 
 def codes() -> dict[str, str]:
@@ -135,7 +136,7 @@ def forget() -> None:
         mark.unlink()
 
 
-def identity(step: str, tree: Mapping[str, Any], project: Path) -> list[str]:
+def identity(step: str, tree: Mapping[str, Any], project: Path, installed: Iterable[str]) -> list[str]:
     """Return a line for each thing that decides the outputs of `step` besides its inputs.
 
     They are the parameters in `tree` that the step may see, the source files that it imports, the lock file, the
@@ -147,7 +148,7 @@ def identity(step: str, tree: Mapping[str, Any], project: Path) -> list[str]:
     return [
         *parameters(step, tree),
         *(f"{file}: {_digest(project / file)}" for file in (*step_files(step), LOCK)),
-        *environment.installed(),
+        *installed,
         *raw_files(step, tree),
     ]
 

@@ -16,7 +16,7 @@ from typing import Any
 import controller
 import environment
 
-from imbnas.closure import module_digest
+from imbnas.closure import look_again, module_digest
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
 from imbnas.params.config import Params
 from imbnas.steps.graph import PATHS, STEPS, maker
@@ -115,6 +115,7 @@ class Study:
 
     def drift(self, sources: controller.Sources) -> bool:
         """Say whether anything has changed since then."""
+        look_again()
         run = controller.Run(sources.read(), self._run.snapshot, controller.codes(), {})
         return Study(run, self._project, main=True).identity != self.identity
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from imbnas.training.optimizer import SGD
+
 Closure = Callable[[], Tensor]
 """Computes a loss on a fixed batch at the present weights and architecture parameters."""
 RADIUS = 0.01
@@ -27,7 +29,7 @@ def second_order(
     train: Closure,
     valid: Closure,
     architecture: Sequence[Parameter],
-    optimizer: torch.optim.SGD,
+    optimizer: SGD | torch.optim.SGD,
     rate: float,
 ) -> tuple[list[Tensor], Tensor]:
     """Return the gradient of the validation loss after one step of the weights, and that loss.
@@ -59,7 +61,7 @@ def second_order(
     return [g - scale * (p - n) for g, p, n in zip(direct, *sides, strict=True)], loss.detach()
 
 
-def _unroll(optimizer: torch.optim.SGD, gradient: list[Tensor], rate: float) -> float:
+def _unroll(optimizer: SGD | torch.optim.SGD, gradient: list[Tensor], rate: float) -> float:
     """Move the weights one step of `optimizer` at `rate` without changing its state.
 
     Returns how often the gradient enters that step: 1, or 1 + momentum with Nesterov's.

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 class Section(BaseModel):
     """A section of params.yaml: frozen, strict (no silent conversion), unknown keys refused."""
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class View(BaseModel):

@@ -240,11 +240,3 @@ def read(path: Path) -> Any:
 def uses(step: str) -> list[str]:
     """Return the dotted names of the parameters on which `step` depends."""
     return VIEWS[step].uses(Params)
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of params.yaml, which editors use for completion and checks."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Params.model_json_schema(by_alias=True),
-    }
