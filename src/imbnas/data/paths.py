@@ -11,10 +11,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from imbnas.data.raw import Raw, relative_path
-from imbnas.data.verify import KINDS, has_image_name
+from imbnas.data.verify import KINDS, LONGEST, has_image_name
 from imbnas.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+_CHUNK = 1 << 18
+"""Bytes of a list that are read together: few enough to stay in the processor's cache."""
+_DIGITS = 10
+"""A label has fewer."""
 
 
 @dataclass(frozen=True)
@@ -137,22 +141,24 @@ def read_list(root: Path, splits: Mapping[str, str | None], section: str) -> dic
     """
     names = _split_names(splits, section)
     listings: dict[str, Listing | None] = dict.fromkeys(SPLITS)
-    owner: dict[str, tuple[set[str], Path]] = {}
+    owner: dict[str, tuple[list[str], np.ndarray, Path]] = {}
     classes: list[str] = []
     for split, name in names.items():
         lines = _read_lines(root / name)
         if split == "train":
             classes = _complete(lines)
         lines.check_labels(len(classes))
-        paths = set(lines.paths)
-        if len(paths) != len(lines.paths):
+        hashes = np.fromiter(map(hash, lines.paths), dtype=np.int64, count=len(lines.paths))
+        hashes.sort()
+        # Sets of millions of strings take long, and need to be made only where two hashes are equal.
+        if np.any(hashes[1:] == hashes[:-1]) and len(set(lines.paths)) != len(lines.paths):
             raise _twice(lines)
-        for others, file in owner.values():
-            both = paths & others
+        for others, known, file in owner.values():
+            both = set(lines.paths) & set(others) if np.isin(hashes, known).any() else set()
             if both:
                 index = next(i for i, path in enumerate(lines.paths) if path in both)
                 raise UserError(f"{lines.place(index)} is in {file} too, expected an image in one list only")
-        owner[split] = (paths, root / name)
+        owner[split] = (lines.paths, hashes, root / name)
         listings[split] = Listing(Raw(lines.labels, classes, None, lines.paths, root), lines.place)
     return listings
 
@@ -185,20 +191,22 @@ def _read_lines(file: Path) -> _Lines:
     # Packed integers: such a list may have ten million lines.
     labels, numbers = array("q"), array("q")
     value: dict[str, int] = {}
+    number = 0
     try:
-        with file.open(encoding="utf-8-sig", newline="\n") as stream:
-            for number, line in enumerate(stream, 1):
-                parts = line.strip().rsplit(None, 1)
-                if not parts:
-                    continue
-                if len(parts) == 1:
-                    raise UserError(f"{file}:{number}: found {parts[0]!r}, expected a path and a label")
-                path, word = parts
-                if word not in value:
-                    value[word] = _label(file, number, word)
-                paths.append(_checked(file, number, path))
-                labels.append(value[word])
-                numbers.append(number)
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK) + stream.readline():
+                words = _plain_words(chunk)
+                if words is None:
+                    words, rows, lines = _odd_words(file, number, chunk)
+                else:
+                    lines = len(words) // 2
+                    rows = np.arange(number + 1, number + lines + 1)
+                for word in set(words[1::2]) - value.keys():
+                    value[word] = int(word)
+                paths += words[::2]
+                labels.extend(map(value.__getitem__, words[1::2]))
+                numbers.frombytes(rows.tobytes())
+                number += lines
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}, expected a text file with lines `path label`") from None
     except UnicodeDecodeError as error:
@@ -208,10 +216,52 @@ def _read_lines(file: Path) -> _Lines:
     return _Lines(file, paths, np.array(labels, dtype=np.int64), np.array(numbers, dtype=np.int64))
 
 
-def _label(file: Path, number: int, word: str) -> int:
-    if not (word.isascii() and word.isdigit() and len(word) < 10):
+def _plain_words(chunk: bytes) -> list[str] | None:
+    """Return path, label, path, label, ... of lines that all are an ASCII path, one space and a label; None for others.
+
+    Millions of lines pass here, so that they are checked together. What is odd, and maybe wrong, `_odd_words` judges.
+    """
+    if not chunk.isascii():
+        return None
+    codes = np.frombuffer(b"\n" + chunk, dtype=np.uint8)
+    # No path begins with "/" or "." or contains "//" or "/.": it is in its shortest form and stays below the root.
+    begins = (codes[:-1] == ord("/")) | (codes[:-1] == ord("\n"))
+    if np.any(begins & ((codes[1:] == ord("/")) | (codes[1:] == ord(".")))):
+        return None
+    codes = codes[1:]
+    breaks = codes[codes <= ord(" ")]
+    if np.any(breaks[::2] != ord(" ")) or np.any(breaks[1::2] != ord("\n")):
+        return None
+    words = chunk.decode("ascii").split()
+    named = all(map(has_image_name, {path[-LONGEST:] for path in words[::2]}))
+    whole = all(word.isdigit() and len(word) < _DIGITS for word in set(words[1::2]))
+    return words if named and whole and len(words) % 2 == 0 else None
+
+
+def _odd_words(file: Path, before: int, chunk: bytes) -> tuple[list[str], np.ndarray, int]:
+    """Return path, label, path, label, ..., the number of each line that holds any, and how many lines there are.
+
+    `before` lines precede them in the file. Raises UserError for a wrong line.
+    """
+    words: list[str] = []
+    rows: list[int] = []
+    lines = chunk.decode("utf-8" if before else "utf-8-sig").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, before + 1):
+        parts = line.strip().rsplit(None, 1)
+        if not parts:
+            continue
+        if len(parts) == 1:
+            raise UserError(f"{file}:{number}: found {parts[0]!r}, expected a path and a label")
+        path, word = parts
+        _label(file, number, word)
+        words += (_checked(file, number, path), word)
+        rows.append(number)
+    return words, np.array(rows, dtype=np.int64), len(lines)
+
+
+def _label(file: Path, number: int, word: str) -> None:
+    if not (word.isascii() and word.isdigit() and len(word) < _DIGITS):
         raise UserError(f"{file}:{number}: label {word!r}, expected a whole number from 0")
-    return int(word)
 
 
 def _checked(file: Path, number: int, path: str) -> str:

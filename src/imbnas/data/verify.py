@@ -15,6 +15,7 @@ from imbnas.errors import UserError
 Result = TypeVar("Result")
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+LONGEST = max(map(len, EXTENSIONS))
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 KINDS = ".jpg, .jpeg, .png, .webp or .bmp"
 _CHUNK = 128
