@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,58 @@ def test_a_step_has_one_name_everywhere(step: str) -> None:
 def test_packages_are_empty_so_that_import_closures_stay_small() -> None:
     for path in SOURCE.rglob("__init__.py"):
         assert not imported(path), path
+
+
+COMPILER = ("torch._dynamo", "torch._inductor", "sympy", "lightning_fabric")
+WITHOUT_COMPILER = f"""
+import os, sys
+import torch
+from imbnas.steps.graph import STEPS
+
+def check(what):
+    found = [name for name in {COMPILER} if name in sys.modules]
+    assert not found, (what, found)
+
+for step in STEPS:
+    __import__(f"imbnas.steps.{{step}}")
+    check(step)
+
+from imbnas.params.recipe import OptimizerParams
+from imbnas.params.shared import Numerics
+from imbnas.training.optimizer import make_optimizer
+from imbnas.training.runtime import Runtime
+
+runtime = Runtime(Numerics(device="cpu", precision="bf16", threads=1, deterministic=True))
+model = torch.nn.Linear(3, 2)
+optimizer = make_optimizer(model, OptimizerParams())
+runtime.forward(model, torch.ones(4, 3)).sum().backward()
+torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+optimizer.step()
+optimizer.zero_grad()
+check("a training step")
+"""
+WITHOUT_TORCH = """
+import sys
+from imbnas.cli import main
+from imbnas.steps.graph import STEPS
+
+for step in STEPS:
+    for words in (["--path", "nothing"], ["--config", "absent.yaml"], ["--no-such-option"]):
+        sys.argv = ["imbnas", step, *words]
+        try:
+            main()
+        except SystemExit as stop:
+            assert stop.code == 2, (step, words, stop.code)
+        else:
+            raise AssertionError((step, words))
+assert "torch" not in sys.modules
+assert "pandas" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    "code", [WITHOUT_COMPILER, WITHOUT_TORCH], ids=["no compiler in a step", "no torch for an error"]
+)
+def test_starting_is_cheap(code: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -166,3 +166,48 @@ def test_damaged_files_are_named(listed: Path, save_image, verify):
         return
     with pytest.raises(UserError, match=r"train\.txt:4: b/1\.jpg: cannot be read as an image \(.*truncated"):
         load_dataset("list", listed, **options)
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "\n", "a b.png 0\n", "./x.png 1\n", "\u00e9.png 0\n", "z.PNG  0\n", "t.jpeg\t1\r\n"]
+)
+@pytest.mark.parametrize("piece", [1, 40, 1 << 18])
+def test_pieces_of_a_list_read_as_the_whole_line_by_line(tmp_path: Path, monkeypatch, odd: str, piece: int):
+    monkeypatch.setattr("imbnas.data.paths._CHUNK", piece)
+    before = "".join(f"c{k % 3}/{k}.jpg {k % 3}\n" for k in range(20))
+    text = before + odd + before.replace("c", "d") + "last.bmp 2"
+    (tmp_path / "train.txt").write_text(text, encoding="utf-8-sig", newline="")
+    expected = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            path, label = line.strip().rsplit(None, 1)
+            expected.append((path.removeprefix("./"), int(label), number))
+    listing = read_list(tmp_path, {"train": "train.txt"}, "target")["train"]
+    assert listing is not None
+    assert list(zip(listing.raw.paths or [], listing.raw.labels.tolist(), strict=True)) == [e[:2] for e in expected]
+    for place, (path, _, number) in enumerate(expected):
+        assert listing.place(place) == f"{tmp_path / 'train.txt'}:{number}: {path}"
+
+
+@pytest.mark.parametrize("piece", [1, 40, 1 << 18])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.jpg", "found 'a.jpg', expected a path and a label"),
+        ("1 a.jpg", "label 'a.jpg', expected a whole number"),
+        ("a.jpg 1234567890", "label '1234567890', expected a whole number"),
+        ("a.txt 0", "a.txt: not an image by its name"),
+        ("/a.jpg 0", "'/a.jpg': an absolute path"),
+        ("a/../b.jpg 0", "contains '..'"),
+    ],
+)
+def test_a_wrong_line_is_named_by_its_number_in_the_file(
+    tmp_path: Path, monkeypatch, piece: int, line: str, message: str
+):
+    monkeypatch.setattr("imbnas.data.paths._CHUNK", piece)
+    rows = [f"{k}.jpg {k % 2}" for k in range(20)]
+    (tmp_path / "train.txt").write_text("\n".join([*rows[:13], line, *rows[13:]]))
+    with pytest.raises(UserError) as error:
+        read_list(tmp_path, {"train": "train.txt"}, "target")
+    assert str(error.value).startswith(f"{tmp_path / 'train.txt'}:14: ")
+    assert message in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 
@@ -72,3 +73,40 @@ def test_a_step_equals_nesterov_by_hand() -> None:
         velocity = 0.9 * velocity + whole
         expected = expected - 0.1 * (whole + 0.9 * velocity)
     assert torch.allclose(weight.double(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.9, False), (0.0, False)])
+def test_sgd_is_torch_s_own_bit_by_bit_and_resumes(momentum: float, nesterov: bool) -> None:
+    torch.manual_seed(0)
+    params = OptimizerParams(lr=0.1, momentum=momentum, nesterov=nesterov, weight_decay=0.01)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    twin = copy.deepcopy(model)
+    ours = make_optimizer(model, params)
+    decayed = [p for p in twin.parameters() if p.ndim > 1]
+    others = [p for p in twin.parameters() if p.ndim == 1]
+    theirs = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}],
+        lr=0.1,
+        momentum=momentum,
+        nesterov=nesterov,
+        fused=True,
+    )
+    for step in range(4):
+        if step == 2:
+            saved = ours.state_dict()
+            ours = make_optimizer(model, params)
+            ours.load_state_dict(saved)
+        for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+            mine.grad = other.grad = torch.randn_like(mine)
+        # A path that is not taken leaves its parameters without a gradient, in either.
+        model[2].bias.grad = twin[2].bias.grad = None if step == 3 else torch.ones(2)
+        ours.step()
+        theirs.step()
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_sgd_refuses_the_buffers_of_another_network() -> None:
+    saved = make_optimizer(nn.Linear(2, 2), OptimizerParams()).state_dict()
+    with pytest.raises(ValueError, match="2 momentum buffers that do not fit"):
+        make_optimizer(nn.Linear(2, 3), OptimizerParams()).load_state_dict(saved)

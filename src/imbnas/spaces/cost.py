@@ -6,12 +6,9 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from imbnas.spaces.chain import Architecture, Supernet
 
@@ -20,8 +17,8 @@ from imbnas.spaces.chain import Architecture, Supernet
 class Cost:
     """The cost of a network or of a part of it.
 
-    `macs`: multiply-accumulate operations of 2-d convolutions and linear layers for one image, half of what torch's
-    flop counter says. `params`: trainable parameters, BatchNorm's included.
+    `macs`: multiply-accumulate operations of convolutions and linear layers for one image, half of what torch's flop
+    counter says. `params`: trainable parameters, BatchNorm's included.
     """
 
     macs: int
@@ -52,39 +49,19 @@ class CostTable:
         return Cost(macs, params)
 
 
-class MacCounter(TorchFunctionMode):
-    """Adds up the multiply-accumulate operations of 2-d convolutions and linear layers that run within it.
-
-    The tests hold it against `torch.utils.flop_counter`, whose import takes longer than torch's own: it brings the
-    compiler along.
-    """
-
-    def __init__(self) -> None:
-        """Start at none."""
-        super().__init__()
-        self.macs = 0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run any function of torch and count the two."""
-        result = func(*args, **(kwargs or {}))
-        if func in (F.conv2d, F.linear):
-            # Each value of the output is a sum over one filter, or over one row of the matrix.
-            self.macs += result.numel() * args[1][0].numel()
-        return result
-
-
 def count(network: nn.Module, image: tuple[int, int, int]) -> Cost:
     """Return the cost of any network of one argument in evaluation; the network stays as it is.
 
     `image` is (height, width, channels). Buffers, such as those of a nearest-class-mean head, are no parameters.
     """
+    # Here and below: the import brings torch's compiler along, which steps that count nothing need not wait for.
+    from torch.utils.flop_counter import FlopCounterMode
+
     height, width, channels = image
     shadow = copy.deepcopy(network).to("meta").eval()
-    with torch.no_grad(), MacCounter() as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(torch.empty(1, channels, height, width, device="meta"))
-    return Cost(counter.macs, sum(parameter.numel() for parameter in shadow.parameters()))
+    return Cost(counter.get_total_flops() // 2, sum(parameter.numel() for parameter in shadow.parameters()))
 
 
 Run = Callable[[nn.Module, Tensor], tuple[Tensor, Cost]]
@@ -93,19 +70,21 @@ Run = Callable[[nn.Module, Tensor], tuple[Tensor, Cost]]
 
 @contextmanager
 def counting(image: tuple[int, int, int]) -> Iterator[tuple[Run, Tensor]]:
-    """Count modules on the meta device.
+    """Count modules on the meta device with torch.utils.flop_counter.
 
     Yields a function that runs a module and says what it costs, and one image of (height, width, channels) to begin
     with.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     height, width, channels = image
-    with torch.no_grad(), MacCounter() as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
 
         def run(module: nn.Module, x: Tensor) -> tuple[Tensor, Cost]:
-            before = counter.macs
+            before = counter.get_total_flops()
             y: Tensor = module(x)
             params = sum(parameter.numel() for parameter in module.parameters())
-            return y, Cost(counter.macs - before, params)
+            return y, Cost((counter.get_total_flops() - before) // 2, params)
 
         yield run, torch.empty(1, channels, height, width, device="meta")
 
