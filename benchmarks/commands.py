@@ -82,7 +82,7 @@ def long_tail(rounds: int) -> dict[str, float]:
     return {"rows": ROWS, "seconds": min(m[0] for m in measured), "memory_mb": max(m[1] for m in measured)}
 
 
-def workflow(rounds: int) -> dict[str, float]:
+def workflow(rounds: int) -> dict[str, Any]:
     """Return the seconds of `snakemake -n`, and what a rule costs beyond its bare step.
 
     The same tiny chain runs once by Snakemake on one core and once step by step.
@@ -94,11 +94,14 @@ def workflow(rounds: int) -> dict[str, float]:
         chain = least(1, str(BIN / "snakemake"), "--cores", "1", "--quiet", "all", cwd=root)
         for folder in ("data", "models", "results", ".imbnas"):
             shutil.rmtree(root / folder)
-        bare = sum(least(1, str(BIN / "python"), "-m", "imbnas.cli", step, cwd=root) for step in STEPS)
+        # On tiny data: little else than start-up.
+        steps = {step: least(1, str(BIN / "python"), "-m", "imbnas.cli", step, cwd=root) for step in STEPS}
+        bare = sum(steps.values())
     return {
         "snakemake_dry_run_seconds": dry,
         "chain_by_snakemake_seconds": chain,
         "chain_step_by_step_seconds": bare,
+        "step_seconds": steps,
         "overhead_of_a_rule_seconds": (chain - bare) / len(STEPS),
     }
 
