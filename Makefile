@@ -74,7 +74,7 @@ darts-speed: $(READY) ## time of a search step beside a plain transcription of t
 	$(BIN)/python benchmarks/darts.py $(DARTS)
 
 regret: $(READY) ## random search, evolution and DARTS on NAS-Bench-201: make regret TABLE=file.csv (DATA=DIR: CIFAR-10)
-	$(BIN)/python benchmarks/regret.py $(TABLE) --data $(DATA) $(DARTS)
+	$(BIN)/python benchmarks/regret.py $(TABLE) $(if $(wildcard $(DATA)),--data $(DATA)) $(DARTS)
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results study/*/ study/*.csv study/*.html study/*.parquet logs benchmarks/*.tsv benchmarks/study \
