@@ -67,14 +67,14 @@ longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR 
 bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-darts-results: $(READY) ## differentiable searches on digits, seed by seed: docs/results/darts.md (hours)
+darts-results: $(READY) ## differentiable searches on digits, seed by seed: docs/results/darts.md (an hour)
 	$(BIN)/python benchmarks/long_tailed_search.py $(DARTS)
 
 darts-speed: $(READY) ## time of a search step beside a plain transcription of the DARTS loop
 	$(BIN)/python benchmarks/darts.py $(DARTS)
 
-regret: $(READY) ## regret on NAS-Bench-201 by a CSV of its accuracies: make regret TABLE=file.csv
-	$(BIN)/python benchmarks/regret.py $(TABLE) $(DARTS)
+regret: $(READY) ## random search, evolution and DARTS on NAS-Bench-201: make regret TABLE=file.csv (DATA=DIR: CIFAR-10)
+	$(BIN)/python benchmarks/regret.py $(TABLE) $(if $(wildcard $(DATA)),--data $(DATA)) $(DARTS)
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results study/*/ study/*.csv study/*.html study/*.parquet logs benchmarks/*.tsv benchmarks/study \

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,3 +85,57 @@ def test_every_measurement_has_a_section_on_the_page(monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     run, report = load("run"), load("report")
     assert set(report.SECTIONS) == {"peers", *run.MEASURES, *run.COMMANDS}
+
+
+def results(**scores: list[float]) -> dict[str, list[dict[str, Any]]]:
+    search = load("long_tailed_search")
+    entry = {"few": None, "seconds": 10.0}
+    return {
+        method: [{**entry, "balanced_accuracy": s} for s in scores.get(name, scores["darts"])]
+        for name, method in {**{m: m for m in search.METHODS}, "hlrs": search.HLRS_NAME}.items()
+    }
+
+
+def test_the_page_of_searches_says_what_the_intervals_say() -> None:
+    search = load("long_tailed_search")
+    # Paired: darts gains 1, 2 and 3 points over each seed of the reversed sampling; mean 2, half-width 4.303 / sqrt(3).
+    found = results(
+        darts=[0.81, 0.72, 0.93], hlrs=[0.80, 0.74, 0.92], **{"darts, reversed sampling": [0.80, 0.70, 0.90]}
+    )
+    page = search.table(found, 20.0)
+    assert "| darts, reversed sampling | 80.0 ± 24.8 | -2.0 ± 2.5 |" in page
+    assert "- reversed sampling: -2.0 ± 2.5 points, no difference is shown." in page
+    found = results(
+        darts=[0.81, 0.72, 0.93], **{"darts, reversed sampling": [0.80, 0.70, 0.92]}, hlrs=[0.83, 0.75, 0.95]
+    )
+    page = search.table(found, 20.0)
+    assert "reversed sampling: -1.3 ± 1.4 points, no difference is shown." in page
+    assert f"{search.HLRS_NAME}: 2.3 ± 1.4 points, it is better." in page
+
+
+def test_every_search_that_is_compared_has_valid_parameters() -> None:
+    search = load("long_tailed_search")
+    trees = {method: search.parameters(method, 3, 20.0, None).tree() for method in search.METHODS}
+    assert len({json.dumps(tree, sort_keys=True) for tree in trees.values()}) == len(trees)
+    assert {tree["search"]["method"] for tree in trees.values()} == {"darts", "fixed"}
+    regret = load("regret")
+    for ratio in regret.RATIOS:
+        params = regret.parameters(Path("somewhere"), 1, ratio, 7)
+        assert (params.space.name, params.search.darts.epochs, params.imbalance.ratio) == ("nasbench201", 7, ratio)
+
+
+def test_regret_falls_with_the_budget_and_a_search_costs_about_one_training() -> None:
+    regret = load("regret")
+    # An accuracy that counts 3x3 convolutions: the best cell has six of them.
+    accuracies = {path: sum(choice == 3 for choice in path) / 6 for path in product(range(5), repeat=6)}
+    rows = [row.strip("| ").split(" | ") for row in regret.tabular(accuracies, [1, 100], 10)]
+    assert [(name, budget) for name, budget, *_ in rows] == [
+        ("random search", "1"),
+        ("random search", "100"),
+        ("evolution", "100"),
+    ]
+    one, many, bred = (float(row[3].split(" ± ")[0]) for row in rows)
+    assert one > 60 > many >= bred
+    # All five operations of an edge cost five times the mean of them; what is fixed is the same for both.
+    assert regret.equivalents(200) == pytest.approx(4 * regret.equivalents(50))
+    assert 3.5 < regret.equivalents(200) < 5

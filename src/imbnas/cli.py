@@ -198,6 +198,22 @@ def table(root: Root = Path(), path: Moves = None) -> None:
 
 
 @app.command()
+def lookup(
+    table: Annotated[Path, typer.Argument(help="CSV of NAS-Bench-201's cells and their accuracies.")],
+    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="Whose accuracies.")] = "cifar10",
+    root: Root = Path(),
+    path: Moves = None,
+) -> None:
+    """Say how well a found cell of NAS-Bench-201 does when it is trained alone, by a table of published accuracies."""
+    from imbnas.search.lookup import found_cells
+
+    places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
+    for cell in found_cells(places["architecture"], table, dataset):
+        score = f"{100 * cell.accuracy:5.2f} %  rank {cell.rank:5}  regret {100 * cell.regret:5.2f}"
+        print(f"{cell.name:8} {score}  {cell.cell}")
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="Finished projects, or groups of seeds as NAME=DIR,DIR,...")

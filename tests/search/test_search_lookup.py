@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from imbnas.errors import UserError
-from imbnas.search.lookup import read_accuracies
+from imbnas.search.lookup import found_cells, read_accuracies
 from imbnas.spaces.nasbench201 import from_string
 
 
@@ -36,3 +37,33 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
         read_accuracies(path, "cifar10")
     with pytest.raises(UserError, match="expected one of cifar10"):
         read_accuracies(path, "mnist")
+
+
+def write_architecture(path: Path, space: str) -> Path:
+    cells = {"chosen": (3, 3, 3, 1, 3, 3), "random": (1, 1, 1, 1, 1, 1), "largest": (3, 3, 3, 3, 3, 3)}
+    described = {name: {"architecture": choices} for name, choices in cells.items()}
+    path.write_text(json.dumps({"space": space, "chosen": described.pop("chosen"), "references": described}))
+    return path
+
+
+@pytest.mark.data
+def test_a_found_cell_is_looked_up(published_accuracies: Path, tmp_path: Path) -> None:
+    chosen, at_random, largest = found_cells(
+        write_architecture(tmp_path / "a.json", "nasbench201"), published_accuracies, "cifar10"
+    )
+    assert (
+        chosen.cell == "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+    )
+    accuracies = read_accuracies(published_accuracies, "cifar10")
+    order = sorted(accuracies.values(), reverse=True)
+    for cell in (chosen, at_random, largest):
+        assert order[cell.rank - 1] == cell.accuracy
+        assert cell.regret == pytest.approx(order[0] - cell.accuracy)
+    # Residual 3x3 convolutions are near the top, skips alone near the bottom.
+    assert chosen.rank < 100 < 15_000 < at_random.rank
+
+
+def test_an_architecture_of_another_space_is_refused(tmp_path: Path) -> None:
+    path = write_architecture(tmp_path / "a.json", "darts")
+    with pytest.raises(UserError, match=r"a\.json: an architecture of darts, expected one of nasbench201"):
+        found_cells(path, tmp_path / "table.csv", "cifar10")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from imbnas.errors import UserError
+from imbnas.files import read_json
 from imbnas.spaces.cells import EDGES, OPERATIONS
 from imbnas.spaces.chain import Architecture
-from imbnas.spaces.nasbench201 import from_string
+from imbnas.spaces.nasbench201 import from_string, to_string
 
 COLUMNS = {
     "cifar10": "CIFAR10TestAccuracy200Epochs",
@@ -43,3 +45,34 @@ def read_accuracies(path: Path, dataset: str) -> dict[Architecture, float]:
     if len(found) != CELLS:
         raise UserError(f"{path}: holds {len(found)} cells, expected all {CELLS} of NAS-Bench-201")
     return found
+
+
+@dataclass(frozen=True)
+class FoundCell:
+    """A cell of results/architecture.json in the published table; accuracy and regret in [0, 1], rank from 1."""
+
+    name: str
+    cell: str
+    accuracy: float
+    rank: int
+    regret: float
+
+
+def found_cells(architecture: Path, table: Path, dataset: str) -> list[FoundCell]:
+    """Return the chosen cell and those it is compared with; regret is the best cell's accuracy minus its own.
+
+    Raises:
+        UserError: for an architecture of another space, and as `read_accuracies` does.
+    """
+    found = read_json(architecture, "the output of `imbnas search`")
+    if found.get("space") != "nasbench201":
+        raise UserError(f"{architecture}: an architecture of {found.get('space')}, expected one of nasbench201")
+    accuracies = read_accuracies(table, dataset)
+    best = max(accuracies.values())
+    cells = []
+    for name, described in {"chosen": found["chosen"], **found["references"]}.items():
+        choices = tuple(described["architecture"])
+        accuracy = accuracies[choices]
+        rank = 1 + sum(value > accuracy for value in accuracies.values())
+        cells.append(FoundCell(name, to_string(choices), accuracy, rank, best - accuracy))
+    return cells
