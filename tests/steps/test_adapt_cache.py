@@ -111,7 +111,9 @@ def test_other_losses_and_heads_take_the_same_features(
     seconds = sum(entry["seconds"] for entry in json.loads(kept(root).with_suffix(".json").read_text())["paths"])
     cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["adapt"]["seconds"]
     assert cost > seconds > 0.0
-    assert tiny_chain.run(root, "adapt", adapt__feature_cache=CACHE, adapt__head={"epochs": 1, "augment": {"pad": 2}}) == 0
+    assert (
+        tiny_chain.run(root, "adapt", adapt__feature_cache=CACHE, adapt__head={"epochs": 1, "augment": {"pad": 2}}) == 0
+    )
     assert numbers == list(range(8)), "another augmentation gives other features"
 
 

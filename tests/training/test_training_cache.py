@@ -146,7 +146,8 @@ def test_joined_passes_train_like_passes_one_after_the_other(tmp_path: Path) -> 
             job = Job("a", head, recipe, store, lambda x, _: x, sampler, lambda _: loss, 0, together=store.paths_a_step)
         else:
             passes = [(0,), (1,), (2,)]
-            job = Job("a", OneByOne(head), recipe, Positions(), lambda x, _: x, rows, lambda _: loss, 0, lambda _: passes)  # type: ignore[arg-type]
+            one = OneByOne(head)
+            job = Job("a", one, recipe, Positions(), lambda x, _: x, rows, lambda _: loss, 0, lambda _: passes)  # type: ignore[arg-type]
         state = ResumeState(tmp_path / str(joined), "a", 1e9)
         with state.held():
             losses = train(job, runtime, state, Log("test"))

@@ -23,7 +23,7 @@ from imbnas.steps.context import Context
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment
 from imbnas.training.batchnorm import own_statistics
-from imbnas.training.cache import CachedStore, Entry, FeatureFile, size
+from imbnas.training.cache import CachedStore, Entry, FeatureFile, path_features, size
 from imbnas.training.runtime import Runtime
 
 BATCH = 512
@@ -133,23 +133,18 @@ def _features(
     path: Arguments,
     number: int,
 ) -> Iterator[np.ndarray]:
-    """Yield the features (B, F) of all rows in order, view after view, once the path's statistics are measured."""
+    """Return the features (B, F) of all rows in order, view after view, of a path whose statistics come first."""
     params, plain = view.adapt.feature_cache, make_augment(tail.split, None)
     order = stream(view.seed, "adapt", "cache", "calibration").permutation(len(tail))[:CALIBRATION_ROWS]
     # Batches of equal size: a last one of a single row has no variance.
     batches = np.array_split(order, math.ceil(len(order) / CALIBRATION_BATCH))
 
-    def of(images: Tensor) -> Tensor:
-        with runtime.autocast():
-            return supernet.features(runtime.lay_out(images), *path)
-
-    supernet.train()
-    for images, _ in store.batches(batches):
-        of(plain(images))
-    supernet.eval()
-    for turn in range(max(1, params.views)):
+    def images() -> Iterator[Tensor]:
         augment = make_augment(tail.split, view.adapt.head.augment) if params.views else plain
-        for batch, (images, _) in enumerate(store.ordered(BATCH)):
-            seed = derive(view.seed, "adapt", "cache", number, turn, batch)
-            generator = torch.Generator().manual_seed(seed) if params.views else None
-            yield of(augment(images, generator)).float().cpu().numpy()
+        for turn in range(max(1, params.views)):
+            for batch, (found, _) in enumerate(store.ordered(BATCH)):
+                seed = derive(view.seed, "adapt", "cache", number, turn, batch)
+                yield augment(found, torch.Generator().manual_seed(seed) if params.views else None)
+
+    measured = (plain(found) for found, _ in store.batches(batches))
+    return path_features(supernet, runtime, path, measured, images())

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
 from imbnas.files import write_json
+from imbnas.training.frozen import Backbone
 from imbnas.training.loop import batches_of
+from imbnas.training.runtime import Runtime
 
 HALF = np.dtype("<f2")
 MOST = float(np.finfo(HALF).max)
@@ -127,6 +129,28 @@ class FeatureFile:
             found.update(piece)
             left -= len(piece)
         return found.hexdigest()
+
+
+def path_features(
+    network: nn.Module, runtime: Runtime, path: tuple[Any, ...], plain: Iterable[Tensor], images: Iterable[Tensor]
+) -> Iterator[np.ndarray]:
+    """Yield float32 features (B, F) of batches of normalised images, once `plain` has measured a path's statistics.
+
+    Those are the mean over its batches of their means and unbiased variances, as in `scoring.Scorer`. To be used within
+    `torch.no_grad` and `batchnorm.own_statistics`.
+    """
+    backbone: Backbone = network  # type: ignore[assignment]
+
+    def of(batch: Tensor) -> Tensor:
+        with runtime.autocast():
+            return backbone.features(runtime.lay_out(batch), *path)
+
+    network.train()
+    for batch in plain:
+        of(batch)
+    network.eval()
+    for batch in images:
+        yield of(batch).float().cpu().numpy()
 
 
 class CachedStore:
