@@ -15,14 +15,13 @@ from imbnas.errors import UserError
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log
-from imbnas.training.batchnorm import own_statistics
-from imbnas.training.cache import CachedSampler, CachedStore, Entry, FeatureFile
+from imbnas.training.cache import CachedSampler, CachedStore, Entry, FeatureFile, path_features
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
 SHAPE = (3, 2, 5, 4)
-VALUES = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+VALUES = np.random.default_rng(0).normal(size=SHAPE).astype(np.float16)
 
 
 def fill(file: FeatureFile, paths: int = 3) -> list[int]:
@@ -36,7 +35,7 @@ def fill(file: FeatureFile, paths: int = 3) -> list[int]:
 def test_a_file_holds_every_path_and_view_as_halves(tmp_path: Path) -> None:
     file = FeatureFile(tmp_path / "kept/abc", SHAPE)
     assert fill(file) == [0, 1, 2]
-    assert np.array_equal(file.features().numpy(), VALUES.astype(np.float16))
+    assert np.array_equal(file.features().numpy(), VALUES)
     assert np.load(file.path).shape == SHAPE
     assert file.nbytes == 3 * 2 * 5 * 4 * 2
     assert fill(FeatureFile(tmp_path / "kept/abc", SHAPE)) == []
@@ -88,11 +87,11 @@ def test_without_readable_marks_nothing_is_whole(tmp_path: Path, marks: str) -> 
     assert FeatureFile(tmp_path / "abc", (3, 2, 4, 5)).open() == 0, "of another shape"
 
 
-@pytest.mark.parametrize("value", [1e5, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
 def test_what_a_half_cannot_hold_is_refused(tmp_path: Path, value: float) -> None:
     file = FeatureFile(tmp_path / "abc", (1, 1, 1, 2))
-    with pytest.raises(UserError, match=r"adapt\.feature_cache\.paths: .* expected at most 65504"):
-        file.write(iter([np.array([[0.0, value]])]))
+    with pytest.raises(UserError, match=r"adapt\.feature_cache\.paths: .* beyond 65504"):
+        file.write(iter([torch.tensor([[0.0, value]]).half().numpy()]))
 
 
 def test_steps_take_groups_in_turn_and_views_after_them() -> None:
@@ -160,17 +159,25 @@ def test_joined_passes_train_like_passes_one_after_the_other(tmp_path: Path) -> 
     assert (first - nn.Linear(6, 4).weight).abs().max() > 0.1
 
 
-def test_own_statistics_give_every_buffer_back() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, momentum=0.3), nn.BatchNorm2d(2))
-    model.train()(torch.randn(8, 1, 4, 4))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with own_statistics(model):
-        assert torch.equal(model[1].running_mean, torch.zeros(2))
-        model(torch.randn(8, 1, 4, 4))
-        model.eval()
-        assert not torch.equal(model[1].running_mean, before["1.running_mean"])
-    assert [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])] == []
-    assert (model[1].momentum, model[2].momentum, model[1].training) == (0.3, 0.1, True)
+def test_features_of_a_path_lie_at_their_rows_and_no_buffer_changes() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm2d(1), nn.Linear(1, 2)
+
+        def features(self, images: torch.Tensor, factor: float) -> torch.Tensor:
+            return factor * self.norm(images).mean(dim=(2, 3))
+
+    network, images = Network().eval(), torch.arange(5.0).view(5, 1, 1, 1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    batches = [(np.array([3, 0]), images[[3, 0]]), (np.array([1, 4, 2]), images[[1, 4, 2]])]
+    found = path_features(network, Runtime(Numerics(device="cpu", threads=1)), (2.0,), batches, 5)
+    third = -4 / 3 / np.sqrt(14 / 9)
+    assert found.dtype == np.float16
+    assert found[0, 0] == -found[3, 0] == -2.0
+    assert found[1, 0] == pytest.approx(2 * third, rel=1e-3)
+    assert [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])] == []
+    assert not network.norm.training
 
 
 def test_seeding_is_that_of_torch() -> None:

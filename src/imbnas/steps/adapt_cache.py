@@ -22,14 +22,8 @@ from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment
-from imbnas.training.batchnorm import own_statistics
 from imbnas.training.cache import CachedStore, Entry, FeatureFile, path_features, size
 from imbnas.training.runtime import Runtime
-
-BATCH = 512
-"""Rows in one forward pass of a path with fixed statistics, which do not depend on it."""
-CALIBRATION_ROWS, CALIBRATION_BATCH = 4096, 256
-"""Most rows that measure a path's statistics, and most of them in a batch."""
 
 Arguments = tuple[Any, ...]
 """The arguments of a supernet's forward pass: an architecture, or nothing for a mixture."""
@@ -46,9 +40,8 @@ def cached_features(
 ) -> CachedStore:
     """Return the features of `adapt.feature_cache.paths` paths on the long-tailed rows; no bit of the supernet changes.
 
-    Each path is normalised by one set of statistics: the mean over batches of plain long-tailed rows in random order,
-    as the search measures it before it scores the path (decision 7). A head is thus trained on the features that it
-    will be judged on, and a feature depends on its image and path alone. What an earlier run has left is taken, whole
+    Features are normalised by the statistics of random batches, as large as those of a training without a cache: one
+    exact set of statistics for each path makes a worse head (decision 13). What an earlier run has left is taken, whole
     paths at a time. Raises UserError, before anything is computed, for paths that do not fill a step's group, or
     features beyond `limit`.
     """
@@ -89,7 +82,9 @@ def _drawn(view: AdaptView, space: SearchSpace, tail: Rows) -> tuple[list[Argume
 def _only_features(view: AdaptView) -> AdaptView:
     """Return the view with all that does not change the features at its default: heads and losses share a file."""
     adapt, cache = view.adapt, view.adapt.feature_cache
-    head = HeadParams(epochs=0, augment=adapt.head.augment if cache.views else AugmentParams())
+    head = HeadParams(
+        epochs=0, batch_size=adapt.head.batch_size, augment=adapt.head.augment if cache.views else AugmentParams()
+    )
     kept = FeatureCacheParams(paths=cache.paths, views=cache.views)
     return view.model_copy(update={"adapt": AdaptParams(sampling=adapt.sampling, head=head, feature_cache=kept)})
 
@@ -114,8 +109,7 @@ def _fill(
     with context.log.bar("features", len(paths), found) as bar:
         for number in range(found, len(paths)):
             begin = time.monotonic()
-            with torch.no_grad(), own_statistics(supernet):
-                digest = file.write(_features(view, runtime, supernet, tail, store, paths[number], number))
+            digest = file.write(_features(view, runtime, supernet, tail, store, paths[number], number))
             file.note(Entry(digest, round(time.monotonic() - begin, 3), own))
             context.note_cost()
             bar.advance()
@@ -133,18 +127,17 @@ def _features(
     path: Arguments,
     number: int,
 ) -> Iterator[np.ndarray]:
-    """Return the features (B, F) of all rows in order, view after view, of a path whose statistics come first."""
-    params, plain = view.adapt.feature_cache, make_augment(tail.split, None)
-    order = stream(view.seed, "adapt", "cache", "calibration").permutation(len(tail))[:CALIBRATION_ROWS]
-    # Batches of equal size: a last one of a single row has no variance.
-    batches = np.array_split(order, math.ceil(len(order) / CALIBRATION_BATCH))
+    """Yield the features fp16 (N, F) of all rows on one path, view after view."""
+    params, rows = view.adapt.feature_cache, len(tail)
+    augment = make_augment(tail.split, view.adapt.head.augment if params.views else None)
+    for turn in range(max(1, params.views)):
+        # The long tail lies class by class, which makes no statistics; and a batch of a single row has no variance.
+        order = stream(view.seed, "adapt", "cache", number, turn).permutation(rows)
+        parts = np.array_split(order, math.ceil(rows / view.adapt.head.batch_size))
 
-    def images() -> Iterator[Tensor]:
-        augment = make_augment(tail.split, view.adapt.head.augment) if params.views else plain
-        for turn in range(max(1, params.views)):
-            for batch, (found, _) in enumerate(store.ordered(BATCH)):
+        def batches(turn: int = turn, parts: list[np.ndarray] = parts) -> Iterator[tuple[np.ndarray, Tensor]]:
+            for batch, (part, (images, _)) in enumerate(zip(parts, store.batches(parts), strict=True)):
                 seed = derive(view.seed, "adapt", "cache", number, turn, batch)
-                yield augment(found, torch.Generator().manual_seed(seed) if params.views else None)
+                yield part, augment(images, torch.Generator().manual_seed(seed) if params.views else None)
 
-    measured = (plain(found) for found, _ in store.batches(batches))
-    return path_features(supernet, runtime, path, measured, images())
+        yield path_features(supernet, runtime, path, batches(), rows)

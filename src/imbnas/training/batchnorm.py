@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -38,22 +37,3 @@ def reset_statistics(model: nn.Module) -> None:
     for layer in batchnorms(model):
         layer.reset_running_stats()
         layer.momentum = None
-
-
-@contextmanager
-def own_statistics(model: nn.Module) -> Iterator[None]:
-    """Let running statistics be measured anew, then give every buffer, momentum and mode back, bit for bit."""
-    layers = batchnorms(model)
-    before = [
-        (layer.momentum, layer.training, {name: value.clone() for name, value in layer.named_buffers(recurse=False)})
-        for layer in layers
-    ]
-    reset_statistics(model)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for layer, (momentum, training, buffers) in zip(layers, before, strict=True):
-                layer.momentum, layer.training = momentum, training
-                for name, value in layer.named_buffers(recurse=False):
-                    value.copy_(buffers[name])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
 from imbnas.files import write_json
+from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.frozen import Backbone
 from imbnas.training.loop import batches_of
 from imbnas.training.runtime import Runtime
@@ -75,7 +76,7 @@ class FeatureFile:
         return len(self.entries)
 
     def write(self, batches: Iterable[np.ndarray]) -> str:
-        """Write the features (N, F) of the next path, view after view, and return their digest; `note` makes it count.
+        """Write the next path's features fp16 (N, F), view after view, and return their digest; `note` makes it count.
 
         Raises UserError for a value that fp16 cannot hold, or a full disk.
         """
@@ -86,12 +87,12 @@ class FeatureFile:
                 stream.write(self._header())
                 stream.seek(len(self.entries) * self._block, os.SEEK_CUR)
                 for batch in batches:
-                    if not np.abs(batch).max() <= MOST:
+                    if not np.isfinite(batch).all():
                         raise UserError(
-                            f"adapt.feature_cache.paths: features reach {np.abs(batch).max():g}, expected at most "
-                            f"{MOST:g}, fp16's largest number; 0 trains without a cache"
+                            f"adapt.feature_cache.paths: some features are beyond {MOST:g}, fp16's largest number, or "
+                            "no numbers, expected paths: 0, which trains without a cache"
                         )
-                    piece = batch.astype(HALF).tobytes()
+                    piece = batch.tobytes()
                     found.update(piece)
                     written += stream.write(piece)
                 stream.flush()
@@ -132,25 +133,22 @@ class FeatureFile:
 
 
 def path_features(
-    network: nn.Module, runtime: Runtime, path: tuple[Any, ...], plain: Iterable[Tensor], images: Iterable[Tensor]
-) -> Iterator[np.ndarray]:
-    """Yield float32 features (B, F) of batches of normalised images, once `plain` has measured a path's statistics.
+    network: nn.Module, runtime: Runtime, path: tuple[Any, ...], batches: Iterable[tuple[np.ndarray, Tensor]], rows: int
+) -> np.ndarray:
+    """Return the fp16 features (rows, F) of one path, from batches of positions and their normalised images.
 
-    Those are the mean over its batches of their means and unbiased variances, as in `scoring.Scorer`. To be used within
-    `torch.no_grad` and `batchnorm.own_statistics`.
+    Each batch is normalised by its own statistics; no parameter and no buffer changes.
     """
     backbone: Backbone = network  # type: ignore[assignment]
-
-    def of(batch: Tensor) -> Tensor:
-        with runtime.autocast():
-            return backbone.features(runtime.lay_out(batch), *path)
-
-    network.train()
-    for batch in plain:
-        of(batch)
-    network.eval()
-    for batch in images:
-        yield of(batch).float().cpu().numpy()
+    found = np.empty((rows, 0), HALF)
+    with torch.no_grad(), batch_statistics(network):
+        for places, images in batches:
+            with runtime.autocast():
+                features = backbone.features(runtime.lay_out(images), *path).half().cpu().numpy()
+            if not found.size:
+                found = np.zeros((rows, features.shape[1]), HALF)
+            found[places] = features
+    return found
 
 
 class CachedStore:
