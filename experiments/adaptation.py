@@ -10,6 +10,7 @@ finished is not computed again.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -44,8 +45,6 @@ VARIANTS: dict[str, Tree] = {
     "scratch": {"strategy": "scratch"},
 }
 """What each variant changes in `adapt`."""
-EMPTY: Tree = {"strategy": "head", "head": {"epochs": 0}}
-"""An adaptation that trains nothing: what starting, reading and writing cost."""
 
 
 class Place:
@@ -62,18 +61,18 @@ class Place:
         return parse(merged(self._tree, {"seed": seed, **deepcopy(sections)}), "experiments/adaptation.py")
 
     def step(self, step: str, params: Params, **moved: Path) -> dict[str, float]:
-        """Run a step in a process of its own and return its seconds, on the wall and of the processor."""
+        """Run a step in a process of its own; return its seconds on the wall, of the processor, and without imports."""
         request = {"step": step, "params": params.tree(), "root": str(self.root)}
         request["moved"] = {name: str(path) for name, path in moved.items()}
         before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(Path(__file__).resolve()), "--one"]
-        done = subprocess.run(command, input=json.dumps(request), text=True, env=environment)
+        done = subprocess.run(command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode:
             raise SystemExit(f"error: {step}: failed, see {self.root / 'logs'}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return {"wall": time.monotonic() - begin, "processor": used}
+        return {"wall": time.monotonic() - begin, "processor": used, "own": json.loads(done.stdout)}
 
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the JSON value that `make` gave, now or in an earlier call."""
@@ -88,18 +87,22 @@ class Place:
 
 
 def one() -> int:
-    """Run the step that standard input describes."""
+    """Run the step that standard input describes, and print the processor's seconds without start and imports."""
     request = json.load(sys.stdin)
     root, moved = Path(request["root"]), {name: Path(path) for name, path in request["moved"].items()}
     params = parse(request["params"], "experiments/adaptation.py")
-    return run_step(request["step"], params, root, moved, root / "logs" / f"{request['step']}.log")
+    importlib.import_module(f"imbnas.steps.{request['step']}")
+    begin = time.process_time()
+    code = run_step(request["step"], params, root, moved, root / "logs" / f"{request['step']}.log")
+    print(time.process_time() - begin)
+    return code
 
 
 def seconds(place: Place, rounds: int) -> dict[str, dict[str, float]]:
     """Return the least seconds of each variant's step in some rounds, the trainings of a minute in one."""
     least: dict[str, dict[str, float]] = {}
     for turn in range(rounds):
-        for name, change in [("nothing", EMPTY), *VARIANTS.items()]:
+        for name, change in VARIANTS.items():
             if turn and name in ("finetune", "scratch"):
                 continue
             shutil.rmtree(place.root / ".imbnas/kept", ignore_errors=True)
