@@ -9,8 +9,8 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments longtail bench darts-results \
-	darts-speed regret clean
+.PHONY: help setup run test lint format lock sync schema record accept experiments longtail adaptation bench \
+	darts-results darts-speed regret clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -63,6 +63,9 @@ experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the p
 
 longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR holds it), into docs/results/
 	$(BIN)/python experiments/longtail.py --data $(DATA)
+
+adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
+	$(BIN)/python experiments/adaptation.py $(ADAPTATION)
 
 bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
 	$(BIN)/python benchmarks/run.py $(BENCH)

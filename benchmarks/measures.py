@@ -1,10 +1,11 @@
-"""What imbnas alone is measured on: the trie, the head's step, costs, the input's share of a step."""
+"""What imbnas alone is measured on: the trie, the head's step, its cache, costs, the input's share of a step."""
 
 from __future__ import annotations
 
 import copy
 import json
 import sys
+import tempfile
 import time
 import timeit
 from collections import Counter, defaultdict
@@ -19,22 +20,28 @@ from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
+from imbnas.data.samplers import InstanceSampler
 from imbnas.errors import UserError
-from imbnas.params.recipe import OptimizerParams
+from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import Numerics, SpaceParams
+from imbnas.progress import Log
 from imbnas.search.trie import TrieScorer
 from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.constraints import Limits, feasible
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
+from imbnas.training.cache import CachedSampler, CachedStore, Entry, FeatureFile, path_features
 from imbnas.training.frozen import FrozenBackbone
+from imbnas.training.loop import Job, train
 from imbnas.training.optimizer import make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Scorer
+from imbnas.training.state import ResumeState
 
 GENERATIONS = Path(__file__).resolve().parent / "generations.json"
 CLASSES = 10
 SIDE = 32
+BATCH = 128
 
 
 class Clock:
@@ -178,10 +185,21 @@ def repeated(paths: list[Architecture], seconds: dict[tuple[int, int], list[floa
 
 def head(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict[str, Any]:
     """Return what a step costs that trains the head alone, beside a forward pass and a step that trains all."""
+    steps = _trainings(device, threads)[1]
+    spent = clock.least(rounds, **steps)
+    return {
+        "head_step_over_forward": spent["head"] / spent["forward"],
+        "full_step_over_head_step": spent["full"] / spent["head"],
+        "images_per_second": {name: BATCH / seconds for name, seconds in spent.items()},
+    }
+
+
+def _trainings(device: torch.device, threads: int) -> tuple[Stage, dict[str, Callable[[], None]]]:
+    """Return the space's supernet, and a forward pass, a step of the head alone and one of everything, on one path."""
     stage = Stage(device, threads, "fp32")
-    runtime, batch = stage.runtime, 128
-    images = runtime.lay_out(torch.randn(batch, 3, SIDE, SIDE, device=device))
-    labels = torch.randint(CLASSES, (batch,), device=device)
+    runtime = stage.runtime
+    images = runtime.lay_out(torch.randn(BATCH, 3, SIDE, SIDE, device=device))
+    labels = torch.randint(CLASSES, (BATCH,), device=device)
     loss = nn.CrossEntropyLoss()
     path = stage.generations["early"][0]
 
@@ -205,11 +223,49 @@ def head(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict[
         with torch.no_grad():
             frozen(images, path)
 
-    spent = clock.least(rounds, forward=forward, head=only_head, full=full)
+    return stage, {"forward": forward, "head": only_head, "full": full}
+
+
+def cache(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict[str, Any]:
+    """Return images per second of a head's training on cached features, of one without a cache and of full training.
+
+    All take batches of 128 and one path a step. The cached training is the product's loop from its start to its saved
+    end; what the cache cost beforehand stands beside it, for one view.
+    """
+    stage, steps = _trainings(device, threads)
+    runtime, paths, rows, epochs = stage.runtime, stage.generations["early"][:2], 512, 100
+    images = [stage.augment(found) for found, _ in Rows(rows, BATCH, 3, device)]
+    labels = torch.cat(list(Rows(rows, BATCH, 3, device).labels()))
+    with tempfile.TemporaryDirectory() as folder:
+        file = FeatureFile(Path(folder) / "features", (len(paths), 1, rows, stage.space.num_features))
+
+        def fill() -> None:
+            places = np.arange(rows).reshape(-1, BATCH)
+            for path in paths:
+                found = path_features(stage.supernet, runtime, (path,), zip(places, images, strict=True), rows)
+                file.note(Entry(file.write([found]), 0.0, ""))
+
+        caching = clock.of(fill)
+        store = CachedStore(file.features(), labels, [[k] for k in range(len(paths))], device)
+        recipe = RecipeParams(epochs=epochs, batch_size=BATCH)
+        sampler = CachedSampler(InstanceSampler(labels.cpu().numpy(), 0), rows, store.turns, BATCH)
+        job = Job(
+            "cache", stage.supernet.head, recipe, store, lambda x, _: x, sampler, lambda _: nn.CrossEntropyLoss(), 0
+        )
+
+        def cached() -> None:
+            state = ResumeState(Path(folder) / "state", "cache", 1e9)
+            train(job, runtime, state, Log("cache"))
+            state.finish()
+
+        spent = clock.least(rounds, head=steps["head"], full=steps["full"], cached=cached)
+    speed = {name: BATCH / spent[name] for name in ("full", "head")} | {"cached": epochs * rows / spent["cached"]}
     return {
-        "head_step_over_forward": spent["head"] / spent["forward"],
-        "full_step_over_head_step": spent["full"] / spent["head"],
-        "images_per_second": {name: batch / seconds for name, seconds in spent.items()},
+        "cached_over_full": speed["cached"] / speed["full"],
+        "cached_over_head": speed["cached"] / speed["head"],
+        "images_per_second": speed,
+        "seconds_of_caching_1000_images_on_a_path": caching / (rows * len(paths)) * 1000,
+        "epochs_of_the_head_that_caching_costs": caching / (rows * len(paths)) * speed["head"],
     }
 
 
@@ -248,6 +304,7 @@ def main() -> None:
     calls: dict[str, Callable[[], Any]] = {
         "trie": lambda: trie(*common[:3], max(1, int(rounds) // 3), int(float(memory) * 2**30)),
         "head": lambda: head(*common),
+        "cache": lambda: cache(*common),
         "input": lambda: input_share(*common),
         "costs": costs,
     }

@@ -101,6 +101,7 @@ SECTIONS = {
     "peers": _peers,
     "trie": _trie,
     "head": _flat("Training the head alone"),
+    "cache": _flat("Training the head on cached features"),
     "input": _flat("The input of a step"),
     "costs": _flat("Costs and limits"),
     "start-up": _flat("Start-up, in seconds"),

@@ -32,7 +32,7 @@ PATHS = [
 """Five cells drawn once without the operation none, and the one of 3x3 convolutions alone."""
 BATCHES = {"train": 64, "evaluate": 500}
 COMMANDS = ("start-up", "long-tail", "workflow")
-MEASURES = ("trie", "head", "input", "costs")
+MEASURES = ("trie", "head", "cache", "input", "costs")
 
 
 class Worker:

@@ -114,6 +114,12 @@ def test_memory_and_time_follow_the_parameters() -> None:
     assert sizes.minutes(longer, "supernet") - sizes.LEAST_MINUTES == pytest.approx(2 * extra, abs=2)
     assert sizes.minutes(imagenet, "supernet") > sizes.minutes(cifar, "supernet") > sizes.minutes(digits, "supernet")
     assert sizes.minutes(changed(imagenet, supernet__epochs=10_000), "supernet") == 7 * 24 * 60
+    # An epoch on one path a step is a pass over the rows, and so is a cached path in one view.
+    paths = imagenet.adapt.head.epochs
+    cached = changed(imagenet, adapt__feature_cache={"paths": paths, "views": 1, "limit": 8.0})
+    assert sizes.minutes(cached, "adapt") == sizes.minutes(imagenet, "adapt") > sizes.LEAST_MINUTES
+    more = changed(imagenet, adapt__feature_cache={"paths": 400, "views": 1, "limit": 80.0})
+    assert sizes.minutes(more, "adapt") > sizes.minutes(imagenet, "adapt")
 
 
 @pytest.mark.parametrize("preset", sorted(file.stem for file in PRESETS.glob("*.yaml")))

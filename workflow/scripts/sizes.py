@@ -72,6 +72,10 @@ def _images(params: Params, step: str) -> int:
     """Return how many images pass forward and backward through a network in `step`."""
     if step == "supernet":
         return rows(params, "source") * params.supernet.epochs * _passes(params, params.supernet.sampling)
+    if step == "adapt" and params.adapt.strategy == "head" and params.adapt.feature_cache.paths:
+        cache = params.adapt.feature_cache
+        # The training on features is nothing beside their passes.
+        return rows(params, "target") * cache.paths * max(1, cache.views)
     if step == "adapt":
         return rows(params, "target") * _stage(params).epochs * _passes(params, params.adapt.sampling)
     if step == "search":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View
 from imbnas.params.longtail import (
@@ -18,7 +18,7 @@ from imbnas.params.longtail import (
     check_smoothing,
 )
 from imbnas.params.recipe import OptimizerParams, RecipeParams
-from imbnas.params.shared import Numerics, Positive, SpaceParams
+from imbnas.params.shared import Count, Numerics, Positive, SpaceParams
 from imbnas.params.supernet import Sampling
 
 Tau = Literal["auto"] | NonNegative
@@ -41,6 +41,18 @@ class HeadParams(RecipeParams):
     """Random paths whose features ncm averages, and tau-norm judges its exponent on."""
 
 
+class FeatureCacheParams(Section):
+    """Features of some paths, computed once: the head's training then costs no forward pass."""
+
+    paths: Count = 0
+    """Paths that are drawn once, as `adapt.sampling` draws those of the first steps; 0: none, every step draws its own
+    and passes through the backbone."""
+    views: Count = 1
+    """Augmented passes over the rows for each path, taken in turn; 0: the plain images."""
+    limit: Annotated[float, Field(gt=0.0)] = 8.0
+    """Most GiB of disk that the features may take; more is refused before anything is computed."""
+
+
 class AdaptParams(Section):
     """The adaptation."""
 
@@ -61,6 +73,8 @@ class AdaptParams(Section):
     """Paths of one optimiser step, as in `supernet.sampling`."""
     head: HeadParams = HeadParams(epochs=20, optimizer=OptimizerParams(weight_decay=0.0))
     """Training of the strategy `head`."""
+    feature_cache: FeatureCacheParams = FeatureCacheParams()
+    """Features on which the strategy `head` trains, in place of images."""
     finetune: RecipeParams = RecipeParams(epochs=20, optimizer=OptimizerParams(lr=0.02))
     """Training of the strategy `finetune`."""
     scratch: RecipeParams = RecipeParams(epochs=100)
@@ -83,6 +97,23 @@ class AdaptParams(Section):
             check_smoothing("head.", self.loss, self.head.label_smoothing)
         if self.head.name == "linear" and self.loss == "ldam":
             raise ValueError("head.name is linear with loss ldam, expected cosine: its margins are on cosines")
+        if self.feature_cache.paths:
+            self._feature_cache()
+
+    def _feature_cache(self) -> None:
+        paths = self.feature_cache.paths
+        if self.head.name == "ncm":
+            raise ValueError(f"feature_cache.paths is {paths} with head.name ncm, expected 0: it is not trained")
+        if self.head.mixing.name != "none":
+            raise ValueError(
+                f"head.mixing.name is {self.head.mixing.name} with feature_cache.paths {paths}, expected none, or "
+                "paths 0: features are computed once, before images could be mixed"
+            )
+        if self.sampling == "mixture" and paths > 1:
+            raise ValueError(
+                f"feature_cache.paths is {paths} with sampling mixture, expected 0 or 1: a mixture has no paths, and "
+                "more of its augmented passes are feature_cache.views"
+            )
 
 
 class AdaptView(View):

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imbnas.data.samplers import Sampler
 from imbnas.longtail.heads import NearestClassMean, ScaledHead, make_head
 from imbnas.params.adapt import TRAINED_HEADS, AdaptView
 from imbnas.params.longtail import LossName, SamplerParams
 from imbnas.seeds import derive, stream
 from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.space import SearchSpace
+from imbnas.steps.adapt_cache import cached_features
 from imbnas.steps.context import Context
 from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
 from imbnas.steps.mixing import make_mix
@@ -21,8 +23,9 @@ from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment, make_store, read_validation
 from imbnas.training.batchnorm import batch_statistics
+from imbnas.training.cache import CachedSampler, CachedStore
 from imbnas.training.frozen import FrozenBackbone, compute_features
-from imbnas.training.loop import Job, train
+from imbnas.training.loop import Job, Objective, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -79,31 +82,28 @@ class _Stage:
         self.view, self.context, self.runtime = view, context, runtime
         self.space, self.supernet, self.tail = space, supernet, tail
         self.store = make_store(tail, runtime, context)
+        self.cache: CachedStore | None = None
+        if view.adapt.feature_cache.paths and view.adapt.head.epochs:
+            self.cache = cached_features(view, context, runtime, space, supernet, tail, self.store)
 
     def train(self, name: str, loss: LossName, sampler: SamplerParams) -> ResumeState:
         """Train the supernet's present head and return the training's state."""
-        adapt, recipe, info = self.view.adapt, self.view.adapt.head, self.tail.split.info
-        job = Job(
-            name=name,
-            model=FrozenBackbone(self.supernet, "batch"),
-            recipe=recipe,
-            store=self.store,
-            augment=make_augment(self.tail.split, recipe.augment),
-            sampler=make_sampler(sampler, self.tail.labels, derive(self.view.seed, name, "rows"), recipe.epochs),
-            objective=make_objective(
-                loss,
-                adapt.weighting,
-                adapt.losses,
-                scale=adapt.classifier.scale,
-                label_smoothing=recipe.label_smoothing,
-                epochs=recipe.epochs,
-                counts=self.tail.counts,
-                device=self.runtime.device,
-            ),
-            mix=make_mix(recipe, self.tail.counts),
-            seed=self.view.seed,
-            passes=training_passes(self.space, adapt.sampling, self.view.seed, name, info.shape, len(info.classes)),
+        adapt, recipe = self.view.adapt, self.view.adapt.head
+        rows = make_sampler(sampler, self.tail.labels, derive(self.view.seed, name, "rows"), recipe.epochs)
+        objective = make_objective(
+            loss,
+            adapt.weighting,
+            adapt.losses,
+            scale=adapt.classifier.scale,
+            label_smoothing=recipe.label_smoothing,
+            epochs=recipe.epochs,
+            counts=self.tail.counts,
+            device=self.runtime.device,
         )
+        if self.cache is None:
+            job = self._on_images(name, rows, objective)
+        else:
+            job = self._on_features(name, self.cache, rows, objective)
         context = self.context
         state = ResumeState(context.state_path, name, context.state_interval, context.note_cost)
         with state.held():
@@ -111,6 +111,38 @@ class _Stage:
                 train(job, self.runtime, state, context.log)
                 state.pause()
         return state
+
+    def _on_images(self, name: str, sampler: Sampler, objective: Objective) -> Job:
+        recipe, info = self.view.adapt.head, self.tail.split.info
+        sampling, classes = self.view.adapt.sampling, len(info.classes)
+        return Job(
+            name=name,
+            model=FrozenBackbone(self.supernet, "batch"),
+            recipe=recipe,
+            store=self.store,
+            augment=make_augment(self.tail.split, recipe.augment),
+            sampler=sampler,
+            objective=objective,
+            mix=make_mix(recipe, self.tail.counts),
+            seed=self.view.seed,
+            passes=training_passes(self.space, sampling, self.view.seed, name, info.shape, classes),
+        )
+
+    def _on_features(self, name: str, cache: CachedStore, sampler: Sampler, objective: Objective) -> Job:
+        recipe, rows = self.view.adapt.head, len(self.tail)
+        self.supernet.requires_grad_(False)
+        self.supernet.head.requires_grad_(True)
+        return Job(
+            name=name,
+            model=self.supernet.head,
+            recipe=recipe,
+            store=cache,
+            augment=lambda features, _: features,
+            sampler=CachedSampler(sampler, rows, cache.turns, recipe.batch_size),
+            objective=objective,
+            seed=self.view.seed,
+            together=cache.paths_a_step,
+        )
 
     def features(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return features (paths x N, F) and labels of the rows, without augmentation, path after path."""

@@ -47,7 +47,8 @@ class Job:
 
     `passes(step)` gives, for an optimiser step, the extra arguments of each forward pass: an empty tuple for a plain
     network, one architecture per path for a supernet. Their gradients add up, as in FairNAS. `mix` acts on augmented
-    inputs; its target goes to the objective's loss as it is.
+    inputs; its target goes to the objective's loss as it is. `together` says how many passes the store has joined into
+    each batch: their gradients add up too, so that the loss, a mean over the batch, counts as many times.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Job:
     seed: int
     passes: Callable[[int], Sequence[tuple[Any, ...]]] = lambda step: [()]
     mix: Mix | None = None
+    together: int = 1
 
 
 def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -122,7 +124,7 @@ def _step(
 ) -> Tensor:
     """Take one optimiser step and return its mean loss over the passes, still on the device."""
     # Dropout and the like draw from the global generator: seeding it per step keeps them functions of the counter.
-    torch.manual_seed(derive(job.seed, job.name, "global", step))
+    runtime.seed(derive(job.seed, job.name, "global", step))
     generator = torch.Generator().manual_seed(derive(job.seed, job.name, "augment", step))
     inputs, target = job.augment(images, generator), labels
     if job.mix is not None:
@@ -134,7 +136,7 @@ def _step(
     passes = job.passes(step)
     for arguments in passes:
         loss = loss_of(runtime.forward(job.model, inputs, *arguments), target)
-        loss.backward()
+        (loss if job.together == 1 else loss * job.together).backward()
         total += loss.detach().float()
     if job.recipe.optimizer.clip:
         parameters = [p for p in job.model.parameters() if p.grad is not None]

@@ -51,6 +51,15 @@ class Runtime:
         """Move a module to the device in the chosen memory layout."""
         return module.to(device=self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
+    def seed(self, seed: int) -> None:
+        """Seed torch's global generators of the processor and of the device, as `torch.manual_seed` does.
+
+        For devices that are absent that function keeps the caller's stack, each time: half of a small step.
+        """
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
+
     def lay_out(self, images: Tensor) -> Tensor:
         """Return images (N, C, H, W) in the chosen memory layout; features (N, F) have but one."""
         return images if images.ndim != 4 else images.contiguous(memory_format=self.layout)
