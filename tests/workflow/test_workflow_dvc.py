@@ -46,6 +46,8 @@ def test_a_clone_takes_its_outputs_from_the_cache(finished: Project, tmp_path: P
     clone = Project(tmp_path / "clone", finished.env, finished.server)
     clone.run("dvc", "cache", "dir", "--local", str(finished.path / ".dvc/cache"))
     assert set(clone.stale()) == set(STAGES)
+    # A look at what would run leaves nothing behind that passes for a memory of what the checkout brings.
+    assert clone.planned() == set(STAGES)
     clone.run("dvc", "checkout")
     assert clone.stale() == set()
     assert clone.run("dvc", "repro").output.count("didn't change, skipping") == len(STAGES)

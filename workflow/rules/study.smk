@@ -12,7 +12,7 @@ wildcard_constraints:
 use rule source as study_source with:
     input:
         study_inputs("source"),
-        record=study_record("source"),
+        record=record("study_source"),
     output:
         study_outputs("source"),
     log:
@@ -29,7 +29,7 @@ use rule source as study_source with:
 use rule target as study_target with:
     input:
         study_inputs("target"),
-        record=study_record("target"),
+        record=record("study_target"),
     output:
         study_outputs("target"),
     log:
@@ -46,7 +46,7 @@ use rule target as study_target with:
 use rule imbalance as study_imbalance with:
     input:
         study_inputs("imbalance"),
-        record=study_record("imbalance"),
+        record=record("study_imbalance"),
     output:
         study_outputs("imbalance"),
     log:
@@ -63,7 +63,7 @@ use rule imbalance as study_imbalance with:
 use rule supernet as study_supernet with:
     input:
         study_inputs("supernet"),
-        record=study_record("supernet"),
+        record=record("study_supernet"),
     output:
         study_outputs("supernet"),
     log:
@@ -85,7 +85,7 @@ use rule supernet as study_supernet with:
 use rule adapt as study_adapt with:
     input:
         study_inputs("adapt"),
-        record=study_record("adapt"),
+        record=record("study_adapt"),
     output:
         study_outputs("adapt"),
     log:
@@ -107,7 +107,7 @@ use rule adapt as study_adapt with:
 use rule search as study_search with:
     input:
         study_inputs("search"),
-        record=study_record("search"),
+        record=record("study_search"),
     output:
         study_outputs("search"),
     log:
@@ -129,7 +129,7 @@ use rule search as study_search with:
 use rule retrain as study_retrain with:
     input:
         study_inputs("retrain"),
-        record=study_record("retrain"),
+        record=record("study_retrain"),
     output:
         study_outputs("retrain"),
     log:
@@ -151,7 +151,7 @@ use rule retrain as study_retrain with:
 use rule evaluate as study_evaluate with:
     input:
         study_inputs("evaluate"),
-        record=study_record("evaluate"),
+        record=record("study_evaluate"),
     output:
         study_outputs("evaluate"),
     log:
