@@ -1,5 +1,5 @@
 # The study: the chain's rules again, on wildcard paths below study/. A job is named by the digest of the parameters that
-# determine it, so that cells which agree in them share it.
+# determine it, so that cells which agree in them share it. (`use rule` takes over all but `localrule`.)
 
 
 include: "jobs.smk"
@@ -19,6 +19,8 @@ use rule source as study_source with:
         "logs/study/source/{digest}.log",
     benchmark:
         "benchmarks/study/source/{digest}.tsv"
+    localrule: STUDY.light("source")
+    threads: 1 if STUDY.light("source") else 4
     params:
         *study_identity("source"),
         options=study_options("source"),
@@ -36,6 +38,8 @@ use rule target as study_target with:
         "logs/study/target/{digest}.log",
     benchmark:
         "benchmarks/study/target/{digest}.tsv"
+    localrule: STUDY.light("target")
+    threads: 1 if STUDY.light("target") else 4
     params:
         *study_identity("target"),
         options=study_options("target"),
@@ -53,6 +57,7 @@ use rule imbalance as study_imbalance with:
         "logs/study/imbalance/{digest}.log",
     benchmark:
         "benchmarks/study/imbalance/{digest}.tsv"
+    localrule: True
     params:
         *study_identity("imbalance"),
         options=study_options("imbalance"),
