@@ -56,8 +56,8 @@ accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply`
 	@$(BIN)/dvc status --quiet dvc.yaml || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
 	$(BIN)/snakemake --touch --cores 1
 
-experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the parameters that differ
-	@$(BIN)/dvc exp show --no-pager --only-changed \
+experiments: $(READY) ## the table of DVC's experiments: scores, cost, parameters that differ (SHOW=--md: Markdown)
+	@$(BIN)/dvc exp show --no-pager --only-changed $(SHOW) \
 		--keep 'balanced_accuracy|accuracy|many|medium|few|macs|seconds' \
 		--drop '(src|data|models|results|datasets)/.*|requirements.lock'
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from workflow_project import ROOT, Project
+from workflow_project import NARROWED, Project
 
 pytestmark = pytest.mark.workflow
 
-# As in `make experiments`.
-OPTIONS = re.findall(r"(--keep|--drop) '(.*?)'", (ROOT / "Makefile").read_text())
-NARROWED = ["--only-changed", *(word for option in OPTIONS for word in option)]
 STAGES = ["source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate"]
 
 

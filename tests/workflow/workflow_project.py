@@ -29,6 +29,9 @@ PROJECT = [
     ),
     *("requirements.lock", "datasets", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
 ]
+EXPERIMENTS = re.findall(r"(--keep|--drop) '(.*?)'", (ROOT / "Makefile").read_text())
+NARROWED = ["--only-changed", *(word for option in EXPERIMENTS for word in option)]
+"""The options of `make experiments`."""
 TINY = {
     "space": {
         "stem": {"channels": 8},
