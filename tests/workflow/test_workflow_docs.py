@@ -43,7 +43,7 @@ def wait(project: Project) -> None:
 def rows(table: str) -> dict[str, tuple[str, str]]:
     """Return bins and mixing of each row of the table of experiments, which must be narrow enough to read."""
     header, _, *lines = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if "|" in line]
-    assert len(header) < 18
+    assert max(map(len, table.splitlines())) <= 120
     columns = [header.index(name) for name in ("evaluate.bins", "retrain.mixing.name")]
     names = [line[1].split("[")[-1].rstrip("]") for line in lines]
     return {name: (line[columns[0]], line[columns[1]]) for name, line in zip(names, lines, strict=True)}
