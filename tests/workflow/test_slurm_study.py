@@ -9,7 +9,8 @@ import pytest
 from slurm_run import SLURM, Cluster, Run, digests, wait_for
 from workflow_project import Project, ran
 
-pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
+# 110 jobs: minutes, on a busy machine many.
+pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 # 2 ratios x 3 strategies x 2 seeds. Source, target and imbalance are light: they run beside the controller.
 LIGHT = {"source": 2, "target": 2, "imbalance": 4}
