@@ -56,10 +56,10 @@ accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply`
 	@$(BIN)/dvc status --quiet dvc.yaml || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
 	$(BIN)/snakemake --touch --cores 1
 
-experiments: $(READY) ## the table of DVC's experiments: scores, cost, and the parameters that differ
-	@$(BIN)/dvc exp show --no-pager --only-changed \
-		--keep 'balanced_accuracy|accuracy|many|medium|few|macs|seconds' \
-		--drop '(src|data|models|results|datasets)/.*|requirements.lock'
+experiments: $(READY) ## the table of DVC's experiments: main scores, cost, parameters that differ (SHOW=--md: Markdown)
+	@$(BIN)/dvc exp show --no-pager --only-changed $(SHOW) \
+		--keep 'balanced_accuracy|few|macs|seconds' \
+		--drop 'Created|State|Executor|accuracy|many|medium|macro_f1|ece|params|.*/.*|requirements.lock'
 
 longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR holds it), into docs/results/
 	$(BIN)/python experiments/longtail.py --data $(DATA)

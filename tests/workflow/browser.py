@@ -89,6 +89,7 @@ def browse(visit: Callable[[Page], Awaitable[None]], chromium: str) -> None:
 async def _browse(visit: Callable[[Page], Awaitable[None]], chromium: str) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+        options += ["--disable-dev-shm-usage"]  # which is 64 MB in most containers
         options += [f"--user-data-dir={home}", "--window-size=1400,900", "--no-first-run", "about:blank"]
         process = subprocess.Popen([chromium, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         try:

@@ -152,9 +152,11 @@ def wait_for(what: Callable[[], object], run: Run | None = None, patience: float
         time.sleep(0.1)
 
 
-def digests(project: Project) -> dict[str, str]:
-    """Return the SHA-256 of every output but the cost."""
-    files = [file for name in ("data", "models", "results") for file in sorted((project.path / name).rglob("*"))]
+def digests(project: Project, *folders: str) -> dict[str, str]:
+    """Return the SHA-256 of every output but the cost in `folders`, those of the chain if there are none."""
+    files = [
+        file for name in folders or ("data", "models", "results") for file in sorted((project.path / name).rglob("*"))
+    ]
     return {
         file.relative_to(project.path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from slurm_run import SLURM, Cluster, Run, digests, wait_for
-from workflow_project import Project
+from workflow_project import Project, ran
 
 pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
 
@@ -73,7 +73,9 @@ def test_parameters_edited_while_jobs_wait_do_not_reach_them(
     assert cluster("squeue", "-h", "-o", "%b") == "gres:gpu:fake:1"
     (project.path / "params.yaml").write_text("edited: [while the job waits")
     cluster("scontrol", "update", "PartitionName=main", "State=UP")
-    run.end()
+    jobs = ran(run.end())
+    print(f"jobs that ran: {dict(jobs)}; none twice")
+    assert jobs == {"supernet": 1, "adapt": 1}
     assert digests(project) == digests(undisturbed)
     assert "on GPU 0" in (project.path / "logs/supernet.log").read_text()
 

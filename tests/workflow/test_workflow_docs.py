@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from workflow_docs import commands
-from workflow_project import ROOT, Done, Project
+from workflow_project import ROOT, Done, Project, ran
 
 # Thirty commands, five evaluations among them: minutes on a busy machine.
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -41,8 +40,17 @@ def wait(project: Project) -> None:
         time.sleep(1)
 
 
+def rows(table: str) -> dict[str, tuple[str, str]]:
+    """Return bins and mixing of each row of the table of experiments, which must be narrow enough to read."""
+    header, _, *lines = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if "|" in line]
+    assert max(map(len, table.splitlines())) <= 120
+    columns = [header.index(name) for name in ("evaluate.bins", "retrain.mixing.name")]
+    names = [line[1].split("[")[-1].rstrip("]") for line in lines]
+    return {name: (line[columns[0]], line[columns[1]]) for name, line in zip(names, lines, strict=True)}
+
+
 def test_the_commands_of_the_page_on_dvc_work(finished: Project, tmp_path: Path) -> None:
-    project = finished.copy(tmp_path / "project")
+    original = project = finished.copy(tmp_path / "project")
     equip(project)
     project.set("evaluate.bins", 12)  # so that there is something to run, to record and to commit
     done: dict[str, Done] = {}
@@ -57,7 +65,7 @@ def test_the_commands_of_the_page_on_dvc_work(finished: Project, tmp_path: Path)
             done[f"{project.path.name}: {line}"] = project.shell(*words)
         if line.startswith("dvc queue start"):
             wait(project)
-    assert len(done) >= 28
+    assert len(done) >= 29
 
     def said(start: str, place: str = "project") -> str:
         return next(one.output for line, one in done.items() if line.startswith(f"{place}: {start}"))
@@ -66,24 +74,28 @@ def test_the_commands_of_the_page_on_dvc_work(finished: Project, tmp_path: Path)
     assert "Running stage" not in said("dvc repro")
     # Only what is stale runs, in the workspace and in a copy.
     for start in ("dvc exp run --name bins-10", "dvc exp run --temp"):
-        ran = [line for line in said(start).splitlines() if line.startswith("Running stage")]
-        assert ran == ["Running stage 'evaluate':"], start
+        stages = [line for line in said(start).splitlines() if line.startswith("Running stage")]
+        assert stages == ["Running stage 'evaluate':"], start
     assert "evaluate.bins" in said("dvc params diff")
     assert "results/metrics.json" in said("dvc metrics diff")
     assert "index.html" in said("dvc plots diff")
-    header, *rows = [line for line in said("dvc exp show").splitlines() if line.startswith("|")]
-    column = [cell.strip() for cell in header.split("|")].index("evaluate.bins")
-    values = {row.split("|")[1].strip().split("[")[-1].rstrip("]"): row.split("|")[column].strip() for row in rows}
-    assert {name: values[name] for name in ("bins-10", "bins-5", "bins-20")} == {
-        "bins-10": "10",
-        "bins-5": "5",
-        "bins-20": "20",
+    # Of the sixteen steps of two experiments three ran.
+    queued = {name: original.run("dvc", "queue", "logs", name).output for name in ("bins-5", "mixup")}
+    counts = {name: dict(ran(output)) for name, output in queued.items()}
+    print(f"steps that ran in the queue: {counts}")
+    assert counts == {"bins-5": {"evaluate": 1}, "mixup": {"retrain": 1, "evaluate": 1}}
+    print(said("make experiments SHOW=--md"))
+    assert rows(said("make experiments SHOW=--md")) == {
+        "workspace": ("12", "none"),
+        "main": ("12", "none"),
+        "bins-10": ("10", "none"),
+        "bins-5": ("5", "none"),
+        "mixup": ("12", "mixup"),
     }
-    narrow = said("make experiments").splitlines()
-    assert any("seconds" in line and "balanced_accuracy" in line for line in narrow)
     assert "Nothing to be done" in said("snakemake -n")
-    assert json.loads((tmp_path / "project/results/details.json").read_text())["ece"]["bins"] == 20
+    assert original.bytes("models/supernet.safetensors") == finished.bytes("models/supernet.safetensors")
+    assert original.bytes("models/final.safetensors") != finished.bytes("models/final.safetensors")
     # The clone has all of it, from the remote.
     assert "Nothing to be done" in said("snakemake -n", "clone")
     for name in ("results/details.json", "models/supernet.safetensors"):
-        assert project.bytes(name) == (tmp_path / "project" / name).read_bytes()
+        assert project.bytes(name) == original.bytes(name)

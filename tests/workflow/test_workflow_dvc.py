@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from workflow_project import ROOT, Project
+from workflow_project import NARROWED, Project
 
 pytestmark = pytest.mark.workflow
 
-# As in `make experiments`.
-OPTIONS = re.findall(r"(--keep|--drop) '(.*?)'", (ROOT / "Makefile").read_text())
-NARROWED = ["--only-changed", *(word for option in OPTIONS for word in option)]
 STAGES = ["source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate"]
 
 
@@ -46,6 +42,8 @@ def test_a_clone_takes_its_outputs_from_the_cache(finished: Project, tmp_path: P
     clone = Project(tmp_path / "clone", finished.env, finished.server)
     clone.run("dvc", "cache", "dir", "--local", str(finished.path / ".dvc/cache"))
     assert set(clone.stale()) == set(STAGES)
+    # A look at what would run leaves nothing behind that passes for a memory of what the checkout brings.
+    assert clone.planned() == set(STAGES)
     clone.run("dvc", "checkout")
     assert clone.stale() == set()
     assert clone.run("dvc", "repro").output.count("didn't change, skipping") == len(STAGES)

@@ -28,7 +28,8 @@ with SnakemakeApi(OutputSettings()) as api:
     workflow = api.workflow(ResourceSettings(cores=2), snakefile=Path("Snakefile"))._workflow
     print("RULES", json.dumps({
         rule.name: {
-            "input": [str(file) for file in rule.input],
+            "input": [str(file) for file in rule.input if not callable(file)],
+            "record": callable(rule.input.get("record")),
             "output": [str(file) for file in rule.output],
             "params": [param for param in rule.params if not callable(param)],
             "log": [str(file) for file in rule.log],
@@ -97,7 +98,8 @@ def test_a_study_s_rule_is_the_chain_s_on_other_paths(rules: dict[str, Any], ste
     assert all(file.startswith(f"study/{step}/{{digest") for file in rule["output"])
     assert len(set(rule["output"])) == len(chain["output"])
     assert rule["log"][0].startswith(f"logs/study/{step}/{{digest")
-    assert (rule["shell"], rule["gpu"]) == (chain["shell"], chain["gpu"])
+    for name in ("shell", "gpu", "local", "record"):
+        assert rule[name] == chain[name], name
     # A checkpoint would have Snakemake look at the whole study again after each search.
     assert not rule["checkpoint"]
 
@@ -105,8 +107,8 @@ def test_a_study_s_rule_is_the_chain_s_on_other_paths(rules: dict[str, Any], ste
 @pytest.mark.parametrize("step", STEPS)
 def test_a_rule_is_what_the_graph_says(rules: dict[str, Any], step: str) -> None:
     rule = rules[step]
-    record = f".imbnas/outputs/{step}.json"
-    assert {place(file) for file in rule["input"]} == {record, *(PATHS[name] for name in STEPS[step].inputs)}
+    assert rule["record"]
+    assert {place(file) for file in rule["input"]} == {PATHS[name] for name in STEPS[step].inputs}
     assert {place(file) for file in rule["output"]} == {PATHS[name] for name in STEPS[step].outputs}
     assert (rule["log"], rule["benchmark"]) == ([f"logs/{step}.log"], f"benchmarks/{step}.tsv")
     assert rule["message"].startswith(f"{step}: ")
@@ -115,6 +117,14 @@ def test_a_rule_is_what_the_graph_says(rules: dict[str, Any], step: str) -> None
     assert rule["checkpoint"] == (step == "search")
     assert {"mem_mb", "runtime"} <= set(rule["resources"]) or step == "imbalance"
     assert rule["local"] == (step in ("source", "target", "imbalance"))
+
+
+def test_a_study_s_data_are_light_where_every_cell_s_are(fresh: Project, tmp_path: Path) -> None:
+    project = fresh.copy(tmp_path / "project")
+    lists = {"dataset": "list", "root": "datasets/list"}
+    project.set("study.axes", {"target": [{"image_size": 8}, lists], "seed": [0]})
+    local = {name: rule["local"] for name, rule in understood(project).items()}
+    assert (local["study_source"], local["study_target"], local["target"]) == (True, False, True)
 
 
 def test_a_command_has_parameters_code_and_paths_and_no_more(fresh: Project) -> None:
@@ -163,7 +173,7 @@ def test_a_stage_is_what_the_rule_says(rules: dict[str, Any], dvc: dict[str, Any
     stage = dvc["stages"][step]
     assert sorted(stage["params"]) == uses(step)
     raw = {"source": "${source.root}", "target": "${target.root}", "imbalance": "${target.root}"}
-    inputs = {place(file) for file in rules[step]["input"]} - {f".imbnas/outputs/{step}.json"}
+    inputs = {place(file) for file in rules[step]["input"]}
     expected = [*inputs, *step_files(step), "requirements.lock", *([raw[step]] if step in raw else [])]
     assert sorted(stage["deps"]) == sorted(expected)
     outs = [*stage["outs"], *stage.get("metrics", [])]

@@ -86,21 +86,34 @@ def test_settings_have_the_types_that_yaml_gives(tmp_path: Path) -> None:
 def test_a_record_is_newer_than_outputs_that_were_linked_anew(tmp_path: Path) -> None:
     record, output = tmp_path / "records/step.json", tmp_path / "out"
     output.write_text("made")
-    outputs.note(record, [str(output)])
+    files = [str(output)]
+    outputs.note(record, files)
     content, written = record.read_bytes(), record.stat().st_mtime_ns
-    assert outputs.settle(record) == str(record)
+    assert outputs.settle(record, files) == str(record)
     assert (record.read_bytes(), record.stat().st_mtime_ns) == (content, written)
-    os.utime(output, ns=(written + 5, written + 5))
-    outputs.settle(record)
-    assert record.read_bytes() == content
-    assert record.stat().st_mtime_ns > written + 5
+    for later in (5, 10**12):  # the second is ahead of the clock
+        os.utime(output, ns=(written + later, written + later))
+        outputs.settle(record, files)
+        assert record.read_bytes() == content
+        assert record.stat().st_mtime > output.stat().st_mtime
     output.write_text("other")
-    outputs.settle(record)
+    outputs.settle(record, files)
     assert record.read_bytes() != content
     output.unlink()
     changed = record.read_bytes()
-    outputs.settle(record)
+    outputs.settle(record, files)
     assert record.read_bytes() == changed
+
+
+def test_an_empty_record_does_not_cover_what_comes_later(tmp_path: Path) -> None:
+    early, late, output = tmp_path / "early.json", tmp_path / "late.json", tmp_path / "out"
+    outputs.settle(early, [str(output)])
+    assert early.read_text() == "{}"
+    output.write_text("brought")
+    for record in (early, late):
+        outputs.settle(record, [str(output)])
+        assert record.stat().st_mtime_ns > output.stat().st_mtime_ns
+    assert early.read_bytes() == late.read_bytes() != b"{}"
 
 
 @pytest.mark.parametrize(("file", "stage"), [("dvc.yaml", "source"), ("study/dvc.yaml", "study")])

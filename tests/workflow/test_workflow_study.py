@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from workflow_project import Project
+from workflow_project import Project, ran
 
 from imbnas.steps.graph import STEPS
 
@@ -26,12 +25,6 @@ def set_axes(project: Project, axes: dict[str, list[Any]]) -> None:
     tree = yaml.safe_load((project.path / "params.yaml").read_text())
     tree["study"]["axes"] = axes
     (project.path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-
-
-def ran(output: str) -> Counter[str]:
-    """Return how many jobs of each step a run has finished."""
-    lines = [line.split("Rule: ")[1].rstrip(")") for line in output.splitlines() if line.startswith("Finished jobid")]
-    return Counter(line.removeprefix("study_") for line in lines)
 
 
 def wanted(project: Project) -> dict[str, int]:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ PROJECT = [
     ),
     *("requirements.lock", "datasets", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
 ]
+EXPERIMENTS = re.findall(r"(--keep|--drop) '(.*?)'", (ROOT / "Makefile").read_text())
+NARROWED = ["--only-changed", *(word for option in EXPERIMENTS for word in option)]
+"""The options of `make experiments`."""
 TINY = {
     "space": {
         "stem": {"channels": 8},
@@ -122,6 +126,12 @@ class Project:
         """Return a copy, times and ignored files included."""
         shutil.copytree(self.path, path, symlinks=True)
         return Project(path, self.env, self.server)
+
+
+def ran(output: str) -> Counter[str]:
+    """Return how many jobs of each step a run has finished, by what Snakemake said."""
+    lines = [line.split("Rule: ")[1].rstrip(")") for line in output.splitlines() if line.startswith("Finished jobid")]
+    return Counter(line.removeprefix("study_") for line in lines)
 
 
 def copy_project(path: Path) -> None:

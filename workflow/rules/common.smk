@@ -4,6 +4,7 @@
 import os
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 PROJECT = Path(workflow.basedir)
@@ -44,10 +45,21 @@ def split(name):
     return [f"data/{name}/{file}" for file in ("images.npy", "index.parquet", "info.json")]
 
 
-def record(step):
-    """Return the record of the step's outputs, which makes the rule stale where other files have taken their place."""
-    file = Path(f".imbnas/outputs/{step}.json")
-    return outputs.settle(file) if workflow.is_main_process else str(file)
+def record(rule):
+    """Return a function for the record of a rule's outputs, which makes it stale where other files are in their place.
+
+    It looks at a job's outputs once, when the job is first considered: by then the rule's outputs are known.
+    """
+
+    @cache
+    def look(digest):
+        step = f"study/{rule.removeprefix('study_')}/{digest}" if digest else rule
+        file = Path(f".imbnas/outputs/{step}.json")
+        if not workflow.is_main_process:
+            return str(file)
+        return outputs.settle(file, [str(name).format(digest=digest) for name in getattr(rules, rule).output])
+
+    return lambda wildcards: look(wildcards.get("digest"))
 
 
 def identity(step):

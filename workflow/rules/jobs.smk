@@ -15,18 +15,13 @@ if workflow.is_main_process and any(Path(word).parts[:1] == ("study",) for word 
 
 def study_inputs(step):
     """Return a function for the inputs of a job: those of the chain's rule, where the study's jobs make them."""
-    listed = [str(file) for file in getattr(rules, step).input if not str(file).startswith(".imbnas/")]
+    listed = [str(file) for file in getattr(rules, step).input if not callable(file)]
     return lambda wildcards: STUDY.inputs(step, wildcards.digest, listed)
 
 
 def study_outputs(step):
     """Return the outputs of a job."""
     return [studies.move(str(file), "{digest}") for file in getattr(rules, step).output]
-
-
-def study_record(step):
-    """Return a function for the record of a job's outputs."""
-    return cache_by_digest(lambda digest: record(f"study/{step}/{digest}"))
 
 
 def study_identity(step):

@@ -1,5 +1,5 @@
 # The study: the chain's rules again, on wildcard paths below study/. A job is named by the digest of the parameters that
-# determine it, so that cells which agree in them share it.
+# determine it, so that cells which agree in them share it. (`use rule` takes over all but `localrule`.)
 
 
 include: "jobs.smk"
@@ -12,13 +12,15 @@ wildcard_constraints:
 use rule source as study_source with:
     input:
         study_inputs("source"),
-        record=study_record("source"),
+        record=record("study_source"),
     output:
         study_outputs("source"),
     log:
         "logs/study/source/{digest}.log",
     benchmark:
         "benchmarks/study/source/{digest}.tsv"
+    localrule: STUDY.light("source")
+    threads: 1 if STUDY.light("source") else 4
     params:
         *study_identity("source"),
         options=study_options("source"),
@@ -29,13 +31,15 @@ use rule source as study_source with:
 use rule target as study_target with:
     input:
         study_inputs("target"),
-        record=study_record("target"),
+        record=record("study_target"),
     output:
         study_outputs("target"),
     log:
         "logs/study/target/{digest}.log",
     benchmark:
         "benchmarks/study/target/{digest}.tsv"
+    localrule: STUDY.light("target")
+    threads: 1 if STUDY.light("target") else 4
     params:
         *study_identity("target"),
         options=study_options("target"),
@@ -46,13 +50,14 @@ use rule target as study_target with:
 use rule imbalance as study_imbalance with:
     input:
         study_inputs("imbalance"),
-        record=study_record("imbalance"),
+        record=record("study_imbalance"),
     output:
         study_outputs("imbalance"),
     log:
         "logs/study/imbalance/{digest}.log",
     benchmark:
         "benchmarks/study/imbalance/{digest}.tsv"
+    localrule: True
     params:
         *study_identity("imbalance"),
         options=study_options("imbalance"),
@@ -63,7 +68,7 @@ use rule imbalance as study_imbalance with:
 use rule supernet as study_supernet with:
     input:
         study_inputs("supernet"),
-        record=study_record("supernet"),
+        record=record("study_supernet"),
     output:
         study_outputs("supernet"),
     log:
@@ -85,7 +90,7 @@ use rule supernet as study_supernet with:
 use rule adapt as study_adapt with:
     input:
         study_inputs("adapt"),
-        record=study_record("adapt"),
+        record=record("study_adapt"),
     output:
         study_outputs("adapt"),
     log:
@@ -107,7 +112,7 @@ use rule adapt as study_adapt with:
 use rule search as study_search with:
     input:
         study_inputs("search"),
-        record=study_record("search"),
+        record=record("study_search"),
     output:
         study_outputs("search"),
     log:
@@ -129,7 +134,7 @@ use rule search as study_search with:
 use rule retrain as study_retrain with:
     input:
         study_inputs("retrain"),
-        record=study_record("retrain"),
+        record=record("study_retrain"),
     output:
         study_outputs("retrain"),
     log:
@@ -151,7 +156,7 @@ use rule retrain as study_retrain with:
 use rule evaluate as study_evaluate with:
     input:
         study_inputs("evaluate"),
-        record=study_record("evaluate"),
+        record=record("study_evaluate"),
     output:
         study_outputs("evaluate"),
     log:

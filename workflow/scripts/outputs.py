@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,27 @@ SEEN: dict[Path, dict[str, str]] = {}
 """What `settle` found of each record's outputs: what Snakemake decides by."""
 
 
-def settle(record: Path) -> str:
-    """Compare the outputs with their record, write it anew where they differ or it is absent, and return its path.
+def settle(record: Path, files: Iterable[str]) -> str:
+    """Compare the rule's outputs `files` with their record, write it anew where they differ, and return its path.
 
-    Outputs that are missing are Snakemake's concern.
+    Every output that is there counts, whether the record names it or not: one made before there were any outputs, as by
+    `snakemake -n` in a fresh clone, must not pass for the record of what was brought there since. Looking twice changes
+    nothing, so that a dry run leaves later decisions as they are. Outputs that are missing are Snakemake's concern.
     """
     known: dict[str, str] = read_json(record, "a record of outputs") if record.exists() else {}
-    found = _digests(record, known)
+    files = list(files)
+    found = _digests(record, files)
     SEEN[record] = found
     if not record.exists() or found.items() - known.items():
         # A record without outputs says nothing yet; a study begins with thousands of them.
-        write_bytes(record, canonical_json({**known, **found}).encode(), durable=bool(found))
-    elif any(Path(file).stat().st_mtime_ns >= record.stat().st_mtime_ns for file in found):
-        os.utime(record)
+        kept = {file: digest for file, digest in {**known, **found}.items() if file in files}
+        write_bytes(record, canonical_json(kept).encode(), durable=bool(found))
+    newest = max((Path(file).stat().st_mtime_ns for file in found), default=0)
+    if newest >= record.stat().st_mtime_ns:
+        # Also where the outputs' dates lie ahead of this machine's clock. Snakemake compares dates as floating-point
+        # seconds, which tell a microsecond.
+        now = max(time.time_ns(), newest + 1_000_000)
+        os.utime(record, ns=(now, now))
     return record.as_posix()
 
 

@@ -19,6 +19,7 @@ import environment
 from imbnas.closure import look_again, module_digest
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
 from imbnas.params.config import Params
+from imbnas.params.dataset import PATH_DATASETS
 from imbnas.steps.graph import PATHS, STEPS, maker
 from imbnas.study.plan import Plan, cell, cells, place, plan
 
@@ -101,6 +102,16 @@ class Study:
         axes = {f"study.axes.{name}": value for name, value in self._run.params.tree()["study"]["axes"].items()}
         lines = [f"{name} = {canonical_json(value)}" for name, value in axes.items()]
         return [*lines, f"code of the study: {module_digest(COLLECT)[:16]}", self.environment]
+
+    def light(self, section: str) -> bool:
+        """Say whether the dataset of `section` comes in a few files in every cell; see `light` of the chain."""
+        used = {getattr(self._run.params, section).dataset}
+        for name, values in self._run.params.study.axes.items():
+            if name == f"{section}.dataset":
+                used |= set(map(str, values))
+            elif name == section:
+                used |= {str(value["dataset"]) for value in values if isinstance(value, Mapping) and "dataset" in value}
+        return not used & set(PATH_DATASETS)
 
     def results(self, names: Iterable[str]) -> list[str]:
         """Return the files called `names` of all cells."""

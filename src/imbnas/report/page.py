@@ -13,7 +13,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 1.5rem; }
 h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin-top: 1.6rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #c9d0d8; white-space: nowrap; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #c9d0d8; vertical-align: baseline; }
+th { vertical-align: bottom; } td { white-space: nowrap; }
 small { color: #6b7785; font-weight: 400; }
 th { border-bottom: 2px solid #6b7785; } .text { text-align: left; } .strong td { font-weight: 600; }
 p { color: #6b7785; max-width: 50rem; }
