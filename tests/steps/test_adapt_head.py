@@ -77,6 +77,25 @@ def test_class_means_are_of_unit_features(adapted: Path) -> None:
     assert float(F.normalize(head["head.centroids"]).std(dim=0).max()) > 0.01
 
 
+def test_the_statistics_of_features_are_those_of_all_classes(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    monkeypatch.setattr(adapt_head, "FEATURE_BATCH", 60)
+    real, seen = adapt_head.compute_features, []
+
+    def watched(network, batches, *arguments):  # type: ignore[no-untyped-def]
+        kept = list(batches)
+        seen.append([len(set(labels.tolist())) for _, labels in kept])
+        return real(network, kept, *arguments)
+
+    monkeypatch.setattr(adapt_head, "compute_features", watched)
+    assert tiny_chain.run(root, "adapt", adapt__head={"epochs": 0, "name": "ncm", "paths": 2}) == 0
+    # 233 rows in four batches; class by class, the first would hold one class and the second two.
+    assert [len(batches) for batches in seen] == [4, 4]
+    assert min(min(batches) for batches in seen) >= 5
+
+
 def test_tau_is_chosen_on_validation_rows(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     change = {"adapt__head": {"epochs": 2, "name": "tau-norm"}}

@@ -170,8 +170,11 @@ class _Stage:
         return [self.space.sample(rng) for _ in range(self.view.adapt.head.paths)]
 
     def _of_path(self, rows: Rows, path: Architecture) -> tuple[Tensor, Tensor]:
+        """Return one path's features and labels, in a random order: statistics are those of random batches."""
         self.runtime.place(self.supernet)
-        store = self.store if rows is self.tail else make_store(rows, self.runtime, self.context)
+        # Rows lie class by class, and the statistics of a batch of few classes would be no others' than theirs.
+        mixed = rows.at(stream(self.view.seed, "adapt", "feature rows").permutation(len(rows)))
+        store = make_store(mixed, self.runtime, self.context)
         with batch_statistics(self.supernet):
             # Batches of equal size: a last one of a single row has no variance.
             size = math.ceil(len(rows) / math.ceil(len(rows) / FEATURE_BATCH))
