@@ -105,7 +105,7 @@ class _Stage:
             passes=training_passes(self.space, adapt.sampling, self.view.seed, name, info.shape, len(info.classes)),
         )
         context = self.context
-        state = ResumeState(context.state_path, name, context.state_interval, context.note_cost)
+        state = ResumeState(context.state_path, name, context.state_interval, context.note_cost, self.runtime.ranks)
         with state.held():
             if recipe.epochs:
                 train(job, self.runtime, state, context.log)

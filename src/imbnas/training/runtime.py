@@ -14,7 +14,8 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
-from imbnas.params.shared import Numerics
+from imbnas.params.shared import Numerics, TrainingNumerics
+from imbnas.training.ranks import Ranks
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt."""
@@ -42,9 +43,13 @@ class Runtime:
         if accelerator == "auto":
             accelerator = "cuda" if torch.cuda.is_available() else "cpu"
         precision = "bf16-mixed" if numerics.precision == "bf16" else "32-true"
-        # One process: Fabric must not take a Slurm job that it finds itself in for a distributed run.
+        processes = numerics.processes if isinstance(numerics, TrainingNumerics) else 1
+        self.ranks = Ranks.join(processes, accelerator == "cuda")
+        devices = [self.ranks.local] if processes > 1 and accelerator == "cuda" else 1
+        # One process, or one of those that `ranks` brings together: Fabric must not take a Slurm job that it finds
+        # itself in for a distributed run.
         alone = LightningEnvironment()
-        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[alone])  # type: ignore[arg-type]
+        self.fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision, plugins=[alone])  # type: ignore[arg-type]
         self.device = self.fabric.device
         self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
 
