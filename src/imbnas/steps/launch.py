@@ -53,13 +53,13 @@ def follow_launcher() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def run(arguments: Sequence[str], processes: int, log: Log) -> int:
-    """Run `imbnas` with `arguments` in so many processes and return the exit code of the step.
+def run(command: Sequence[str], processes: int, log: Log) -> int:
+    """Run a step's command in so many processes and return the exit code of the step.
 
     A signal to stop is handed to all. When one fails, the others are ended.
     """
     with tempfile.TemporaryDirectory(prefix="imbnas-ranks-") as folder:
-        group = _Group(arguments, processes, Path(folder))
+        group = _Group(command, processes, Path(folder))
         with group.handing_on_signals():
             try:
                 group.wait()
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str], processes: int, log: Log) -> int:
 class _Group:
     """The running processes."""
 
-    def __init__(self, arguments: Sequence[str], processes: int, folder: Path) -> None:
+    def __init__(self, command: Sequence[str], processes: int, folder: Path) -> None:
         self._folder = folder
         self._asked = False
         self._ended: set[int] = set()
@@ -83,7 +83,7 @@ class _Group:
             with self._said(number).open("wb") as said:
                 self._processes.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "imbnas.cli", *arguments],
+                        command,
                         env={**environment, "RANK": f"{number}", "LOCAL_RANK": f"{number}"},
                         stdin=subprocess.PIPE,
                         stdout=said if number else None,

@@ -114,7 +114,8 @@ def _launch(
         json.dump(params.tree(), config)
         config.flush()
         context.log.to_file(f"in {processes} processes{f' on GPUs {gpus}' if gpus else ''}")
-        return launch.run([step, "--config", config.name, *options], processes, context.log)
+        command = [sys.executable, "-m", "imbnas.cli", step, "--config", config.name, *options]
+        return launch.run(command, processes, context.log)
 
 
 def _check_code(step: str, expected: str | None) -> None:
