@@ -38,9 +38,7 @@ def test_each_process_is_told_its_place(tmp_path: Path) -> None:
     assert not Path(found[0][4]).parent.exists(), "nothing is left behind"
 
 
-def test_bad_input_that_another_process_found_is_told_once(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_that_another_process_found_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     script = """
     if rank == 2:
         print("error: x.png: not an image", file=sys.stderr)

@@ -99,7 +99,9 @@ def trainings() -> Iterator[Job]:
     yield replace(job, name="remix", model=space.build_supernet(3, 1), mix=Mixer("remix", COUNTS))
     torch.manual_seed(1)
     # One row in a batch: the second process has none.
-    yield replace(job, name="single", model=space.build_supernet(3, 1), recipe=RECIPE.model_copy(update={"batch_size": 1}))
+    yield replace(
+        job, name="single", model=space.build_supernet(3, 1), recipe=RECIPE.model_copy(update={"batch_size": 1})
+    )
     cells = make_space(CELLS)
     torch.manual_seed(1)
     yield replace(job, name="mixture", model=cells.build_supernet(3, 1), passes=lambda step: [()])

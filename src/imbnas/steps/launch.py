@@ -137,11 +137,9 @@ class _Group:
         wrong = [k for k in guilty if codes[k] == EXIT_USER]
         if not wrong and (self._asked or EXIT_STOPPED in codes):
             return EXIT_STOPPED
-        if not any(codes):
-            return 0
         number = min(wrong or guilty or range(len(codes)))
-        if number:
-            said = self._said(number).read_text(encoding="utf-8", errors="replace").strip()
+        said = self._said(number).read_text(encoding="utf-8", errors="replace").strip()
+        if said:
             log.to_file(said)
             print(said, file=sys.stderr)
         if wrong:
