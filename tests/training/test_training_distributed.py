@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def project(chain: Path, tmp_path: Path) -> Path:
     root = tiny_chain.copy(chain, tmp_path / "project")
     (root / "models/supernet.safetensors").unlink()
     changes = {"runtime__processes": 2, "runtime__state_interval": 0.0}
+    changes |= {"supernet__epochs": 4, "supernet__sampling": "uniform"}
     (root / "params.json").write_text(json.dumps(tiny_chain.changed(**changes)))
     return root
 
@@ -113,8 +115,15 @@ def command(root: Path, step: str = "supernet") -> list[str]:
     ]
 
 
-def started(root: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "imbnas.cli", *command(root)], stderr=subprocess.PIPE, text=True)
+@contextmanager
+def started(root: Path) -> Iterator[subprocess.Popen[str]]:
+    words = [sys.executable, "-m", "imbnas.cli", *command(root)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def until(happened: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
@@ -146,26 +155,25 @@ def ranks(launcher: int) -> list[int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_killed_and_stopped_processes_go_on_to_the_same_bytes(project: Path, tmp_path: Path) -> None:
-    process = started(project)
-    until(lambda: states(project), process)
-    os.kill(ranks(process.pid)[1], signal.SIGKILL)
-    assert process.wait(LIMIT) == 1, "the first process does not wait for the dead one"
-    assert process.stderr is not None
-    assert "process 2 of 2 ended by signal 9" in process.stderr.read()
+    with started(project) as process:
+        until(lambda: states(project), process)
+        os.kill(ranks(process.pid)[1], signal.SIGKILL)
+        assert process.wait(LIMIT) == 1, "the first process does not wait for the dead one"
+        assert process.stderr is not None
+        assert "process 2 of 2 ended by signal 9" in process.stderr.read()
     before = states(project)
 
-    process = started(project)
-    until(lambda: states(project) != before, process)
-    process.terminate()
-    assert process.wait(LIMIT) == 143
-
+    with started(project) as process:
+        until(lambda: states(project) != before, process)
+        process.terminate()
+        assert process.wait(LIMIT) == 143
     assert not (project / "models/supernet.safetensors").exists()
 
-    process = started(project)
-    assert process.wait(LIMIT) == 0
+    with started(project) as process:
+        assert process.wait(LIMIT) == 0
     log = (project / "log").read_text()
     assert log.count("goes on from optimiser step") == 2
-    assert log.count("epoch 8 of 8") == 1
+    assert log.count("epoch 4 of 4") == 1
     resumed = tiny_chain.digests(project, "supernet")
     cost = json.loads((project / "results/cost-details.json").read_text())["steps"]["supernet"]
     assert cost["attempts"] == 3

@@ -137,7 +137,7 @@ class _Group:
         wrong = [k for k in guilty if codes[k] == EXIT_USER]
         if not wrong and (self._asked or EXIT_STOPPED in codes):
             return EXIT_STOPPED
-        number = min(wrong or guilty or range(len(codes)))
+        number = min(wrong or guilty or [k for k, code in enumerate(codes) if code])
         said = self._said(number).read_text(encoding="utf-8", errors="replace").strip()
         if said:
             log.to_file(said)

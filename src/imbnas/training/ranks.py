@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
@@ -139,6 +139,10 @@ class Ranks:
             # Seeds make them equal already, where all machines have one kind of processor.
             _in_buckets(list(model.state_dict().values()), lambda values: dist.broadcast(values, 0))
             yield
+        # Who ends closes the connections: not while another process still waits for the last step's sums. Whether that
+        # one has heard this answer is all the same.
+        with suppress(PeerLost):
+            self.any(False)
 
 
 class _Gather(torch.autograd.Function):
