@@ -131,6 +131,8 @@ class _Group:
     def verdict(self, log: Log) -> int:
         """Return the exit code of them all, and tell what failed if the first process has not done so."""
         codes = [process.returncode for process in self._processes]
+        if not any(codes):
+            return 0
         guilty = [
             k for k, code in enumerate(codes) if code not in (0, EXIT_PEER, EXIT_STOPPED) and k not in self._ended
         ]
