@@ -14,5 +14,6 @@ if [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 # A port of the job's own, as two jobs may meet on one node.
 port=$((20000 + SLURM_JOB_ID % 20000))
+# "--": torchrun would take some of the options of the step for its own.
 exec srun torchrun --nnodes="$SLURM_NNODES" --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" \
-    --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" -m imbnas.cli "$@"
+    --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" -m -- imbnas.cli "$@"
