@@ -58,7 +58,7 @@ def test_no_snakefile_imports_torch() -> None:
     for path in files:
         words = [line.split() for line in path.read_text().splitlines()]
         heads = {line[1].split(".")[0] for line in words if len(line) > 1 and line[0] in ("import", "from")}
-        assert not heads & {"torch", "torchvision", "lightning_fabric"}, path
+        assert not heads & {"torch", "torchvision"}, path
 
 
 def test_modules_are_small() -> None:
@@ -85,7 +85,7 @@ def test_packages_are_empty_so_that_import_closures_stay_small() -> None:
         assert not imported(path), path
 
 
-COMPILER = ("torch._dynamo", "torch._inductor", "sympy", "lightning_fabric")
+COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
 WITHOUT_COMPILER = f"""
 import os, sys
 import torch

@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 class Log:
     """Lines of one step, each stamped with the seconds since its start, to a file and to standard error."""
 
-    def __init__(self, step: str, file: Path | None = None) -> None:
-        """Open `file` for appending, so that a resumed attempt adds to it; None writes to standard error alone."""
+    def __init__(self, step: str, file: Path | None = None, silent: bool = False) -> None:
+        """Open `file` for appending, so that a resumed attempt adds to it; None writes to standard error alone.
+
+        A `silent` log writes nowhere: of processes that train together one tells what all do.
+        """
         self.step = step
         self._start = time.monotonic()
         self._stream: TextIO | None = None
         self._bar: Progress | None = None
-        if file is not None:
+        self._silent = silent
+        if file is not None and not silent:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._stream = file.open("a", encoding="utf-8", buffering=1)
 
     def __call__(self, message: str) -> None:
         """Write one line."""
+        if self._silent:
+            return
         self.to_file(message)
         line = f"{self.step}: {message}"
         if self._bar is not None:
@@ -43,7 +49,7 @@ class Log:
     @contextmanager
     def bar(self, title: str, total: int, done: int = 0) -> Iterator[Bar]:
         """Yield a bar to advance; shown on a terminal only."""
-        if not sys.stderr.isatty():
+        if self._silent or not sys.stderr.isatty():
             yield Bar(None, 0)
             return
         from rich.console import Console

@@ -36,6 +36,7 @@ OTHERS: dict[str, Any] = {
     "runtime.threads": 3,
     "runtime.channels_last": False,
     "runtime.deterministic": False,
+    "runtime.processes": 2,
     "runtime.state_interval": 0.0,
     "runtime.workers": 0,
     "runtime.memory": 0.5,

@@ -16,14 +16,15 @@ from imbnas.params.config import VIEWS, Params, load, parse, uses
 from imbnas.steps.graph import STEPS
 
 NUMERICS = [f"runtime.{name}" for name in ("channels_last", "deterministic", "device", "precision", "threads")]
+TRAINING = sorted([*NUMERICS, "runtime.processes"])
 GOLDEN = {
     "source": ["seed", "source", "target.channels", "target.dataset", "target.image_size"],
     "target": ["seed", "source.dataset", "source.root", "source.share", "target"],
     "imbalance": ["imbalance", "target.root", "target.validation"],
-    "supernet": [*NUMERICS, "seed", "space", "supernet"],
-    "adapt": ["adapt", *NUMERICS, "seed", "space"],
+    "supernet": [*TRAINING, "seed", "space", "supernet"],
+    "adapt": ["adapt", *TRAINING, "seed", "space"],
     "search": [*NUMERICS, "search", "seed", "space"],
-    "retrain": ["retrain", *NUMERICS, "seed", "space"],
+    "retrain": ["retrain", *TRAINING, "seed", "space"],
     "evaluate": ["evaluate", *NUMERICS, "seed", "space"],
 }
 

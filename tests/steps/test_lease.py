@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from imbnas.errors import UserError
 from imbnas.steps import lease
 
 HOLD = """
 import sys
 from imbnas.steps import lease
-with lease.leased(lambda line: print(line, flush=True)) as name:
+with lease.leased(lambda line: print(line, flush=True), int(sys.argv[1])) as name:
     import os
     assert os.environ["CUDA_VISIBLE_DEVICES"] == name
     print("has", name, flush=True)
@@ -32,9 +33,9 @@ GPU 1: NVIDIA A100 (UUID: GPU-8a8b9c0d)
 class Holder:
     """Another process that leases a device until it is told to end."""
 
-    def __init__(self, tmp_path: Path, visible: str, **env: str) -> None:
+    def __init__(self, tmp_path: Path, visible: str, count: int = 1, **env: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLD],
+            [sys.executable, "-c", HOLD, str(count)],
             env={**os.environ, "TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": visible, **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -60,6 +61,29 @@ def test_parallel_steps_get_devices_of_their_own_and_wait_for_one(tmp_path: Path
     for holder in (first, third):
         holder.end()
         assert holder.process.returncode == 0
+
+
+def test_a_step_waits_for_several_devices_without_keeping_any(tmp_path: Path) -> None:
+    first = Holder(tmp_path, "0,1,2")
+    assert first.line() == "has 0"
+    whole = Holder(tmp_path, "0,1,2", 3)
+    assert whole.line() == "too many GPUs are leased (0, 1, 2): waiting for 3"
+    pair = Holder(tmp_path, "0,1,2", 2)
+    # The one that waits for three may hold them for a moment, while it looks.
+    while not (line := pair.line()).startswith("has"):
+        assert line == "too many GPUs are leased (0, 1, 2): waiting for 2"
+    assert line == "has 1,2"
+    pair.end()
+    first.end()
+    assert whole.line() == "has 0,1,2"
+    whole.end()
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(lease.VISIBLE, "0,1")
+    expected = "runtime.processes: found 4 where there are 2 GPUs, expected at most that many"
+    with pytest.raises(UserError, match=expected), lease.leased(print, 4):
+        pass
 
 
 def test_jobs_of_slurm_use_what_they_were_given(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from workflow_project import ROOT, Project
 NOT_RUN = {
     "make setup": "the tests run in the environment that it makes",
     "source .venv/bin/activate": "the same",
+    "sbatch slurm/torchrun.sh supernet --log logs/supernet.log": "needs two nodes",
+    "snakemake --touch --cores 1 models/supernet.safetensors": "comes after it",
     "apptainer build imbnas.sif workflow/apptainer.def": "needs Apptainer and a network",
     "snakemake --profile slurm --sdm apptainer --apptainer-args --nv": "needs Apptainer",
 }

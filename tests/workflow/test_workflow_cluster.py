@@ -122,6 +122,18 @@ def test_memory_and_time_follow_the_parameters() -> None:
     assert sizes.minutes(more, "adapt") > sizes.minutes(imagenet, "adapt")
 
 
+def test_each_process_of_a_training_takes_memory_and_shares_the_time() -> None:
+    cifar = changed(load(PRESETS / "cifar10-lt.yaml"), supernet__epochs=1000)
+    four = changed(cifar, runtime__processes=4)
+    for step in ("supernet", "adapt", "retrain"):
+        one = sizes.megabytes(cifar, step) - sizes.SNAKEMAKE_MB
+        assert sizes.megabytes(four, step) - sizes.SNAKEMAKE_MB == 4 * one
+    assert sizes.minutes(cifar, "supernet") > sizes.minutes(four, "supernet")
+    for step in ("search", "evaluate"):
+        assert sizes.megabytes(four, step) == sizes.megabytes(cifar, step)
+        assert sizes.minutes(four, step) == sizes.minutes(cifar, step)
+
+
 @pytest.mark.parametrize("preset", sorted(file.stem for file in PRESETS.glob("*.yaml")))
 def test_every_preset_has_sizes(preset: str) -> None:
     params = load(PRESETS / f"{preset}.yaml")

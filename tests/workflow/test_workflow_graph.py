@@ -47,7 +47,7 @@ with SnakemakeApi(OutputSettings()) as api:
 IMPORTS = """
 import importlib, json, os, sys
 sys.path.insert(0, "src")
-for name in ("torch", "torchvision", "lightning_fabric", "pandas", "pyarrow.parquet", "matplotlib.pyplot", "optuna"):
+for name in ("torch", "torchvision", "pandas", "pyarrow.parquet", "matplotlib.pyplot", "optuna"):
     importlib.import_module(name)
 for step in sys.argv[1:]:
     if os.fork() == 0:
@@ -154,8 +154,10 @@ def test_a_step_asks_for_a_gpu_unless_it_computes_on_the_processor(
     assert {name: rule["gpu"] for name, rule in rules.items()} == {**light, **dict.fromkeys(heavy, 0)}
     project = fresh.copy(tmp_path / "project")
     project.set("runtime.device", "auto")
+    project.set("runtime.processes", 3)
     found = {name: rule["gpu"] for name, rule in understood(project).items()}
-    assert found == {**light, **dict.fromkeys(heavy, 1)}
+    trained = {name for name in heavy if name.removeprefix("study_") in ("supernet", "adapt", "retrain")}
+    assert found == {**light, **{name: 3 if name in trained else 1 for name in heavy}}
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -34,6 +34,8 @@ CODE = RUN.code
 # A step that may use a GPU asks for one. On one machine that is a mere counter (`--resources gpu=1` makes such steps
 # take turns); Slurm's plugin turns it into --gpus=1.
 GPU = 0 if RUN.params.runtime.device == "cpu" else 1
+# Each process of a training has its own.
+GPUS = GPU * RUN.params.runtime.processes
 
 
 envvars:
@@ -77,10 +79,10 @@ def note(wildcards, input, output):
     return shlex.join(["python", RECORD, input.record, *output])
 
 
-def threads(section, params=RUN.params):
-    """Return the CPUs of a training on the dataset of `section`: for arithmetic, and to decode a path dataset's images."""
+def threads(step, section, params=RUN.params):
+    """Return the CPUs of a step on the dataset of `section`: for arithmetic, and to decode a path dataset's images."""
     loaders = params.runtime.workers if getattr(params, section).dataset in ("folder", "list") else 0
-    return params.runtime.threads + loaders
+    return (params.runtime.threads + loaders) * sizes.processes(params, step)
 
 
 def growing(least):

@@ -12,11 +12,11 @@ rule retrain:
         "logs/retrain.log",
     benchmark:
         "benchmarks/retrain.tsv"
-    threads: threads("target")
+    threads: threads("retrain", "target")
     resources:
         mem_mb=memory("retrain"),
         runtime=minutes("retrain"),
-        gpu=GPU,
+        gpu=GPUS,
     params:
         *identity("retrain"),
         options=options("retrain"),
@@ -107,7 +107,7 @@ rule evaluate:
         "logs/evaluate.log",
     benchmark:
         "benchmarks/evaluate.tsv"
-    threads: threads("target")
+    threads: threads("evaluate", "target")
     resources:
         mem_mb=memory("evaluate"),
         runtime=minutes("evaluate"),

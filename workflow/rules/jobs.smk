@@ -36,7 +36,7 @@ def study_options(step):
 
 def study_threads(step, section):
     """Return a function for the CPUs of a job; see `threads`."""
-    return cache_by_digest(lambda digest: threads(section, STUDY.params(step, digest)))
+    return cache_by_digest(lambda digest: threads(step, section, STUDY.params(step, digest)))
 
 
 def study_size(step, estimate):

@@ -13,7 +13,7 @@ checkpoint search:
         "logs/search.log",
     benchmark:
         "benchmarks/search.tsv"
-    threads: threads("target")
+    threads: threads("search", "target")
     resources:
         mem_mb=memory("search"),
         runtime=minutes("search"),

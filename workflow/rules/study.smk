@@ -79,7 +79,7 @@ use rule supernet as study_supernet with:
     resources:
         mem_mb=study_size("supernet", sizes.megabytes),
         runtime=study_size("supernet", sizes.minutes),
-        gpu=GPU,
+        gpu=GPUS,
     params:
         *study_identity("supernet"),
         options=study_options("supernet"),
@@ -101,7 +101,7 @@ use rule adapt as study_adapt with:
     resources:
         mem_mb=study_size("adapt", sizes.megabytes),
         runtime=study_size("adapt", sizes.minutes),
-        gpu=GPU,
+        gpu=GPUS,
     params:
         *study_identity("adapt"),
         options=study_options("adapt"),
@@ -145,7 +145,7 @@ use rule retrain as study_retrain with:
     resources:
         mem_mb=study_size("retrain", sizes.megabytes),
         runtime=study_size("retrain", sizes.minutes),
-        gpu=GPU,
+        gpu=GPUS,
     params:
         *study_identity("retrain"),
         options=study_options("retrain"),

@@ -9,11 +9,11 @@ rule supernet:
         "logs/supernet.log",
     benchmark:
         "benchmarks/supernet.tsv"
-    threads: threads("source")
+    threads: threads("supernet", "source")
     resources:
         mem_mb=memory("supernet"),
         runtime=minutes("supernet"),
-        gpu=GPU,
+        gpu=GPUS,
     params:
         *identity("supernet"),
         options=options("supernet"),
@@ -37,11 +37,11 @@ rule adapt:
         "logs/adapt.log",
     benchmark:
         "benchmarks/adapt.tsv"
-    threads: threads("target")
+    threads: threads("adapt", "target")
     resources:
         mem_mb=memory("adapt"),
         runtime=minutes("adapt"),
-        gpu=GPU,
+        gpu=GPUS,
     params:
         *identity("adapt"),
         options=options("adapt"),

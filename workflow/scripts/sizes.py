@@ -24,23 +24,32 @@ CPU_RATE, GPU_RATE = 60.0, 10_000.0
 BATCH_SECONDS = 0.05
 """A batch takes no less, however small its images are."""
 LEAST_MINUTES, MOST_MINUTES = 60, 7 * 24 * 60
+SHARED = ("supernet", "adapt", "retrain")
+"""The steps whose trainings `runtime.processes` share."""
+
+
+def processes(params: Params, step: str) -> int:
+    """Return in how many processes a step computes."""
+    return params.runtime.processes if step in SHARED else 1
 
 
 def megabytes(params: Params, step: str) -> int:
     """Return the memory of the first attempt of a training or scoring step, the job's own Snakemake included."""
     section = "source" if step == "supernet" else "target"
     data = getattr(params, section)
-    need = SNAKEMAKE_MB + TORCH_MB
+    # Of each process; the batch alone is shared.
+    need = TORCH_MB
     if data.dataset in PATH_DATASETS:
         need += LOADER_MB * params.runtime.workers
     else:
         need += 2 * rows(params, section) * side(params) ** 2 * 3 // 2**20
     if step == "search":
         need += int(1024 * params.runtime.memory)
+    if params.runtime.device != "cpu":
+        need += CUDA_MB
+    need = SNAKEMAKE_MB + need * processes(params, step)
     if params.runtime.device == "cpu":
         need += _batch(params, step) * _activations(params) // 2**20
-    else:
-        need += CUDA_MB
     return int(need)
 
 
@@ -48,7 +57,7 @@ def minutes(params: Params, step: str) -> int:
     """Return the time limit of the first attempt of a step that computes, in minutes."""
     runtime = params.runtime
     rate = CPU_RATE * runtime.threads if runtime.device == "cpu" else GPU_RATE
-    image_seconds = (side(params) / 32) ** 2 / rate + BATCH_SECONDS / _batch(params, step)
+    image_seconds = (side(params) / 32) ** 2 / (rate * processes(params, step)) + BATCH_SECONDS / _batch(params, step)
     return int(min(MOST_MINUTES, LEAST_MINUTES + _images(params, step) * image_seconds / 60))
 
 

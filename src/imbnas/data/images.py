@@ -62,6 +62,11 @@ class ImageStore:
         """Return the number of rows."""
         return len(self.labels)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether each image is decoded from a file when it is wanted."""
+        return self._files is not None
+
     def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (uint8, (B, C, H, W)) and labels (int64, (B,)) on the device for each array of positions.
 

@@ -18,7 +18,7 @@ from imbnas.params.longtail import (
     check_smoothing,
 )
 from imbnas.params.recipe import OptimizerParams, RecipeParams
-from imbnas.params.shared import Count, Numerics, Positive, SpaceParams
+from imbnas.params.shared import Count, Positive, SpaceParams, TrainingNumerics
 from imbnas.params.supernet import Sampling
 
 Tau = Literal["auto"] | NonNegative
@@ -121,5 +121,5 @@ class AdaptView(View):
 
     seed: int
     space: SpaceParams
-    runtime: Numerics
+    runtime: TrainingNumerics
     adapt: AdaptParams

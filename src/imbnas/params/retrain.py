@@ -21,7 +21,7 @@ from imbnas.params.longtail import (
     prior_corrected,
 )
 from imbnas.params.recipe import OptimizerParams, RecipeParams
-from imbnas.params.shared import Count, Fraction, Numerics, SpaceParams
+from imbnas.params.shared import Count, Fraction, SpaceParams, TrainingNumerics
 
 OF_LINEAR = ("lws", "tau-norm", "logit-adjustment")
 """Heads that correct the trained classifier, which is linear for that."""
@@ -146,5 +146,5 @@ class RetrainView(View):
 
     seed: int
     space: SpaceParams
-    runtime: Numerics
+    runtime: TrainingNumerics
     retrain: RetrainParams

@@ -200,8 +200,16 @@ class Numerics(Section):
     """Refuse operations that give other bits on a second run."""
 
 
-class RuntimeParams(Numerics):
-    """How steps run; the part that is not in `Numerics` never changes a result."""
+class TrainingNumerics(Numerics):
+    """The same for the steps that train: `supernet`, `adapt` and `retrain`."""
+
+    processes: Positive = 1
+    """Processes that share each batch of a training, on CUDA with a GPU each: a training on 4 GPUs takes down to a
+    quarter of the time. `batch_size` stays that of all together. Sums are taken in another order: other bits."""
+
+
+class RuntimeParams(TrainingNumerics):
+    """How steps run; the part that is not in `TrainingNumerics` never changes a result."""
 
     state_interval: Annotated[float, Field(ge=0.0)] = 300.0
     """Seconds between two saved states of a training; 0 saves after every optimiser step."""

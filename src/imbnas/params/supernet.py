@@ -6,7 +6,7 @@ from typing import Literal
 
 from imbnas.params.base import View
 from imbnas.params.recipe import RecipeParams
-from imbnas.params.shared import Numerics, Positive, SpaceParams
+from imbnas.params.shared import Positive, SpaceParams, TrainingNumerics
 
 Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
 
@@ -26,5 +26,5 @@ class SupernetView(View):
 
     seed: int
     space: SpaceParams
-    runtime: Numerics
+    runtime: TrainingNumerics
     supernet: SupernetParams

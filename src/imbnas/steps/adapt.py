@@ -46,6 +46,8 @@ def run(view: AdaptView, context: Context) -> None:
         head, states = new_head(view, context, runtime, space, supernet, tail, held_out)
     elif view.adapt.strategy != "none":
         states = [_train(view, context, runtime, space, supernet, tail)]
+    if not runtime.ranks.first:
+        return
     save_weights(context.path("adapted"), supernet.state_dict(), _meta(view, tail, source, head))
     for state in states:
         state.finish()
@@ -122,7 +124,7 @@ def _train(
         seed=view.seed,
         passes=training_passes(space, adapt.sampling, view.seed, "adapt", info.shape, len(info.classes)),
     )
-    state = ResumeState(context.state_path, "adapt", context.state_interval, context.note_cost)
+    state = ResumeState(context.state_path, "adapt", context.state_interval, context.note_cost, runtime.ranks)
     with state.held():
         if recipe.epochs:
             train(job, runtime, state, context.log)

@@ -105,7 +105,7 @@ class _Stage:
         else:
             job = self._on_features(name, self.cache, rows, objective)
         context = self.context
-        state = ResumeState(context.state_path, name, context.state_interval, context.note_cost)
+        state = ResumeState(context.state_path, name, context.state_interval, context.note_cost, self.runtime.ranks)
         with state.held():
             if recipe.epochs:
                 train(job, self.runtime, state, context.log)

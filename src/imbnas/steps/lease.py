@@ -1,4 +1,4 @@
-"""One GPU for each step on a machine with several: a device is leased by a file lock that the kernel frees at death."""
+"""GPUs of its own for each step on a machine with several: leased by file locks that the kernel frees at death."""
 
 from __future__ import annotations
 
@@ -12,36 +12,44 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from imbnas.errors import UserError
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.5
 
 
 @contextmanager
-def leased(tell: Callable[[str], None]) -> Iterator[str | None]:
-    """Lease one of the GPUs and let torch, which must not be imported yet, see no other; yield its name, None without.
+def leased(tell: Callable[[str], None], count: int = 1) -> Iterator[str | None]:
+    """Lease `count` GPUs and let torch, which must not be imported yet, see no other; yield their names, None without.
 
-    Where all are leased, wait for one (`tell` is called once). Slurm's jobs have been given their devices, which are
-    then the only ones to choose from: leases within one job know nothing of those of others.
+    Where too few are free, wait for them without keeping any (`tell` is called once). Slurm's jobs have been given
+    their devices, which are then the only ones to choose from: leases within one job know nothing of those of others.
+    Raise UserError where there are not so many.
     """
     names = devices()
     if not names:
         yield None
         return
+    if len(names) < count:
+        raise UserError(
+            f"runtime.processes: found {count} where there are {len(names)} GPUs, expected at most that many"
+        )
     folder = Path(tempfile.gettempdir()) / f"imbnas-gpus-{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'local')}"
     folder.mkdir(mode=0o700, exist_ok=True)
     told = False
-    while (lease := _free(folder, names)) is None:
+    while not (leases := _free(folder, names, count)):
         if not told:
-            tell(f"all GPUs are leased ({', '.join(names)}): waiting for one")
+            state = "all GPUs are leased" if count == 1 else "too many GPUs are leased"
+            tell(f"{state} ({', '.join(names)}): waiting for {'one' if count == 1 else count}")
         told = True
         time.sleep(POLL_SECONDS)
-    stream, name = lease
     before = os.environ.get(VISIBLE)
-    os.environ[VISIBLE] = name
+    os.environ[VISIBLE] = ",".join(name for _, name in leases)
     try:
-        yield name
+        yield os.environ[VISIBLE]
     finally:
-        os.close(stream)
+        for stream, _ in leases:
+            os.close(stream)
         if before is None:
             del os.environ[VISIBLE]
         else:
@@ -80,13 +88,20 @@ def parse(listed: str) -> list[str]:
     return [uuid for gpu in found for uuid in (gpu[1:] or gpu)]
 
 
-def _free(folder: Path, names: list[str]) -> tuple[int, str] | None:
-    """Return a locked file descriptor and the device's name, None where all are taken."""
+def _free(folder: Path, names: list[str], count: int) -> list[tuple[int, str]]:
+    """Return `count` locked file descriptors with the devices' names, none where fewer are free."""
+    leases: list[tuple[int, str]] = []
     for name in names:
         stream = os.open(folder / f"{re.sub('[^A-Za-z0-9-]', '_', name)}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return stream, name
         except BlockingIOError:
             os.close(stream)
-    return None
+            continue
+        leases.append((stream, name))
+        if len(leases) == count:
+            return leases
+    # Two steps that keep what they have and wait for the rest would wait for ever.
+    for stream, _ in leases:
+        os.close(stream)
+    return []

@@ -67,6 +67,8 @@ def run(view: RetrainView, context: Context) -> None:
         _network(view, context, runtime, space, rows, architecture, stage, outcome)
         context.log(f"{name} trained: {'-'.join(map(str, architecture))}")
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
+    if not runtime.ranks.first:
+        return
     _save(view, context, tail, rows, entries, outcome, digests)
     for state in outcome.states:
         state.finish()
@@ -118,8 +120,10 @@ def _network(
     model, outcome.head = _new_network(view, space, architecture, len(info.classes), info.shape[2])
     only_first = view.model_copy(update={"retrain": recipe.model_copy(update={"head": SecondStageParams(epochs=0)})})
     kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
-    found = kept.load() if recipe.head.name != "none" else None
-    state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
+    # One process looks for all: a file that the first is writing must not be there for some and absent for others.
+    look = runtime.ranks.shared
+    found = look(kept.load) if recipe.head.name != "none" else None
+    state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost, runtime.ranks)
     outcome.states.append(state)
     if found is not None:
         model.load_state_dict(found[0])
@@ -127,10 +131,11 @@ def _network(
         context.log(f"{tag}: trained by an earlier run in {found[1]:.0f} s; only the head stage is left")
     else:
         outcome.states += _train(view, context, runtime, space, rows, model, state)
-        found = kept.load()
+        found = look(kept.load)
         if found is None:
             found = model.state_dict(), context.cost()["seconds"] - outcome.seconds
-            kept.save(*found)
+            if runtime.ranks.first:
+                kept.save(*found)
     outcome.seconds += found[1]
     if recipe.head.name != "none":
         assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
@@ -197,7 +202,7 @@ def _train(
     jobs = [(trained, state)]
     if isinstance(model, Subnet) and recipe.pretrain.epochs:
         tag = "-".join(["pretrain", state.path.name.split(".")[1]])
-        first = ResumeState(context.state_path, tag, context.state_interval, context.note_cost)
+        first = ResumeState(context.state_path, tag, context.state_interval, context.note_cost, runtime.ranks)
         jobs.insert(0, (pretraining(job, model, recipe, space, rows), first))
     for one, place in jobs:
         with place.held():
@@ -217,6 +222,7 @@ def _bilateral(job: Job, sampler: Sampler) -> Job:
         sampler=sampler,
         objective=cumulative(job.objective, epochs),
         passes=lambda step: [(bbn_alpha(step // per_epoch, epochs),)],
+        parts=(2, 1),
     )
 
 

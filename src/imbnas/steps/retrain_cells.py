@@ -110,6 +110,7 @@ def pretraining(job: Job, network: Subnet, recipe: RetrainParams, space: SearchS
         sampler=InstanceSampler(rows.labels, derive(job.seed, "pretrain", "rows")),
         objective=lambda epoch: loss,
         seed=job.seed,
+        parts=(2, 2),
     )
 
 

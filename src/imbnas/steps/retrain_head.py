@@ -81,7 +81,7 @@ class SecondStage:
     def _train(self, network: Subnet, loss: LossName, sampler: SamplerParams, tag: str) -> ResumeState:
         """Train the network's present head and return the training's state."""
         context, runtime, view, head = self._context, self._runtime, self._view, self._view.retrain.head
-        state = ResumeState(context.state_path, f"{tag}-head", context.state_interval, context.note_cost)
+        state = ResumeState(context.state_path, f"{tag}-head", context.state_interval, context.note_cost, runtime.ranks)
         store = make_store(self._rows, runtime, context)
         augment = make_augment(self._rows.split, head.augment)
         rows = make_sampler(sampler, self._rows.labels, derive(view.seed, "retrain-head", "rows"), head.epochs)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,16 +14,14 @@ from pathlib import Path
 from types import FrameType
 
 from imbnas.closure import step_digest
-from imbnas.errors import Interrupted, UserError
+from imbnas.errors import Interrupted, PeerLost, UserError
 from imbnas.params.base import View
 from imbnas.params.config import Params
 from imbnas.progress import Log
-from imbnas.steps import lease, lock
+from imbnas.steps import launch, lease, lock
 from imbnas.steps.context import Context
 from imbnas.steps.graph import STEPS
-
-EXIT_USER = 2
-EXIT_STOPPED = 128 + signal.SIGTERM
+from imbnas.steps.launch import EXIT_PEER, EXIT_STOPPED, EXIT_USER
 
 
 def run_step(
@@ -37,8 +37,14 @@ def run_step(
     0: done; 2: bad input, told in one line; 143: stopped by a signal with its state saved. Any other exception leaves
     its traceback in the log and is raised again. `overrides` moves single files or directories of `graph.PATHS`; `code`
     is the digest of the step's code that the caller expects to run.
+
+    A step whose `runtime.processes` is more than one is run by so many: this one starts them, unless torchrun or an
+    earlier call has, and then it is one of them.
     """
-    log = Log(step, log_file)
+    view = params.view(step)
+    processes = getattr(getattr(view, "runtime", None), "processes", 1)
+    rank = launch.rank() if processes > 1 else 0
+    log = Log(step, log_file, silent=bool(rank))
     context = Context(
         step,
         root,
@@ -52,33 +58,64 @@ def run_step(
     try:
         _check_code(step, code)
         outputs = [context.path(name) for name in STEPS[step].outputs]
-        with lock.sole(lock.lock_path(root, step, outputs), log):
-            _run(step, params.view(step), context)
+        if processes > 1 and launch.launched():
+            launch.follow_launcher()
+            _run(step, view, context, processes, rank)
+            return 0
+        with nullcontext() if rank else lock.sole(lock.lock_path(root, step, outputs), log):
+            if rank is None:
+                return _launch(step, params, context, processes, log_file, code)
+            _run(step, view, context, processes, rank)
     except UserError as error:
         log.to_file(f"error: {error}")
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER
     except (Interrupted, KeyboardInterrupt) as stop:
-        if context.identified:
+        if context.identified and not rank:
             context.note_cost()
         log(f"stopped: {stop or 'asked to stop'}")
         return EXIT_STOPPED
+    except PeerLost:
+        log.to_file("error: another process of this training has ended, without which this one cannot go on")
+        return EXIT_PEER
     except BaseException:
         log.to_file(traceback.format_exc())
         raise
     return 0
 
 
-def _run(step: str, view: View, context: Context) -> None:
-    """Run the step on a device of its own, unless it only uses the processor."""
+def _run(step: str, view: View, context: Context, processes: int, rank: int | None) -> None:
+    """Run the step on a device of its own, unless it only uses the processor or whoever started it has seen to that."""
     context.check_inputs()
     context.identify(view.model_dump_json(by_alias=True), _versions())
     numerics = getattr(view, "runtime", None)
-    with nullcontext() if numerics is None or numerics.device == "cpu" else lease.leased(context.log) as gpu:
+    given = numerics is None or numerics.device == "cpu" or processes > 1
+    with nullcontext() if given else lease.leased(context.log) as gpu:
         if gpu:
             context.log.to_file(f"on GPU {gpu}")
         importlib.import_module(f"imbnas.steps.{step}").run(view, context)
-    context.publish_cost()
+    if not rank:
+        context.publish_cost()
+
+
+def _launch(
+    step: str, params: Params, context: Context, processes: int, log_file: Path | None, code: str | None
+) -> int:
+    """Run the step in several processes, on CUDA with a GPU for each, and return the exit code."""
+    context.check_inputs()
+    options = ["--root", str(context.root)]
+    options += [word for name, path in context.overrides.items() for word in ("--path", f"{name}={path}")]
+    options += ["--log", str(log_file)] if log_file else []
+    options += ["--code", code] if code else []
+    with (
+        nullcontext() if params.runtime.device == "cpu" else lease.leased(context.log, processes) as gpus,
+        tempfile.NamedTemporaryFile("w", prefix="imbnas-", suffix=".json", encoding="utf-8") as config,
+    ):
+        json.dump(params.tree(), config)
+        config.flush()
+        context.log.to_file(f"in {processes} processes{f' on GPUs {gpus}' if gpus else ''}")
+        command = [sys.executable, "-m", "imbnas.cli", step, "--config", config.name, *options]
+        return launch.run(command, processes, context.log)
 
 
 def _check_code(step: str, expected: str | None) -> None:
@@ -93,6 +130,8 @@ def _check_code(step: str, expected: str | None) -> None:
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     """Raise in the main thread; a training loop installs a gentler handler while it holds state worth saving."""
+    # A scheduler and a launcher may both send it: one is enough.
+    signal.signal(signum, signal.SIG_IGN)
     raise Interrupted("asked to stop; nothing was half-written, run the same command again")
 
 

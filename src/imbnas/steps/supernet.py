@@ -36,7 +36,7 @@ def run(view: SupernetView, context: Context) -> None:
     classes, shape = len(split.info.classes), split.info.shape
     torch.manual_seed(derive(view.seed, "supernet", "weights"))
     supernet = space.build_supernet(classes, shape[2])
-    state = ResumeState(context.state_path, "supernet", context.state_interval, context.note_cost)
+    state = ResumeState(context.state_path, "supernet", context.state_interval, context.note_cost, runtime.ranks)
     with state.held():
         loss = CrossEntropy(rows.counts, label_smoothing=recipe.label_smoothing)
         job = Job(
@@ -53,6 +53,8 @@ def run(view: SupernetView, context: Context) -> None:
         )
         if recipe.epochs:
             train(job, runtime, state, context.log)
+        if not runtime.ranks.first:
+            return
         probe = _probe(view, context, runtime, supernet, rows)
         context.log(f"balanced accuracy of {recipe.probe_paths} random paths on source validation: {probe:.4f}")
         meta = {

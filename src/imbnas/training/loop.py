@@ -62,6 +62,7 @@ class Job:
     passes: Callable[[int], Sequence[tuple[Any, ...]]] = lambda step: [()]
     mix: Mix | None = None
     together: int = 1
+    parts: tuple[int, int] = (1, 1)
 
 
 def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -74,10 +75,17 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
     """Train `job.model` in place and return the mean loss of each epoch.
 
     Every random draw is a function of (seed, counter), so the bytes that come out are the same whether or not the
-    training was interrupted. Raises UserError when the loss stops being finite, Interrupted after a signal.
+    training was interrupted. Raises UserError when the loss stops being finite, Interrupted after a signal, PeerLost
+    when another of the processes that train together has ended.
     """
-    recipe, model = job.recipe, runtime.place(job.model)
+    with runtime.ranks.training(runtime.place(job.model)):
+        return _train(job, runtime, state, log)
+
+
+def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[float]:
+    recipe, model = job.recipe, job.model
     optimizer = make_optimizer(model, recipe.optimizer)
+    store = runtime.ranks.spread(job.store)
     per_epoch = len(batches_of(job.sampler.epoch(0), recipe.batch_size))
     steps = per_epoch * recipe.epochs
     step, history = _restore(job, model, optimizer, state, log)
@@ -98,7 +106,7 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
             loss_of = job.objective(epoch)
             model.train()
             batches = batches_of(job.sampler.epoch(epoch), recipe.batch_size)[step % per_epoch :]
-            for images, labels in job.store.batches(batches):
+            for images, labels in store.batches(batches):
                 set_rate(optimizer, recipe.optimizer.lr * rate_factor(recipe.schedule, step, steps))
                 running += _step(job, optimizer, runtime, loss_of, images, labels, step)
                 step += 1
@@ -124,20 +132,27 @@ def _step(
 ) -> Tensor:
     """Take one optimiser step and return its mean loss over the passes, still on the device."""
     # Dropout and the like draw from the global generator: seeding it per step keeps them functions of the counter.
-    runtime.seed(derive(job.seed, job.name, "global", step))
+    # Each process has a stream of its own: one for all would give their rows the same draws.
+    ranks = runtime.ranks
+    stream = ("global", step) if ranks.first else ("global", step, ranks.rank)
+    runtime.seed(derive(job.seed, job.name, *stream))
     generator = torch.Generator().manual_seed(derive(job.seed, job.name, "augment", step))
     inputs, target = job.augment(images, generator), labels
     if job.mix is not None:
         draws = torch.Generator().manual_seed(derive(job.seed, job.name, "mix", step))
         inputs, target = job.mix(inputs, labels, draws)
-    inputs = runtime.lay_out(inputs)
+    # All processes have the whole batch: what is drawn for it, and who is mixed with whom, is then the same in each.
+    ins, outs = job.parts
+    rows = len(inputs) // ins * outs
+    inputs = runtime.lay_out(ranks.own(inputs, ins))
     optimizer.zero_grad()
     total = torch.zeros((), device=runtime.device)
     passes = job.passes(step)
     for arguments in passes:
-        loss = loss_of(runtime.forward(job.model, inputs, *arguments), target)
+        loss = loss_of(ranks.gather(runtime.forward(job.model, inputs, *arguments), rows, outs), target)
         (loss if job.together == 1 else loss * job.together).backward()
         total += loss.detach().float()
+    ranks.add_gradients(job.model.parameters())
     if job.recipe.optimizer.clip:
         parameters = [p for p in job.model.parameters() if p.grad is not None]
         torch.nn.utils.clip_grad_norm_(parameters, job.recipe.optimizer.clip)

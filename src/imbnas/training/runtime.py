@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
-from imbnas.params.shared import Numerics
+from imbnas.params.shared import Numerics, TrainingNumerics
+from imbnas.training.ranks import Ranks
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt."""
@@ -38,7 +39,9 @@ class Runtime:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
         cuda = numerics.device == "cuda" or (numerics.device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda", 0) if cuda else torch.device("cpu")
+        processes = numerics.processes if isinstance(numerics, TrainingNumerics) else 1
+        self.ranks = Ranks.join(processes, cuda)
+        self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
         self.mixed = numerics.precision == "bf16"
         self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
 

@@ -15,20 +15,30 @@ import torch
 
 from imbnas.errors import Interrupted, UserError
 from imbnas.files import discard, taken, write_with
+from imbnas.training.ranks import ALONE, Ranks
 
 
 class ResumeState:
     """The saved state of one training, at `<base>.<name>.pt`.
 
     Use it as a context manager: it holds the lock, and turns SIGTERM and SIGINT into a save followed by
-    `Interrupted` at the next call of `tick`, which is the only place where state is whole.
+    `Interrupted` at the next call of `tick`, which is the only place where state is whole. Of several processes that
+    train together the first reads and writes it, and all stop at the same `tick`.
     """
 
-    def __init__(self, base: Path, name: str, interval: float, on_save: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        base: Path,
+        name: str,
+        interval: float,
+        on_save: Callable[[], None] | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
         """Prepare; `interval` is in seconds between two saves, `on_save` is called after each of them."""
         self.path = base.with_name(f"{base.name}.{name}.pt")
         self._interval = interval
         self._on_save = on_save
+        self._ranks = ranks
         self._saved = time.monotonic()
         self._stop = 0
 
@@ -37,7 +47,7 @@ class ResumeState:
         """Hold the lock and the signals; raise UserError when another process trains the same thing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("a") as lock:
-            if not taken(lock):
+            if self._ranks.first and not taken(lock):
                 raise UserError(
                     f"{self.path}: another process runs this very step, expected one; wait for it or stop it"
                 )
@@ -54,6 +64,9 @@ class ResumeState:
 
     def load(self) -> dict[str, Any] | None:
         """Return the saved state on the CPU, None when there is none; raise UserError when the file is not one."""
+        return self._ranks.shared(self._read)
+
+    def _read(self) -> dict[str, Any] | None:
         if not self.path.exists():
             return None
         try:
@@ -69,21 +82,27 @@ class ResumeState:
 
     def tick(self, state: Callable[[], dict[str, Any]]) -> None:
         """Save `state()` when the interval is over or a signal came; after a signal raise Interrupted."""
-        if self._stop or time.monotonic() - self._saved >= self._interval:
+        stop = self._ranks.any(bool(self._stop))
+        if stop or time.monotonic() - self._saved >= self._interval:
             self.save(state())
-        if self._stop:
+        if stop:
+            # Nobody leaves before the state is written: the end of one is a reason to stop the others.
+            self._ranks.any(stop)
             raise Interrupted("state saved; run the same command again to go on")
 
     def pause(self) -> None:
         """Raise Interrupted after a signal; for work whose progress is on disk already."""
-        if time.monotonic() - self._saved >= self._interval and self._on_save is not None:
+        if time.monotonic() - self._saved >= self._interval and self._on_save is not None and self._ranks.first:
             self._saved = time.monotonic()
             self._on_save()
-        if self._stop:
+        if self._ranks.any(bool(self._stop)):
             raise Interrupted("progress saved; run the same command again to go on")
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the state by rename."""
+        self._saved = time.monotonic()
+        if not self._ranks.first:
+            return
         write_with(self.path, lambda part: torch.save(state, part))
         self._saved = time.monotonic()
         if self._on_save is not None:
@@ -91,5 +110,7 @@ class ResumeState:
 
     def finish(self) -> None:
         """Discard the state: the step's output is written."""
+        if not self._ranks.first:
+            return
         discard(self.path)
         self.path.with_suffix(".lock").unlink(missing_ok=True)

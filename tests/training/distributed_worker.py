@@ -1,0 +1,173 @@
+"""One process of small trainings in float64, alone or among others: `python distributed_worker.py FOLDER`.
+
+It notes each step's loss and path, and the weights at the end, in FOLDER/<rank>.pt. RANK and WORLD_SIZE are torchrun's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbnas.data.augment import Augment
+from imbnas.data.raw import Shape
+from imbnas.data.samplers import InstanceSampler
+from imbnas.differentiable.barlow import Projector, barlow_twins
+from imbnas.longtail.mixing import Mixer
+from imbnas.params.longtail import LossesParams, LossName, WeightingParams
+from imbnas.params.recipe import OptimizerParams, RecipeParams
+from imbnas.params.shared import DartsChoices, SpaceParams, Stages, Stem, TrainingNumerics
+from imbnas.progress import Log
+from imbnas.spaces.paths import path_sampler
+from imbnas.spaces.registry import make_space
+from imbnas.steps.objective import make_objective
+from imbnas.steps.retrain_cells import TwinNetwork, _two_views
+from imbnas.training.loop import Job, train
+from imbnas.training.runtime import Runtime
+from imbnas.training.state import ResumeState
+
+COUNTS = [11, 6, 3]
+LABELS = torch.repeat_interleave(torch.arange(3), torch.tensor(COUNTS))
+IMAGES = torch.randint(0, 256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+STAGES = Stages(channels=[8, 8], repeats=[1, 1], strides=[1, 2])
+SPACE = SpaceParams(stem=Stem(channels=4), stages=STAGES, last_channels=8)
+CELLS = SpaceParams(name="darts", darts=DartsChoices(channels=2, layers=3, operations=["skip_connect", "sep_conv_3x3"]))
+AUGMENT = Augment(Shape(8, 8, 1), "pad", 1, True, 2, [0.5], [0.25])
+# 20 rows in batches of 7: 7, 7 and 6, of which two processes take 4 and 3, or 3 and 3.
+RECIPE = RecipeParams(epochs=2, batch_size=7, optimizer=OptimizerParams(lr=0.05, clip=1.0))
+
+
+class Store:
+    """Images in memory; `decodes` as if they came from files."""
+
+    def __init__(self, decodes: bool = False) -> None:
+        self.decodes, self.rows = decodes, 0
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches:
+            self.rows += len(batch)
+            yield IMAGES[batch], LABELS[batch]
+
+
+def objective(loss: LossName) -> Callable[[int], Any]:
+    return make_objective(
+        loss,
+        WeightingParams(defer=0.0),
+        LossesParams(),
+        scale=16.0,
+        label_smoothing=0.0,
+        epochs=2,
+        counts=COUNTS,
+        device=torch.device("cpu"),
+    )
+
+
+def trainings() -> Iterator[Job]:
+    """Yield the trainings, each with a model of its own."""
+    space = make_space(SPACE)
+    torch.manual_seed(1)
+    job = Job(
+        name="weighted",
+        model=space.build_supernet(3, 1),
+        recipe=RECIPE,
+        store=Store(),
+        augment=AUGMENT,
+        sampler=InstanceSampler(LABELS.numpy(), 1),
+        objective=objective("inverse-frequency"),
+        seed=3,
+        passes=path_sampler(space, "fair", 3, "weighted"),
+    )
+    yield job
+    torch.manual_seed(1)
+    yield replace(
+        job,
+        name="seesaw",
+        model=space.build_supernet(3, 1),
+        store=Store(decodes=True),
+        objective=objective("seesaw"),
+    )
+    torch.manual_seed(1)
+    yield replace(job, name="remix", model=space.build_supernet(3, 1), mix=Mixer("remix", COUNTS))
+    torch.manual_seed(1)
+    # One row in a batch: the second process has none.
+    yield replace(
+        job, name="single", model=space.build_supernet(3, 1), recipe=RECIPE.model_copy(update={"batch_size": 1})
+    )
+    cells = make_space(CELLS)
+    torch.manual_seed(1)
+    yield replace(job, name="mixture", model=cells.build_supernet(3, 1), passes=lambda step: [()])
+    torch.manual_seed(1)
+    subnet = space.build_subnet((0, 3), 3, 1)
+    yield replace(
+        job,
+        name="twins",
+        model=TwinNetwork(subnet, Projector(space.subnet_features, 8, 6)),
+        augment=_two_views(AUGMENT),
+        objective=lambda epoch: lambda outputs, labels: barlow_twins(*outputs.chunk(2), 0.1),
+        passes=lambda step: [()],
+        parts=(2, 2),
+    )
+    torch.manual_seed(1)
+
+    def first_half(epoch: int) -> Any:
+        return lambda logits, labels: torch.nn.functional.cross_entropy(logits, labels[: len(logits)])
+
+    yield replace(
+        job,
+        name="branches",
+        model=space.build_bilateral((0, 3), 3, 1),
+        recipe=RECIPE.model_copy(update={"batch_size": 10}),
+        objective=first_half,
+        passes=lambda step: [(0.7,)],
+        parts=(2, 1),
+    )
+
+
+def noted(job: Job, runtime: Runtime, folder: Path) -> dict[str, Any]:
+    """Train, and return what there is to compare."""
+    losses: list[float] = []
+    paths: list[Any] = []
+
+    def recording(epoch: int) -> Any:
+        loss = job.objective(epoch)
+
+        def recorded(outputs: Any, target: Any) -> Tensor:
+            value: Tensor = loss(outputs, target)
+            losses.append(value.item())
+            return value
+
+        return recorded
+
+    def passes(step: int) -> Any:
+        chosen = job.passes(step)
+        paths.append([*map(tuple, chosen)])
+        return chosen
+
+    state = ResumeState(folder / "state", job.name, 1e9, ranks=runtime.ranks)
+    log = Log(job.name, None, silent=True)
+    train(replace(job, objective=recording, passes=passes), runtime, state, log)
+    assert not any("forward" in vars(module) for module in job.model.modules()), "the model is as it was"
+    decoded = job.store.rows if isinstance(job.store, Store) else 0
+    return {"losses": losses, "paths": paths, "weights": job.model.state_dict(), "decoded": decoded}
+
+
+def main(folder: Path) -> None:
+    """Run all trainings."""
+    torch.set_default_dtype(torch.float64)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    runtime = Runtime(TrainingNumerics(device="cpu", threads=1, processes=processes))
+    # Rounding must not hide an error of the method, nor a chaotic training magnify it.
+    runtime.forward = lambda model, inputs, *arguments: model(inputs.double(), *arguments)  # type: ignore[method-assign]
+    found = {job.name: noted(job, runtime, folder) for job in trainings()}
+    torch.save(found, folder / f"{os.environ.get('RANK', '0')}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
