@@ -51,11 +51,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "darts, class-balanced sampling": {f"{SEARCH}.sampler.name": "class-balanced"},
     "darts, square-root sampling": {f"{SEARCH}.sampler.name": "square-root"},
     "darts, reversed sampling": {f"{SEARCH}.sampler.name": "reversed"},
-    "darts, effective-number weights": {f"{SEARCH}.loss": "effective-number", f"{SEARCH}.weighting.defer": 0.0},
-    "darts, deferred re-weighting": {f"{SEARCH}.loss": "effective-number", f"{SEARCH}.weighting.defer": 0.8},
     "bilateral darts": BILATERAL,
     HLRS_NAME: HLRS,
-    "bilateral darts, symmetric mixing, cumulative rate": {**HLRS, f"{SEARCH}.mixing": "symmetric"},
     "darts on the adapted head": {"supernet.epochs": 40, "adapt.strategy": "head"},
     RANDOM: {"search.method": "fixed"},
 }
