@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from adaptation import VARIANTS, Place, Scores, agreement, figure, paired
+from adaptation import VARIANTS, Place, Scores, agreement, figure, interval, paired
 
 HEAD = """# Adaptations on digits: seconds, and rankings of subnets
 
@@ -109,8 +109,11 @@ def _rankings(scores: Scores, truth: np.ndarray) -> str:
     low, high = mean.min(), mean.max()
     text += f"\nThe retrained subnets score {100 * low:.1f} to {100 * high:.1f} %"
     if len(truth) > 1:
-        seeds = figure(paired(truth, truth, False), len(mean))
-        text += f"; tau between two seeds of their trainings is {seeds}, which bounds what any ranking can reach"
+        itself = paired(truth, truth, False)
+        text += f"; tau between two seeds of their trainings is {figure(itself, len(mean))}"
+        if interval(itself, len(mean))[0] <= 0.0:
+            text += ". That does not exclude 0: these trainings do not tell the subnets apart, and no ranking is"
+            text += "\nshown to be better than another by how it agrees with them"
     return text + ".\n"
 
 

@@ -77,7 +77,7 @@ def test_a_kill_between_networks_repeats_no_training(
     with pytest.raises(MemoryError):
         tiny_chain.run(root, "retrain")
     step = loop._step
-    monkeypatch.setattr(loop, "_step", lambda *a: (steps.append(a[7]), step(*a))[1])
+    monkeypatch.setattr(loop, "_step", lambda *a: (steps.append(a[-1]), step(*a))[1])
     monkeypatch.setattr(retrain, "train", real)
     assert tiny_chain.run(root, "retrain") == 0
     per_network = 3 * len(loop.batches_of(np.arange(sum(load_meta(root / FINAL)["counts"])), 32))

@@ -156,7 +156,7 @@ def test_an_output_that_changed_after_the_plan_is_named(tmp_path: Path, monkeypa
     for file in files:
         file.write_text("before")
     outputs.note(Path("record.json"), ["a", "b"])
-    outputs.settle(Path("record.json"))
+    outputs.settle(Path("record.json"), ["a", "b"])
     assert outputs.moved() == []
     files[1].write_text("an earlier run's job wrote this")
     assert outputs.moved() == ["b"]

@@ -71,16 +71,16 @@ class Runtime:
         """Return the context in which forward passes run at the chosen precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.mixed else nullcontext()
 
-    def forward(self, model: nn.Module, inputs: Tensor, *arguments: Any) -> Tensor:
-        """Return `model(inputs, *arguments)` at the chosen precision, as float32.
+    def forward(self, model: nn.Module, inputs: Tensor, *arguments: Any) -> Any:
+        """Return `model(inputs, *arguments)`, a tensor or several, at the chosen precision and as float32.
 
         With bf16 the inputs are rounded once, before the first layer.
         """
         if self.mixed:
             inputs = inputs.to(torch.bfloat16)
         with self.autocast():
-            outputs: Tensor = model(inputs, *arguments)
-        return outputs.float()
+            outputs = model(inputs, *arguments)
+        return tuple(one.float() for one in outputs) if isinstance(outputs, tuple) else outputs.float()
 
 
 def keep_memory() -> None:
