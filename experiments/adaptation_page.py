@@ -18,8 +18,8 @@ validation rows; the test rows were not opened.
 
 ## Seconds
 
-The step `adapt` at the preset's defaults in a process of its own, the least of {rounds} rounds (one for finetune and
-scratch). `own` is the processor time without starting the interpreter and importing torch, which on rows this few are
+The step `adapt` at the preset's defaults in a process of its own, the least of {rounds} round(s), one for finetune and
+scratch. `own` is the processor time without starting the interpreter and importing torch, which on rows this few are
 most of a step. Wall time is that of a machine with other work and means little.
 
 """
@@ -112,8 +112,8 @@ def _rankings(scores: Scores, truth: np.ndarray) -> str:
         itself = paired(truth, truth, False)
         text += f"; tau between two seeds of their trainings is {figure(itself, len(mean))}"
         if interval(itself, len(mean))[0] <= 0.0:
-            text += ". That does not exclude 0: these trainings do not tell the subnets apart, and no ranking is"
-            text += "\nshown to be better than another by how it agrees with them"
+            text += ".\nThat does not exclude 0: these trainings do not tell the subnets apart, and no ranking is shown to be"
+            text += " better than\nanother by how it agrees with them"
     return text + ".\n"
 
 
