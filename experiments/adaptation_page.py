@@ -112,8 +112,8 @@ def _rankings(scores: Scores, truth: np.ndarray) -> str:
         itself = paired(truth, truth, False)
         text += f"; tau between two seeds of their trainings is {figure(itself, len(mean))}"
         if interval(itself, len(mean))[0] <= 0.0:
-            text += ".\nThat does not exclude 0: these trainings do not tell the subnets apart, and no ranking is shown to be"
-            text += " better than\nanother by how it agrees with them"
+            text += ".\nThat does not exclude 0: these trainings do not tell the subnets apart, and no ranking is shown"
+            text += " to be better than\nanother by how it agrees with them"
     return text + ".\n"
 
 
