@@ -46,7 +46,6 @@ class System:
 
     def train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Take one optimiser step, as the peers' loops do."""
-        self.model.train()
         self.optimizer.zero_grad()
         self.loss(self.logits(images), labels).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
@@ -54,7 +53,6 @@ class System:
 
     def evaluate(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Run one evaluation batch."""
-        self.model.eval()
         with torch.no_grad():
             self.logits(images).argmax(1)
 
@@ -141,18 +139,16 @@ class Ours(System):
 
     def train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Take one optimiser step as `training.loop` does; a bare subnet goes without the optimiser."""
-        self.model.train()
         images = self.runtime.lay_out(images)
         (self.model if self.bare else self.optimizer).zero_grad()
         loss = self.loss(self.runtime.forward(self.model, images, *self.arguments), labels)
         loss.backward()
         if not self.bare:
-            nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], 5.0)
+            nn.utils.clip_grad_norm_([p for p in self.optimizer.parameters if p.grad is not None], 5.0)
             self.optimizer.step()
 
     def evaluate(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Run one evaluation batch."""
-        self.model.eval()
         with torch.no_grad(), self.runtime.autocast():
             self.model(self.runtime.lay_out(images), *self.arguments).argmax(1)
 
@@ -204,6 +200,8 @@ def main() -> None:
             batches[size] = images, torch.randint(CLASSES, (size,), device=device)
         if taken != request["path"]:
             system.take(taken := request["path"])
+        # Once an epoch in everybody's loop, so not a part of a step.
+        system.model.train(request["task"] == "train")
         action = getattr(system, request["task"])
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -152,10 +152,11 @@ def _step(
         loss = loss_of(ranks.gather(runtime.forward(job.model, inputs, *arguments), rows, outs), target)
         (loss if job.together == 1 else loss * job.together).backward()
         total += loss.detach().float()
-    ranks.add_gradients(job.model.parameters())
+    ranks.add_gradients(optimizer.parameters)
     if job.recipe.optimizer.clip:
-        parameters = [p for p in job.model.parameters() if p.grad is not None]
-        torch.nn.utils.clip_grad_norm_(parameters, job.recipe.optimizer.clip)
+        # Of the path alone, in the model's order: the norm is a sum, whose order decides bits.
+        moved = [p for p in optimizer.parameters if p.grad is not None]
+        torch.nn.utils.clip_grad_norm_(moved, job.recipe.optimizer.clip)
     optimizer.step()
     return total / len(passes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +18,15 @@ class SGD:
 
     That class itself imports torch's compiler, which takes longer than all other imports of a step together
     (docs/decisions/0015). Each group of `param_groups` holds params, lr, weight_decay, momentum and nesterov; `state`
-    maps a parameter to its momentum_buffer.
+    maps a parameter to its momentum_buffer; `parameters` are all of them in the model's order, kept because walking
+    through a supernet's modules at each step takes longer than the step.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], lr: float, momentum: float, nesterov: bool) -> None:
         """Take groups of params and weight_decay; with a momentum every parameter gets a buffer of zeros."""
         shared = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
         self.param_groups: list[dict[str, Any]] = [{**shared, **group} for group in groups]
+        self.parameters: Sequence[Tensor] = self._parameters()
         # Fused SGD fails where some tensors of a step have a buffer and others, of a path not taken before, have none.
         self.state: dict[Tensor, dict[str, Tensor]] = (
             {p: {"momentum_buffer": torch.zeros_like(p)} for p in self._parameters()} if momentum else {}
@@ -83,7 +85,9 @@ def make_optimizer(model: nn.Module, params: OptimizerParams) -> SGD:
         {"params": [p for p in trainable if p.ndim <= 1 and not params.decay_norms], "weight_decay": 0.0},
     ]
     filled = [group for group in groups if group["params"]]
-    return SGD(filled, lr=params.lr, momentum=params.momentum, nesterov=params.nesterov)
+    optimizer = SGD(filled, lr=params.lr, momentum=params.momentum, nesterov=params.nesterov)
+    optimizer.parameters = trainable
+    return optimizer
 
 
 def rate_factor(schedule: ScheduleParams, step: int, steps: int) -> float:

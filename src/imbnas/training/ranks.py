@@ -116,7 +116,7 @@ class Ranks:
         dist.all_reduce(values)
         return values
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace each gradient by its sum over the processes; all have taken the same path, so the same are None."""
         if self.count == 1:
             return
