@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imbnas.differentiable.derive import argmax_edges, skip_share, strongest_cell, threshold_cell
+from imbnas.differentiable.derive import argmax_edges, connected_edges, skip_share, strongest_cell, threshold_cell
 from imbnas.spaces.darts_genotype import edges
 from imbnas.spaces.darts_ops import OPERATIONS, SKIP
 
@@ -84,3 +84,22 @@ def test_fair_darts_keeps_what_reaches_the_threshold_and_never_leaves_a_node_emp
 
 def test_on_nas_bench_201_every_edge_takes_its_best_operation_none_included() -> None:
     assert argmax_edges(np.array([[0.5, 0.2, 0.3], [0.1, 0.45, 0.45]])) == (0, 1)
+
+
+def edges_of(nones: dict[int, float], real: int = 3) -> np.ndarray:
+    """Return weights in which `none` weighs so much on some edges, and operation `real` more than it elsewhere."""
+    weights = np.full((6, 5), 0.05)
+    weights[:, real] = 0.3
+    weights[:, 0] = [nones.get(edge, 0.1) for edge in range(6)]
+    return weights
+
+
+def test_a_cell_of_edges_keeps_a_way_through() -> None:
+    # Edges: 0-1, 0-2, 1-2, 0-3, 1-3, 2-3.
+    assert connected_edges(edges_of({3: 0.9, 4: 0.9})) == (3, 3, 3, 0, 0, 3), "0-2-3 is open: nothing is changed"
+    # All edges into the output are closed; 1-3 costs least, and 0-1 is open.
+    assert connected_edges(edges_of({3: 0.9, 4: 0.4, 5: 0.8})) == (3, 3, 3, 0, 3, 0)
+    # Two edges of a little excess cost more than one of somewhat more: (0.4 / 0.3)^2 > 0.5 / 0.3.
+    closed = {0: 0.4, 1: 0.9, 2: 0.9, 3: 0.5, 4: 0.4, 5: 0.9}
+    assert connected_edges(edges_of(closed)) == (0, 0, 0, 3, 0, 0)
+    assert connected_edges(edges_of({**closed, 3: 0.6}, real=1)) == (1, 0, 0, 0, 1, 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imbnas.spaces.cells import EDGES, OPERATIONS
+from imbnas.spaces.cells import NODES as CELL_NODES
 from imbnas.spaces.darts_genotype import CELLS, NODES, Cell, Node
 from imbnas.spaces.darts_ops import NONE
 
@@ -59,6 +61,32 @@ def _node(rows: Weights, operations: tuple[str, ...]) -> Node:
 def argmax_edges(weights: Weights) -> tuple[int, ...]:
     """Return each edge's best operation, the earlier one on ties: the rule on NAS-Bench-201, where `none` counts."""
     return tuple(int(place) for place in weights.argmax(axis=1))
+
+
+def connected_edges(weights: Weights) -> tuple[int, ...]:
+    """Return `argmax_edges` of NAS-Bench-201's cell (6, 5), with a way from its input to its output.
+
+    Where `none` is best on all ways, the cell would be at chance, whatever is trained. Then one way is opened, each of
+    its edges with its best operation but `none`: the way for which the product of how much more `none` weighs is the
+    least, the earlier one on ties. This is ours; the published rule leaves the cell as it is.
+    """
+    chosen = list(argmax_edges(weights))
+    none = OPERATIONS.index(NONE)
+    ways = [[edge for edge in way if chosen[edge] == none] for way in _ways(0)]
+    if all(ways):
+        real = np.delete(weights, none, axis=1)
+        excess = np.log(weights[:, none]) - np.log(real.max(axis=1))
+        for edge in min(ways, key=lambda closed: float(excess[closed].sum())):
+            best = int(real[edge].argmax())
+            chosen[edge] = best + (best >= none)
+    return tuple(chosen)
+
+
+def _ways(start: int) -> list[list[int]]:
+    """Return the ways from a node of NAS-Bench-201's cell to its last one, each as places in EDGES."""
+    if start == CELL_NODES - 1:
+        return [[]]
+    return [[place, *rest] for place, (source, node) in enumerate(EDGES) if source == start for rest in _ways(node)]
 
 
 def skip_share(cells: dict[str, Cell], skip: str) -> dict[str, int]:

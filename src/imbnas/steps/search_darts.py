@@ -246,7 +246,7 @@ class DartsSearch:
         shares = {kind: values.double().cpu().numpy() for kind, values in relaxed.edges.items()}
         network = self.view.space.name
         if network == "nasbench201":
-            chosen = rules.argmax_edges(weights["cell"])
+            chosen = rules.connected_edges(weights["cell"])
             return {"architecture": list(chosen), "skips_cell": sum(choice == 1 for choice in chosen)}
         operations = tuple(self.view.space.darts.operations)
         if self.params.relaxation == "sigmoid":
