@@ -31,7 +31,7 @@ lint: $(READY) ## style, types, formatting, generated files
 	MYPYPATH=src $(BIN)/mypy workflow/scripts
 	$(SNAKEFMT) --check $(WORKFLOW)
 	$(BIN)/python workflow/scripts/sync_dvc.py --check
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo 'shellcheck: not installed, skipped'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run slurm/*.sh; else echo 'shellcheck: not installed, skipped'; fi
 
 format: $(READY) ## writes the style that lint wants
 	$(BIN)/ruff check --fix

@@ -10,6 +10,7 @@
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
 set -eu
+# shellcheck disable=SC1091  # it is there after `make setup`
 if [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 # A port of the job's own, as two jobs may meet on one node.
