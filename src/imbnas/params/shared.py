@@ -204,8 +204,8 @@ class TrainingNumerics(Numerics):
     """The same for the steps that train: `supernet`, `adapt` and `retrain`."""
 
     processes: Positive = 1
-    """Processes that share each batch of a training, on CUDA with a GPU each: a training on 4 GPUs takes down to a
-    quarter of the time. `batch_size` stays that of all together. Sums are taken in another order: other bits."""
+    """Processes that share each batch of a training, on CUDA with a GPU each: for trainings that take too long on one.
+    `batch_size` stays that of all together. Sums are taken in another order: other bits."""
 
 
 class RuntimeParams(TrainingNumerics):
