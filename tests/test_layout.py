@@ -112,6 +112,16 @@ torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
 optimizer.step()
 optimizer.zero_grad()
 check("a training step")
+
+from imbnas.params.shared import SpaceParams
+from imbnas.spaces.cost import count
+from imbnas.spaces.registry import make_space
+
+for name in ("shufflenet", "mobile", "darts"):
+    space = make_space(SpaceParams(name=name))
+    space.cost_table((32, 32, 3), 10)
+    count(space.build_subnet((0,) * len(space.choices), 10, 3), (32, 32, 3))
+check("counting operations")
 """
 WITHOUT_TORCH = """
 import sys

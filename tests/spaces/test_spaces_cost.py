@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages, Stem
-from imbnas.spaces.cost import Cost
+from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.registry import make_space
 
 SPOS = make_space(
@@ -108,3 +109,12 @@ def test_measuring_leaves_no_trace_in_a_new_supernet():
     supernet = space.build_supernet(10, 1)
     assert supernet.training
     assert not any(parameter.is_meta for parameter in supernet.state_dict().values())
+
+
+def test_an_operation_that_nobody_counts_is_refused() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.einsum("nchw,nchw->n", x, x)
+
+    with pytest.raises(TypeError, match="einsum: how many operations"):
+        count(Odd(), (4, 4, 1))

@@ -6,11 +6,18 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from imbnas.spaces.chain import Architecture, Supernet
+
+CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
+PRODUCTS = {F.linear, torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.mm}
+OTHERS = {torch.conv_transpose2d, torch.addmm, torch.baddbmm, torch.einsum, torch.cdist, torch.bilinear}
 
 
 @dataclass(frozen=True)
@@ -49,44 +56,66 @@ class CostTable:
         return Cost(macs, params)
 
 
+class _Counter(TorchFunctionMode):
+    """Adds up the multiply-accumulate operations of convolutions and matrix products.
+
+    torch.utils.flop_counter counts the same, and brings torch's compiler along (docs/decisions/0015).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        # The number of products in each of the result's numbers.
+        if func in CONVOLUTIONS:
+            self.macs += found.numel() * args[1][0].numel()
+        elif func in PRODUCTS:
+            self.macs += found.numel() * args[0].shape[-1]
+        elif func in OTHERS:
+            raise TypeError(f"{func.__name__}: how many operations it takes is not known here, expected a known one")
+        return found
+
+
 def count(network: nn.Module, image: tuple[int, int, int]) -> Cost:
     """Return the cost of any network of one argument in evaluation; the network stays as it is.
 
     `image` is (height, width, channels). Buffers, such as those of a nearest-class-mean head, are no parameters.
     """
-    # Here and below: the import brings torch's compiler along, which steps that count nothing need not wait for.
-    from torch.utils.flop_counter import FlopCounterMode
-
-    height, width, channels = image
-    shadow = copy.deepcopy(network).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, channels, height, width, device="meta"))
-    return Cost(counter.get_total_flops() // 2, sum(parameter.numel() for parameter in shadow.parameters()))
+    with counting(image) as (run, x):
+        return run(network, x)[1]
 
 
 Run = Callable[[nn.Module, Tensor], tuple[Tensor, Cost]]
-"""Applies a module and returns its output and its cost."""
+"""Applies a module in evaluation and returns its output and its cost."""
 
 
 @contextmanager
 def counting(image: tuple[int, int, int]) -> Iterator[tuple[Run, Tensor]]:
-    """Count modules on the meta device with torch.utils.flop_counter.
+    """Count modules, which may be without memory, on an image of zeros on the processor.
 
-    Yields a function that runs a module and says what it costs, and one image of (height, width, channels) to begin
-    with.
+    Yields a function that runs a copy of a module and says what it costs, and one image of (height, width, channels) to
+    begin with. Tensors without memory would do, but their kernels bring torch's compiler along, too.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     height, width, channels = image
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _Counter() as counter:
 
         def run(module: nn.Module, x: Tensor) -> tuple[Tensor, Cost]:
-            before = counter.get_total_flops()
-            y: Tensor = module(x)
-            params = sum(parameter.numel() for parameter in module.parameters())
-            return y, Cost((counter.get_total_flops() - before) // 2, params)
+            before = counter.macs
+            y: Tensor = of_zeros(module)(x)
+            return y, Cost(counter.macs - before, sum(parameter.numel() for parameter in module.parameters()))
 
-        yield run, torch.empty(1, channels, height, width, device="meta")
+        yield run, torch.zeros(1, channels, height, width)
+
+
+def of_zeros(module: nn.Module) -> nn.Module:
+    """Return a copy of a module on the processor, in evaluation mode, all its numbers zero."""
+    memo: dict[int, Any] = {}
+    for tensor in [*module.parameters(), *module.buffers()]:
+        zeros = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        memo[id(tensor)] = nn.Parameter(zeros, requires_grad=False) if isinstance(tensor, nn.Parameter) else zeros
+    return copy.deepcopy(module, memo).eval()
 
 
 def measure(supernet: Supernet, image: tuple[int, int, int]) -> CostTable:
@@ -94,7 +123,6 @@ def measure(supernet: Supernet, image: tuple[int, int, int]) -> CostTable:
 
     Every candidate of a block gives the same output shape, so that each is measured once, whatever precedes it.
     """
-    supernet.eval()
     with counting(image) as (run, x):
         x, fixed = run(supernet.stem, x)
         blocks: list[tuple[Cost, ...]] = []

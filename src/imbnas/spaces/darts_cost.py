@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from imbnas.spaces.chain import Subnet
-from imbnas.spaces.cost import Cost, counting
+from imbnas.spaces.cost import Cost, counting, of_zeros
 from imbnas.spaces.darts_genotype import CELLS, NODES
 from imbnas.spaces.darts_network import CellSpec, DerivedCell, Entry
 from imbnas.spaces.darts_ops import NONE, single
@@ -25,7 +25,7 @@ def measure_edges(
     """
     known: dict[tuple[object, ...], Cost] = {}
     places: dict[Edge, Cost] = {}
-    with counting(image) as (run, x), torch.device("meta"):
+    with counting(image) as (run, x):
         assert isinstance(model.stem, Entry)
         y, fixed = run(model.stem.stem, x)
         states = y, y
@@ -42,8 +42,8 @@ def measure_edges(
                         continue
                     key = (name, stride, tuple(x.shape))
                     if key not in known:
-                        known[key] = run(single(name, spec.channels, stride).eval(), x)[1]
+                        known[key] = run(single(name, spec.channels, stride), x)[1]
                     edge = (CELLS[spec.reduces], source, name)
                     places[edge] = places.get(edge, Cost(0, 0)) + known[key]
-            states = cell(states)
+            states = of_zeros(cell)(states)
     return fixed, places
