@@ -210,7 +210,7 @@ def _trainings(device: torch.device, threads: int) -> tuple[Stage, dict[str, Cal
         def step() -> None:
             optimizer.zero_grad()
             loss(runtime.forward(model, images, path), labels).backward()
-            nn.utils.clip_grad_norm_([p for p in optimizer.parameters if p.grad is not None], 5.0)
+            optimizer.clip(5.0)
             optimizer.step()
 
         return step

@@ -110,3 +110,32 @@ def test_sgd_refuses_the_buffers_of_another_network() -> None:
     saved = make_optimizer(nn.Linear(2, 2), OptimizerParams()).state_dict()
     with pytest.raises(ValueError, match="2 momentum buffers that do not fit"):
         make_optimizer(nn.Linear(2, 3), OptimizerParams()).load_state_dict(saved)
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e3])
+def test_clipping_is_torch_s_own_bit_by_bit(limit: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    optimizer = make_optimizer(model, OptimizerParams())
+    gradients = [torch.randn_like(p) for p in model.parameters()]
+    gradients[2] = None  # of a part that the path did not take
+    clipped = []
+    for clip in (optimizer.clip, lambda most: torch.nn.utils.clip_grad_norm_(model.parameters(), most)):
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient.clone()
+        norm = clip(limit)
+        assert norm.equal(torch.stack([g.norm() for g in gradients if g is not None]).norm())
+        clipped.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*clipped, strict=True))
+    whole = torch.stack([g.norm() for g in clipped[0]]).norm()
+    assert float(whole) == pytest.approx(min(limit, float(norm)), rel=1e-5)
+    optimizer.zero_grad()
+    assert float(optimizer.clip(1.0)) == 0.0
+
+
+def test_a_gradient_without_end_is_not_taken_for_a_small_one() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = make_optimizer(model, OptimizerParams())
+    model.weight.grad = torch.tensor([[float("nan"), 1.0]])
+    assert torch.isnan(optimizer.clip(1e9))
+    assert torch.isnan(model.weight.grad).all()

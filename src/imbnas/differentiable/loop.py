@@ -22,7 +22,7 @@ from imbnas.seeds import derive
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.loop import Objective, Store
-from imbnas.training.optimizer import SGD, make_optimizer, set_rate
+from imbnas.training.optimizer import SGD, make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -250,7 +250,7 @@ class _Run:
         weights = search.weights
         rate = schedules.weight_rate(weights.optimizer.lr, weights.last_rate, epoch, search.epochs)
         if self.optimizer is not None:
-            set_rate(self.optimizer, rate)
+            self.optimizer.set_rate(rate)
         last = (epoch + 1) * self.per_epoch
         trains = [None] * (last - self.step) if weights.frozen else self.batches(0, last)
         for train_draws, valid_draws in zip(trains, self.batches(1, last), strict=True):

@@ -8,54 +8,86 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 
 from imbnas.params.recipe import OptimizerParams, ScheduleParams
 
 
 class SGD:
-    """Stochastic gradient descent by torch's fused function, with the attributes of `torch.optim.SGD` and its bits.
+    """Stochastic gradient descent by torch's fused kernel, with the attributes of `torch.optim.SGD` and its bits.
 
     That class itself imports torch's compiler, which takes longer than all other imports of a step together
-    (docs/decisions/0015). Each group of `param_groups` holds params, lr, weight_decay, momentum and nesterov; `state`
-    maps a parameter to its momentum_buffer; `parameters` are all of them in the model's order, kept because walking
-    through a supernet's modules at each step takes longer than the step.
+    (docs/decisions/0015), and sorts the tensors of each step by device and type, which here are all of one.
+    Each group of `param_groups` holds params, lr, weight_decay, momentum and nesterov; `state` maps a parameter to its
+    momentum_buffer; `parameters` are all of them in the model's order, kept because walking through a supernet's
+    modules at each step takes longer than the step.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], lr: float, momentum: float, nesterov: bool) -> None:
         """Take groups of params and weight_decay; with a momentum every parameter gets a buffer of zeros."""
         shared = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
         self.param_groups: list[dict[str, Any]] = [{**shared, **group} for group in groups]
-        self.parameters: Sequence[Tensor] = self._parameters()
+        everything = [p for group in self.param_groups for p in group["params"]]
+        self.parameters: Sequence[Tensor] = everything
         # Fused SGD fails where some tensors of a step have a buffer and others, of a path not taken before, have none.
         self.state: dict[Tensor, dict[str, Tensor]] = (
-            {p: {"momentum_buffer": torch.zeros_like(p)} for p in self._parameters()} if momentum else {}
+            {p: {"momentum_buffer": torch.zeros_like(p)} for p in everything} if momentum else {}
         )
+        # Beside each other: looking a tensor up takes longer than moving a small one.
+        self._pairs = [
+            [(p, self.state[p]["momentum_buffer"] if momentum else None) for p in group["params"]]
+            for group in self.param_groups
+        ]
+        # On a GPU the rate lies there: a step that is recorded reads it anew each time it is played back.
+        on_gpu = bool(everything) and everything[0].is_cuda
+        self._rate = torch.full((), lr, device=everything[0].device) if on_gpu else None
 
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
+    def set_rate(self, rate: float) -> None:
+        """Give every parameter group the learning rate `rate`."""
+        if self._rate is not None and rate != self.param_groups[0]["lr"]:
+            self._rate.fill_(rate)
+        for group in self.param_groups:
+            group["lr"] = rate
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
-        for parameter in self._parameters():
+        for parameter in self.parameters:
             parameter.grad = None
+
+    def clip(self, limit: float) -> Tensor:
+        """Scale all gradients so that their common norm is at most `limit`, and return what it was.
+
+        Of the path alone, in the model's order: the norm is a sum, whose order decides bits. They are those of
+        `torch.nn.utils.clip_grad_norm_`, which sorts the tensors by device and type, too.
+        """
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            return torch.zeros(())
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
+        factor = torch.clamp(limit / (norm + 1e-6), max=1.0)
+        # To look at the factor would make a GPU wait; on the processor it costs less than multiplying by one.
+        if norm.is_cuda or factor != 1.0:
+            torch._foreach_mul_(gradients, factor)
+        return norm
 
     @torch.no_grad()
     def step(self) -> None:
         """Move each parameter that has a gradient."""
-        for group in self.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None]
-            sgd(
-                moved,
-                [p.grad for p in moved],
-                [self.state[p]["momentum_buffer"] if self.state else None for p in moved],
-                fused=True,
+        for group, pairs in zip(self.param_groups, self._pairs, strict=True):
+            moved = [(p, p.grad, buffer) for p, buffer in pairs if p.grad is not None]
+            if not moved:
+                continue
+            parameters, gradients, buffers = zip(*moved, strict=True)
+            torch._fused_sgd_(
+                parameters,
+                gradients,
+                buffers if self.state else (),
                 weight_decay=group["weight_decay"],
                 momentum=group["momentum"],
-                lr=group["lr"],
+                lr=group["lr"] if self._rate is None else self._rate,
                 dampening=0.0,
                 nesterov=group["nesterov"],
                 maximize=False,
+                is_first_step=False,
             )
 
     def state_dict(self) -> dict[str, list[Tensor]]:
@@ -105,9 +137,3 @@ def rate_factor(schedule: ScheduleParams, step: int, steps: int) -> float:
         passed = sum(step >= math.ceil(milestone * steps - 1e-9) for milestone in schedule.milestones)
         return float(schedule.gamma**passed)
     return 1.0
-
-
-def set_rate(optimizer: SGD, rate: float) -> None:
-    """Give every parameter group the learning rate `rate`."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
