@@ -12,7 +12,7 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 class Stem(Section):
@@ -191,7 +191,8 @@ class Numerics(Section):
     device: Device = "auto"
     """`auto` takes CUDA when there is one."""
     precision: Precision = "fp32"
-    """`bf16` computes convolutions and matrix products in bfloat16: faster on CUDA and AVX512-BF16, other bits."""
+    """Of convolutions and matrix products, each with other bits: `tf32` rounds their inputs to 10 bits, on CUDA alone;
+    `bf16` computes them in bfloat16: faster on CUDA and AVX512-BF16."""
     threads: Positive = 2
     """CPU threads of the arithmetic; another number gives other bits, so it does not follow the machine."""
     channels_last: bool = True

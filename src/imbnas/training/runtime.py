@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,14 @@ class Runtime:
     """
 
     def __init__(self, numerics: Numerics) -> None:
-        """Set threads and determinism; raise UserError when CUDA is asked for and absent."""
+        """Set threads, determinism and precision; raise UserError when CUDA is asked for and absent."""
         if numerics.device == "cuda" and not torch.cuda.is_available():
             raise UserError("runtime.device: found 'cuda' on a machine where torch sees none, expected 'auto' or 'cpu'")
+        cuda = numerics.device == "cuda" or (numerics.device == "auto" and torch.cuda.is_available())
+        if numerics.precision == "tf32" and not cuda:
+            raise UserError(
+                "runtime.precision: found 'tf32' without CUDA, which alone has it, expected 'fp32' or 'bf16'"
+            )
         # cuBLAS reads this when its first handle is made; without it matrix products on CUDA are not repeatable.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         keep_memory()
@@ -38,7 +43,8 @@ class Runtime:
         # In that mode torch fills new memory before it is written, which shows errors and changes no result.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
-        cuda = numerics.device == "cuda" or (numerics.device == "auto" and torch.cuda.is_available())
+        if cuda:
+            set_rounding("tf32" if numerics.precision == "tf32" else "ieee")
         processes = numerics.processes if isinstance(numerics, TrainingNumerics) else 1
         self.ranks = Ranks.join(processes, cuda)
         self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
@@ -81,6 +87,12 @@ class Runtime:
         with self.autocast():
             outputs = model(inputs, *arguments)
         return tuple(one.float() for one in outputs) if isinstance(outputs, tuple) else outputs.float()
+
+
+def set_rounding(inputs: Literal["ieee", "tf32"]) -> None:
+    """Say what CUDA does with float32 inputs of convolutions and matrix products; torch by itself rounds the former."""
+    torch.backends.cudnn.conv.fp32_precision = inputs  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = inputs
 
 
 def keep_memory() -> None:
