@@ -81,6 +81,8 @@ class Augment:
         self._mean = torch.tensor(mean, dtype=torch.float64)
         self._std = torch.tensor(std, dtype=torch.float64)
         self._policy = policy
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._windows: dict[tuple[torch.device, int], Tensor] = {}
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return images uint8 (N, C, H', W') as float32 (N, C, H, W), normalised.
@@ -104,8 +106,11 @@ class Augment:
 
     def _normalise(self, images: Tensor) -> Tensor:
         # One multiplication and one addition a pixel; the constants are rounded once, from float64.
-        scale = (1 / (255 * self._std)).float().view(1, -1, 1, 1).to(images.device)
-        shift = (-self._mean / self._std).float().view(1, -1, 1, 1).to(images.device)
+        if images.device not in self._scales:
+            scale = (1 / (255 * self._std)).float().view(1, -1, 1, 1)
+            shift = (-self._mean / self._std).float().view(1, -1, 1, 1)
+            self._scales[images.device] = scale.to(images.device), shift.to(images.device)
+        scale, shift = self._scales[images.device]
         return images.to(torch.float32) * scale + shift
 
     def _window(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -114,14 +119,18 @@ class Augment:
         if self.pad == 0 and not self.flip and images.shape[2:] == (self.shape.height, self.shape.width):
             return images
         padded = F.pad(images, (self.pad,) * 4) if self.pad else images
-        tops = _integers(count, padded.shape[2] - self.shape.height + 1, generator)
-        lefts = _integers(count, padded.shape[3] - self.shape.width + 1, generator)
-        columns = torch.arange(self.shape.width).expand(count, -1)
-        if self.flip:
-            columns = torch.where(_coins(count, generator)[:, None], self.shape.width - 1 - columns, columns)
-        rows = (tops[:, None] + torch.arange(self.shape.height)).to(images.device)
-        columns = (lefts[:, None] + columns).to(images.device)
-        index = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(count, 1, -1)
+        height, width = padded.shape[2:]
+        tops = _integers(count, height - self.shape.height + 1, generator)
+        lefts = _integers(count, width - self.shape.width + 1, generator)
+        coins = _integers(count, 2, generator) if self.flip else torch.zeros_like(tops)
+        starts, coins = _moved(torch.stack([tops * width + lefts, coins]), images.device)
+        # Where the pixels of the window at the origin lie, and those of its mirror image.
+        if (key := (images.device, width)) not in self._windows:
+            columns = torch.arange(self.shape.width)
+            rows = torch.arange(self.shape.height)[:, None] * width
+            both = torch.stack([rows + columns, rows + columns.flip(0)]).flatten(1)
+            self._windows[key] = both.to(images.device)
+        index = (self._windows[key].index_select(0, coins) + starts[:, None]).unsqueeze(1)
         cut = padded.flatten(2).gather(2, index.expand(-1, channels, -1))
         return cut.view(count, channels, self.shape.height, self.shape.width)
 
@@ -145,7 +154,7 @@ class Augment:
         grid = torch.stack([xs[:, None, :].expand(size), ys[:, :, None].expand(size)], dim=3) * 2 - 1
         return F.grid_sample(
             images.to(torch.float32),
-            grid.to(torch.float32).to(images.device),
+            _moved(grid.to(torch.float32), images.device),
             mode="bilinear",
             padding_mode="border",
             align_corners=False,
@@ -156,11 +165,16 @@ class Augment:
         if not self.cutout:
             return images
         count, _, height, width = images.shape
-        tops = _integers(count, height, generator) - self.cutout // 2
-        lefts = _integers(count, width, generator) - self.cutout // 2
+        drawn = torch.stack([_integers(count, height, generator), _integers(count, width, generator)])
+        tops, lefts = _moved(drawn - self.cutout // 2, images.device)
         rows = _inside(tops, self.cutout, height)[:, None, :, None]
         columns = _inside(lefts, self.cutout, width)[:, None, None, :]
-        return images.masked_fill((rows & columns).to(images.device), 0.0)
+        return images.masked_fill(rows & columns, 0.0)
+
+
+def _moved(drawn: Tensor, device: torch.device) -> Tensor:
+    """Take what was drawn to the device without waiting for it: the copy has its own place in the device's queue."""
+    return drawn.to(device, non_blocking=True)
 
 
 def _integers(count: int, high: int, generator: torch.Generator) -> Tensor:
@@ -181,7 +195,7 @@ def _centres(size: int) -> Tensor:
 
 
 def _inside(start: Tensor, length: int, size: int) -> Tensor:
-    places = torch.arange(size)
+    places = torch.arange(size, device=start.device)
     return (places >= start[:, None]) & (places < start[:, None] + length)
 
 

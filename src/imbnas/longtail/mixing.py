@@ -65,7 +65,7 @@ class Mixer:
         # torch has no public Beta distribution that takes a generator.
         draws = np.random.Generator(np.random.PCG64(int(torch.randint(2**63 - 1, (), generator=generator))))
         part = float(draws.beta(self.alpha, self.alpha))
-        order = torch.randperm(len(labels), generator=generator).to(labels.device)
+        order = torch.randperm(len(labels), generator=generator).to(labels.device, non_blocking=True)
         mixed = part * inputs + (1.0 - part) * inputs.index_select(0, order)
         second = labels.index_select(0, order)
         return mixed, Mixed(labels, second, self.shares(labels, second, part))

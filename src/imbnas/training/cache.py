@@ -178,7 +178,7 @@ class CachedStore:
     def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield features float32 (paths x B, F), path after path, and their labels for each array of positions (B,)."""
         for chosen in batches:
-            rows = torch.from_numpy(chosen % self._rows).to(self._starts.device)
+            rows = torch.from_numpy(chosen % self._rows).to(self._starts.device, non_blocking=True)
             places = self._starts[int(chosen[0]) // self._rows].unsqueeze(1) + rows
             found = self._features.index_select(0, places.flatten()).to(self._device).float()
             labels = self._labels.index_select(0, rows.to(self._device))

@@ -98,7 +98,7 @@ class FeatureStore:
     def batches(self, rows: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (features, labels) of each array of positions."""
         for chosen in rows:
-            places = torch.from_numpy(np.ascontiguousarray(chosen)).to(self._features.device)
+            places = torch.from_numpy(np.ascontiguousarray(chosen)).to(self._features.device, non_blocking=True)
             yield self._features[places], self._labels[places]
 
 
