@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
 from imbnas.spaces.chain import Architecture, Supernet
-from imbnas.training.batchnorm import reset_statistics
+from imbnas.training.batchnorm import averaged
 from imbnas.training.runtime import Runtime
-from imbnas.training.scoring import Batches, Tally
+from imbnas.training.scoring import Batches, Tally, tally
 
 
 @dataclass(frozen=True)
@@ -82,23 +82,17 @@ class TrieScorer:
             kept.append(_Kept(depth, calibration, list(self._validated(steps, kept, depth))))
         for _ in self._calibrated(steps, kept, len(steps)):
             pass
-        correct = torch.zeros(self._num_classes, dtype=torch.int64, device=self._runtime.device)
-        support = torch.zeros_like(correct)
-        for features, labels in zip(self._validated(steps, kept, len(steps)), self._validation.labels(), strict=True):
-            right = self._supernet.head(features).argmax(dim=1) == labels
-            support += torch.bincount(labels, minlength=self._num_classes)
-            correct += torch.bincount(labels[right], minlength=self._num_classes)
-        return Tally(correct.cpu().numpy(), support.cpu().numpy())
+        head = self._supernet.head
+        answers = [head(features).argmax(dim=1) for features in self._validated(steps, kept, len(steps))]
+        return tally(answers, self._validation.labels(), self._num_classes)
 
     def _calibrated(self, steps: list[nn.Module], kept: list[_Kept], end: int) -> Iterator[Tensor]:
         """Yield what leaves step `end` for the calibration rows, measuring the statistics from what is kept to there.
 
         The walk must be finished before `_validated` takes the same steps.
         """
-        part = _part(steps, kept, end)
-        reset_statistics(part)
-        part.train()
-        return _through(part, kept[-1].calibration if kept else self._images(self._calibration))
+        part = _part(steps, kept, end).train()
+        return _through(part, averaged(part, kept[-1].calibration if kept else self._images(self._calibration)))
 
     def _validated(self, steps: list[nn.Module], kept: list[_Kept], end: int) -> Iterator[Tensor]:
         """Yield what leaves step `end` for the validation rows."""

@@ -7,14 +7,16 @@ rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+T = TypeVar("T")
 
 
 def batchnorms(model: nn.Module) -> list[_BatchNorm]:
@@ -36,11 +38,18 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
             layer.training, layer.track_running_stats = training, tracking
 
 
-def reset_statistics(model: nn.Module) -> None:
-    """Forget running statistics and make the next training-mode passes average theirs with equal weight."""
-    for layer in batchnorms(model):
+def averaged(model: nn.Module, batches: Iterable[T]) -> Iterator[T]:
+    """Forget running statistics and yield the batches of training-mode passes that average theirs with equal weight.
+
+    The layers do so themselves where their momentum is None, but each then asks the GPU how many batches it has seen.
+    """
+    layers = batchnorms(model)
+    for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None
+    for number, batch in enumerate(batches):
+        for layer in layers:
+            layer.momentum = 1.0 / (number + 1)
+        yield batch
 
 
 Exchange = Callable[[Tensor], Tensor]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
 from imbnas.data.images import ImageStore
-from imbnas.training.batchnorm import reset_statistics
+from imbnas.training.batchnorm import averaged
 from imbnas.training.runtime import Runtime
 
 CACHE_BYTES = 2 << 30
@@ -40,6 +40,16 @@ class Tally:
     def balanced_accuracy(self) -> float:
         """Mean of the per-class accuracies over the classes that have rows."""
         return float(np.nanmean(self.recall))
+
+
+def tally(answers: Sequence[Tensor], labels: Iterable[Tensor], num_classes: int) -> Tally:
+    """Count predicted classes, batch by batch, against the labels.
+
+    On the processor, in one go: counting on a GPU would make it wait for each batch.
+    """
+    predicted, true = (torch.cat([*batches]).cpu().numpy() for batches in (answers, labels))
+    support = np.bincount(true, minlength=num_classes)
+    return Tally(np.bincount(true[predicted == true], minlength=num_classes), support)
 
 
 class Batches:
@@ -99,19 +109,15 @@ class Scorer:
         variances, each batch normalised by its own statistics (Guo et al. 2020, section 3.4; order-independent).
         """
         model = self._supernet
-        reset_statistics(model)
-        correct = torch.zeros(self._num_classes, dtype=torch.int64, device=self._runtime.device)
-        support = torch.zeros_like(correct)
+        answers = []
         with torch.no_grad(), self._runtime.autocast():
             model.train()
-            for images, _ in self._calibration:
+            for images, _ in averaged(model, self._calibration):
                 model(self._prepare(images), *path)
             model.eval()
-            for images, labels in self._validation:
-                right = model(self._prepare(images), *path).argmax(dim=1) == labels
-                support += torch.bincount(labels, minlength=self._num_classes)
-                correct += torch.bincount(labels[right], minlength=self._num_classes)
-        return Tally(correct.cpu().numpy(), support.cpu().numpy())
+            for images, _ in self._validation:
+                answers.append(model(self._prepare(images), *path).argmax(dim=1))
+        return tally(answers, self._validation.labels(), self._num_classes)
 
     def _prepare(self, images: Tensor) -> Tensor:
         return self._runtime.lay_out(self._augment(images, None))
