@@ -48,10 +48,10 @@ class Seen:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     found, step = Seen(), loop._step
 
-    def noting(job, optimizer, runtime, loss_of, images, labels, number):  # type: ignore[no-untyped-def]
+    def noting(job, learner, runtime, loss_of, images, labels, number):  # type: ignore[no-untyped-def]
         found.labels.append(labels.numpy().copy())
         found.losses.append(loss_of)
-        return step(job, optimizer, runtime, loss_of, images, labels, number)
+        return step(job, learner, runtime, loss_of, images, labels, number)
 
     monkeypatch.setattr(loop, "_step", noting)
     return found

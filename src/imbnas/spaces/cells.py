@@ -144,6 +144,12 @@ class CellSupernet(Supernet):
         blocks = [Cell(block.chosen(architecture)) if isinstance(block, ChoiceCell) else block for block in self.blocks]
         return [self.stem, *blocks, self.last, self.pool]
 
+    def parts(self) -> list[tuple[nn.Module, str]]:
+        """Return what passes are put together of; of the cells the convolutions, since all else in them varies."""
+        convs = [(module, "after_relu") for module in self.blocks.modules() if isinstance(module, ActivatedConv)]
+        whole = [self.stem, *(block for block in self.blocks if isinstance(block, Reduction)), self.last]
+        return [*convs, *((part, "forward") for part in whole)]
+
     def shared_steps(self, first: Architecture, second: Architecture) -> int:
         """Return how many steps two different architectures have in common: the stem alone, as all cells change."""
         return 1

@@ -40,6 +40,13 @@ class Supernet(nn.Module):
         blocks = (cast(nn.ModuleList, candidates)[choice] for candidates, choice in chosen)
         return [self.stem, *blocks, self.last, self.pool]
 
+    def parts(self) -> list[tuple[nn.Module, str]]:
+        """Return the modules with parameters that passes are put together of, see `training.graphs.recorded_parts`."""
+        candidates = [candidate for block in self.blocks for candidate in block.children()]
+        return [
+            (part, "forward") for part in (self.stem, *candidates, self.last) if any(True for _ in part.parameters())
+        ]
+
     def shared_steps(self, first: Architecture, second: Architecture) -> int:
         """Return how many steps two different architectures have in common before they part."""
         return 1 + [a == b for a, b in zip(first, second, strict=True)].index(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from imbnas.steps.adapt_cache import cached_features
 from imbnas.steps.context import Context
 from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
 from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.objective import describe_head, make_objective, make_sampler, repeats
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment, make_store, read_validation
 from imbnas.training.batchnorm import batch_statistics
@@ -103,7 +104,7 @@ class _Stage:
         if self.cache is None:
             job = self._on_images(name, rows, objective)
         else:
-            job = self._on_features(name, self.cache, rows, objective)
+            job = replace(self._on_features(name, self.cache, rows, objective), repeats=repeats(loss))
         context = self.context
         state = ResumeState(context.state_path, name, context.state_interval, context.note_cost, self.runtime.ranks)
         with state.held():

@@ -23,7 +23,14 @@ from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
+from imbnas.steps.objective import (
+    bilateral_sampler,
+    cumulative,
+    describe_head,
+    make_objective,
+    make_sampler,
+    repeats,
+)
 from imbnas.steps.retrain_cells import pretraining, with_cells
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
@@ -191,6 +198,7 @@ def _train(
         objective=objective,
         mix=make_mix(recipe, rows.counts),
         seed=view.seed,
+        repeats=repeats(recipe.loss) and not recipe.drop_path,
     )
     if recipe.branches == "bilateral":
         job = _bilateral(job, bilateral_sampler(recipe.sampler, rows.labels, seed, recipe.epochs, recipe.batch_size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from imbnas.spaces.chain import Subnet
 from imbnas.steps.context import Context
 from imbnas.steps.heads import class_aware, normalised, own_head, prior_adjusted
 from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.objective import describe_head, make_objective, make_sampler, repeats
 from imbnas.steps.rows import Rows, make_augment, make_store
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.frozen import FrozenBackbone, ViewSampler, compute_features, feature_views
@@ -104,6 +105,7 @@ class SecondStage:
                 viewed = ViewSampler(rows, len(self._rows), max(1, head.views))
                 network.head.requires_grad_(True)
                 job = Job("retrain-head", network.head, head, features, lambda x, _: x, viewed, objective, view.seed)
+                job = replace(job, repeats=repeats(loss))
             else:
                 mix = make_mix(head, self._rows.counts)
                 frozen = FrozenBackbone(network, head.batchnorm)

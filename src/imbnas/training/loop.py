@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +18,8 @@ from imbnas.errors import UserError
 from imbnas.params.recipe import RecipeParams
 from imbnas.progress import Log
 from imbnas.seeds import derive
-from imbnas.training.optimizer import SGD, make_optimizer, rate_factor, set_rate
+from imbnas.training.graphs import Recorder, recorded_parts
+from imbnas.training.optimizer import SGD, make_optimizer, rate_factor
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -48,7 +51,9 @@ class Job:
     `passes(step)` gives, for an optimiser step, the extra arguments of each forward pass: an empty tuple for a plain
     network, one architecture per path for a supernet. Their gradients add up, as in FairNAS. `mix` acts on augmented
     inputs; its target goes to the objective's loss as it is. `together` says how many passes the store has joined into
-    each batch: their gradients add up too, so that the loss, a mean over the batch, counts as many times.
+    each batch: their gradients add up too, so that the loss, a mean over the batch, counts as many times. `repeats`:
+    model and loss draw nothing on the processor and keep no state there, and a step's work on the device is a function
+    of its loss, its passes and the shapes of its batch; then a GPU may play recorded steps back.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Job:
     mix: Mix | None = None
     together: int = 1
     parts: tuple[int, int] = (1, 1)
+    repeats: bool = False
 
 
 def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -78,7 +84,11 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
     training was interrupted. Raises UserError when the loss stops being finite, Interrupted after a signal, PeerLost
     when another of the processes that train together has ended.
     """
-    with runtime.ranks.training(runtime.place(job.model)):
+    alone_on_a_gpu = runtime.device.type == "cuda" and runtime.ranks.count == 1
+    with (
+        runtime.ranks.training(runtime.place(job.model)),
+        recorded_parts(job.model) if alone_on_a_gpu else nullcontext(),
+    ):
         return _train(job, runtime, state, log)
 
 
@@ -89,6 +99,7 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
     per_epoch = len(batches_of(job.sampler.epoch(0), recipe.batch_size))
     steps = per_epoch * recipe.epochs
     step, history = _restore(job, model, optimizer, state, log)
+    learner = _Learner(job, optimizer, runtime)
     running = torch.zeros((), device=runtime.device)
     if step % per_epoch:
         running += history.pop()
@@ -107,8 +118,8 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
             model.train()
             batches = batches_of(job.sampler.epoch(epoch), recipe.batch_size)[step % per_epoch :]
             for images, labels in store.batches(batches):
-                set_rate(optimizer, recipe.optimizer.lr * rate_factor(recipe.schedule, step, steps))
-                running += _step(job, optimizer, runtime, loss_of, images, labels, step)
+                optimizer.set_rate(recipe.optimizer.lr * rate_factor(recipe.schedule, step, steps))
+                running += _step(job, learner, runtime, loss_of, images, labels, step)
                 step += 1
                 if step % per_epoch == 0:
                     history.append(_close_epoch(job, epoch, running, per_epoch, log))
@@ -122,13 +133,7 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
 
 
 def _step(
-    job: Job,
-    optimizer: SGD,
-    runtime: Runtime,
-    loss_of: Loss,
-    images: Tensor,
-    labels: Tensor,
-    step: int,
+    job: Job, learner: _Learner, runtime: Runtime, loss_of: Loss, images: Tensor, labels: Tensor, step: int
 ) -> Tensor:
     """Take one optimiser step and return its mean loss over the passes, still on the device."""
     # Dropout and the like draw from the global generator: seeding it per step keeps them functions of the counter.
@@ -144,21 +149,42 @@ def _step(
     # All processes have the whole batch: what is drawn for it, and who is mixed with whom, is then the same in each.
     ins, outs = job.parts
     rows = len(inputs) // ins * outs
-    inputs = runtime.lay_out(ranks.own(inputs, ins))
-    optimizer.zero_grad()
-    total = torch.zeros((), device=runtime.device)
-    passes = job.passes(step)
-    for arguments in passes:
-        loss = loss_of(ranks.gather(runtime.forward(job.model, inputs, *arguments), rows, outs), target)
-        (loss if job.together == 1 else loss * job.together).backward()
-        total += loss.detach().float()
-    ranks.add_gradients(optimizer.parameters)
-    if job.recipe.optimizer.clip:
-        # Of the path alone, in the model's order: the norm is a sum, whose order decides bits.
-        moved = [p for p in optimizer.parameters if p.grad is not None]
-        torch.nn.utils.clip_grad_norm_(moved, job.recipe.optimizer.clip)
-    optimizer.step()
-    return total / len(passes)
+    return learner(runtime.lay_out(ranks.own(inputs, ins)), target, loss_of, job.passes(step), rows)
+
+
+class _Learner:
+    """Moves the weights of a training, on a GPU by recorded steps where they repeat."""
+
+    def __init__(self, job: Job, optimizer: SGD, runtime: Runtime) -> None:
+        self._job, self._optimizer, self._runtime = job, optimizer, runtime
+        recorded = job.repeats and runtime.device.type == "cuda" and runtime.ranks.count == 1
+        self._recorder = Recorder() if recorded else None
+
+    def __call__(
+        self, inputs: Tensor, target: Any, loss_of: Loss, passes: Sequence[tuple[Any, ...]], rows: int
+    ) -> Tensor:
+        """Take a step for a whole batch with `rows` outputs, and return the mean loss over the passes."""
+        if self._recorder is None:
+            return self._learn(loss_of, passes, rows, inputs, target)
+        work = partial(self._learn, loss_of, passes, rows)
+        return self._recorder((loss_of, tuple(passes), rows), work, inputs, target)
+
+    def _learn(
+        self, loss_of: Loss, passes: Sequence[tuple[Any, ...]], rows: int, inputs: Tensor, target: Any
+    ) -> Tensor:
+        job, optimizer, ranks = self._job, self._optimizer, self._runtime.ranks
+        optimizer.zero_grad()
+        total = torch.zeros((), device=self._runtime.device)
+        for arguments in passes:
+            outputs = self._runtime.forward(job.model, inputs, *arguments)
+            loss = loss_of(ranks.gather(outputs, rows, job.parts[1]), target)
+            (loss if job.together == 1 else loss * job.together).backward()
+            total += loss.detach().float()
+        ranks.add_gradients(optimizer.parameters)
+        if job.recipe.optimizer.clip:
+            optimizer.clip(job.recipe.optimizer.clip)
+        optimizer.step()
+        return total / len(passes)
 
 
 def _close_epoch(job: Job, epoch: int, running: Tensor, per_epoch: int, log: Log) -> float:

@@ -1,0 +1,293 @@
+"""Recorded steps: when a step is recorded, and that on a GPU nothing but the time differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from imbnas.data.augment import Augment
+from imbnas.data.raw import Shape
+from imbnas.data.samplers import InstanceSampler
+from imbnas.longtail.crossentropy import CrossEntropy
+from imbnas.longtail.losses import LOSS_NAMES
+from imbnas.longtail.mixing import Mixer
+from imbnas.params.longtail import LossesParams, WeightingParams
+from imbnas.params.recipe import OptimizerParams, RecipeParams, ScheduleParams
+from imbnas.params.shared import Numerics, Precision, SpaceParams
+from imbnas.progress import Log
+from imbnas.spaces.chain import Supernet
+from imbnas.spaces.paths import path_sampler
+from imbnas.spaces.registry import make_space
+from imbnas.spaces.space import SearchSpace
+from imbnas.steps.objective import make_objective, repeats
+from imbnas.training import graphs
+from imbnas.training.frozen import FrozenBackbone
+from imbnas.training.loop import Job, train
+from imbnas.training.runtime import Runtime
+from imbnas.training.state import ResumeState
+
+COUNTS = [40, 20, 10, 5]
+ROWS, BATCH, SIDE = sum(COUNTS), 32, 8
+"""Two whole batches and one of 11 rows an epoch."""
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+class Played:
+    """Stands for a recording where there is no GPU."""
+
+    made: list[tuple[torch.Size, int]] = []
+
+    def __init__(self, step: graphs.Step, inputs: Tensor, target: Any) -> None:
+        self._step = step
+        self.made.append((inputs.shape, len(self.made)))
+
+    def play(self, inputs: Tensor, target: Any) -> Tensor:
+        return -self._step(inputs, target)
+
+
+def test_a_step_is_recorded_when_it_comes_for_the_fourth_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Played, "made", [])
+    monkeypatch.setattr(graphs, "_Recording", Played)
+    recorder, taken = graphs.Recorder(), []
+
+    def step(inputs: Tensor, target: Any) -> Tensor:
+        taken.append(inputs.shape[0])
+        return inputs.sum()
+
+    def take(key: str, rows: int) -> float:
+        return float(recorder(key, step, torch.ones(rows), torch.zeros(rows)))
+
+    # The same whole batches, with a shorter one among them: each is recorded by itself and both are kept.
+    found = [take("a", rows) for _ in range(5) for rows in (4, 4, 3)]
+    assert found == [4, 4, 3, 4, -4, 3, -4, -4, 3, -4, -4, 3, -4, -4, -3]
+    # A new key is another step; it drives out the recording that was played longest ago.
+    assert [take("b", 4) for _ in range(4)] == [4, 4, 4, -4]
+    assert take("a", 3) == -3
+    assert [take("a", 4) for _ in range(2)] == [4, 4]
+    # Other shapes of the target are another step as well.
+    assert float(recorder("b", step, torch.ones(4), torch.zeros(4, 2))) == 4
+    assert [shape[0] for shape, _ in Played.made] == [4, 3, 4]
+
+
+class Store:
+    """Random images on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(1)
+        shape = (ROWS, 1, SIDE, SIDE)
+        self.images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8).to(device)
+        self.labels = torch.repeat_interleave(torch.arange(len(COUNTS)), torch.tensor(COUNTS)).to(device)
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches:
+            place = torch.from_numpy(batch).to(self.images.device)
+            yield self.images[place], self.labels[place]
+
+
+def trained(
+    folder: Path, recorded: bool, precision: Precision = "fp32", loss: str = "effective-number", mixed: str = ""
+) -> tuple[dict[str, Tensor], list[float]]:
+    """Train a small network for six epochs on the GPU, its loss re-weighted from half of them on."""
+    runtime = Runtime(Numerics(device="cuda", precision=precision, threads=1))
+    stages = {"channels": [8, 16], "repeats": [1, 1], "strides": [1, 2]}
+    space = make_space(SpaceParams.model_validate({"name": "shufflenet", "stages": stages, "last_channels": 16}))
+    torch.manual_seed(0)
+    recipe = RecipeParams(
+        epochs=6, batch_size=BATCH, optimizer=OptimizerParams(clip=1.0), schedule=ScheduleParams(warmup=0.2)
+    )
+    job = Job(
+        "retrain",
+        nn.Sequential(space.build_subnet((0, 3), len(COUNTS), 1), nn.Dropout(0.2)),
+        recipe,
+        Store(runtime.device),
+        Augment(Shape(SIDE, SIDE, 1), "pad", pad=1, flip=True, cutout=0, mean=[0.5], std=[0.25]),
+        InstanceSampler(np.zeros(ROWS), 0),
+        make_objective(
+            loss,  # type: ignore[arg-type]
+            WeightingParams(defer=0.5),
+            LossesParams(),
+            scale=1.0,
+            label_smoothing=0.0,
+            epochs=6,
+            counts=COUNTS,
+            device=runtime.device,
+        ),
+        0,
+        mix=Mixer(mixed, COUNTS) if mixed else None,
+        repeats=recorded,
+    )
+    state = ResumeState(folder / "state", str(recorded), 1e9)
+    history = train(job, runtime, state, Log("test"))
+    return {name: value.cpu() for name, value in job.model.state_dict().items()}, history
+
+
+def same(first: tuple[dict[str, Tensor], list[float]], second: tuple[dict[str, Tensor], list[float]]) -> bool:
+    return first[1] == second[1] and all(torch.equal(value, second[0][name]) for name, value in first[0].items())
+
+
+@cuda
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_recorded_steps_give_the_same_bits(tmp_path: Path, precision: Precision) -> None:
+    eager, recorded = (trained(tmp_path, way, precision) for way in (False, True))
+    assert same(eager, recorded)
+    assert same(trained(tmp_path, True, precision), recorded)
+
+
+@cuda
+@pytest.mark.parametrize("loss", [name for name in LOSS_NAMES if repeats(name)])  # type: ignore[arg-type]
+def test_every_loss_can_be_recorded(tmp_path: Path, loss: str) -> None:
+    assert same(*(trained(tmp_path, way, loss=loss) for way in (False, True)))
+
+
+@cuda
+@pytest.mark.parametrize("mixed", ["mixup", "remix"])
+def test_mixed_targets_can_be_recorded(tmp_path: Path, mixed: str) -> None:
+    assert same(*(trained(tmp_path, way, mixed=mixed) for way in (False, True)))
+
+
+@cuda
+def test_steps_are_played_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[int] = []
+    real: Callable[..., Tensor] = graphs._Recording.play
+
+    def play(recording: Any, inputs: Tensor, target: Any) -> Tensor:
+        played.append(len(inputs))
+        return real(recording, inputs, target)
+
+    monkeypatch.setattr(graphs._Recording, "play", play)
+    trained(tmp_path, True)
+    # Three steps of each kind come first; the weights act from the fourth epoch on, with another loss.
+    assert played == [BATCH] * 3 + [BATCH] * 3
+
+
+SPACES: dict[str, dict[str, Any]] = {
+    "shufflenet": {"last_channels": 16},
+    "mobile": {"last_channels": None, "mobile": {"kernels": [3, 5], "expansions": [1, 2], "skip": True}},
+    "nasbench201": {"last_channels": None},
+}
+
+
+def supernet(name: str, channels: int = 1) -> tuple[SearchSpace, Supernet]:
+    stages = {"channels": [16, 32], "repeats": [1, 2], "strides": [1, 2]}
+    space = make_space(SpaceParams.model_validate({"name": name, "stages": stages, **SPACES[name]}))
+    torch.manual_seed(0)
+    return space, space.build_supernet(len(COUNTS), channels)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_parts_hold_every_parameter_once_and_a_pass_calls_each_at_most_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, network = supernet(name)
+    held = [p for module, _ in network.parts() for p in module.parameters()]
+    assert len(set(held)) == len(held)
+    assert set(network.parameters()) - set(held) == set(network.head.parameters())
+    images, path = torch.randn(2, 1, SIDE, SIDE), space.sample(np.random.default_rng(0))
+    expected, called = network.eval()(images, path), []
+
+    def part(module: nn.Module, call: Callable[[Tensor], Tensor], studio: object) -> Callable[[Tensor], Tensor]:
+        return lambda x: (called.append(module), call(x))[1]
+
+    monkeypatch.setattr(graphs, "_Part", part)
+    monkeypatch.setattr(graphs, "_Studio", object)
+    with graphs.recorded_parts(FrozenBackbone(network, "frozen").eval()):
+        assert torch.equal(network(images, path), expected)
+    assert len(set(called)) == len(called)
+    used = {p for module in called for p in module.parameters()}
+    assert len(used) > 4
+    kept = space.build_subnet(path, len(COUNTS), 1)
+    assert sum(p.numel() for p in used) == sum(p.numel() for p in kept.parameters()) - len(COUNTS) * (
+        kept.head.in_features + 1  # type: ignore[operator]
+    )
+    called.clear()
+    network(images, path)
+    assert not called
+
+
+def supernet_trained(folder: Path, name: str, precision: Precision, frozen: bool) -> dict[str, Tensor]:
+    """Train a supernet, or its head alone, by fair paths on the GPU."""
+    runtime = Runtime(Numerics(device="cuda", precision=precision, threads=1))
+    space, network = supernet(name)
+    loss = CrossEntropy(COUNTS)
+    job = Job(
+        "supernet",
+        FrozenBackbone(network, "batch") if frozen else network,
+        RecipeParams(epochs=12, batch_size=BATCH, optimizer=OptimizerParams(clip=1.0)),
+        Store(runtime.device),
+        Augment(Shape(SIDE, SIDE, 1), "pad", pad=1, flip=True, cutout=0, mean=[0.5], std=[0.25]),
+        InstanceSampler(np.zeros(ROWS), 0),
+        lambda _: loss,
+        0,
+        passes=path_sampler(space, "sandwich", 0, "supernet", ((0,) * len(space.choices), (1,) * len(space.choices))),
+    )
+    train(job, runtime, ResumeState(folder / "state", "x", 1e9), Log("test"))
+    return {key: value.cpu() for key, value in network.state_dict().items()}
+
+
+@cuda
+@pytest.mark.parametrize("frozen", [False, True], ids=["all", "head"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", SPACES)
+def test_recorded_parts_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: Precision, frozen: bool
+) -> None:
+    """Sandwich sampling takes two paths anew in every step, and parts of them twice: gradients add up."""
+    made: list[object] = []
+    real = graphs._PartRecording.__init__
+
+    def noted(recording: Any, *arguments: Any) -> None:
+        made.append(recording)
+        real(recording, *arguments)
+
+    monkeypatch.setattr(graphs._PartRecording, "__init__", noted)
+    recorded = supernet_trained(tmp_path, name, precision, frozen)
+    assert len(made) > 5
+    monkeypatch.setattr(graphs, "EAGER", 10**9)
+    eager = supernet_trained(tmp_path, name, precision, frozen)
+    assert [key for key in eager if not torch.equal(eager[key], recorded[key])] == []
+
+
+@cuda
+def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
+    runtime = Runtime(Numerics(device="cuda", threads=1))
+    space = make_space(SpaceParams(name="nasbench201", last_channels=None))
+    store, loss = Store(runtime.device), CrossEntropy(COUNTS).to(runtime.device)
+    places = torch.arange(ROWS, device="cuda").split(BATCH)
+
+    class Resident(Store):
+        """Positions are on the device already, as `ImageStore` has them; a first epoch fills what is kept there."""
+
+        epoch = 0
+
+        def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+            self.epoch += 1
+            # The epoch's end reads the mean loss.
+            for place in places:
+                checked = self.epoch > 1 and place is not places[-1]
+                torch.cuda.set_sync_debug_mode("error" if checked else "default")
+                yield store.images.index_select(0, place), store.labels.index_select(0, place)
+                torch.cuda.set_sync_debug_mode("default")
+
+    job = Job(
+        "supernet",
+        space.build_supernet(len(COUNTS), 1),
+        RecipeParams(epochs=4, batch_size=BATCH),
+        Resident(runtime.device),
+        Augment(Shape(SIDE, SIDE, 1), "pad", pad=1, flip=True, cutout=2, mean=[0.5], std=[0.25]),
+        InstanceSampler(np.zeros(ROWS), 0),
+        lambda _: loss,
+        0,
+        mix=Mixer("mixup", COUNTS),
+        passes=lambda step: [((step % 5, 1, 2, 3, 4, 3),)],
+    )
+
+    try:
+        train(job, runtime, ResumeState(tmp_path / "s", "x", 1e9), Log("test"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
