@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent / ".peers"
@@ -23,10 +24,13 @@ STEPS: dict[str, list[list[str]]] = {
     ],
 }
 """What each peer needs besides torch, which has the version that imbnas runs on."""
+VERSIONS = {"xautodl": "1.0.0", "nni": "3.0"}
 
 
 def python_of(name: str) -> Path:
-    """Return the interpreter of a peer's environment, which is made first where there is none."""
+    """Return an interpreter that has the peer: this one, or that of its environment, which is made where it is none."""
+    if find_spec(name) is not None:
+        return Path(sys.executable)
     place = HOME / name
     ready = place / ".ready"
     if not ready.exists():

@@ -13,6 +13,7 @@ Written by `make bench` from `benchmarks/results.json`. Each figure is the least
 take their turns on the same paths; ratios carry over to other machines better than absolute figures.
 """
 TASKS = {"train": "training", "evaluate": "evaluation"}
+PEERS = {"xautodl": "xautodl", "nni": "NNI"}
 
 
 def write(results: dict[str, Any]) -> None:
@@ -53,19 +54,55 @@ def _peers(part: dict[str, Any]) -> str:
     body = []
     for task, word in TASKS.items():
         speed = part[task]["images_per_second"]
+        others = {name: title for name, title in PEERS.items() if name in speed}
         rows = [
-            [name, rate, rate / speed["xautodl"], rate / speed["nni"], rate / speed[_bare(name)]]
+            [name, rate, *(rate / speed[other] for other in others), rate / speed[_bare(name, speed)]]
             for name, rate in speed.items()
         ]
-        body.append(
-            f"NAS-Bench-201 cells, {word}, batch {part[task]['batch']}:\n\n"
-            + _table(["system", "images/s", "over xautodl", "over NNI", "over the bare subnet"], rows)
-        )
+        head = ["system", "images/s", *(f"over {title}" for title in others.values()), "over the bare subnet"]
+        body.append(f"NAS-Bench-201 cells, {word}, batch {part[task]['batch']}:\n\n{_table(head, rows)}")
     return _section("Supernets beside their peers", part, "\n".join(body))
 
 
-def _bare(name: str) -> str:
-    return "subnet-bf16" if name.endswith("bf16") else "subnet"
+def _bare(name: str, speed: dict[str, float]) -> str:
+    """Return the subnet of the same precision; of a peer, which computes in torch's own, the first one."""
+    _, _, precision = name.partition("-")
+    same = f"subnet-{precision}" if precision else "subnet"
+    return same if same in speed else next(other for other in speed if other.startswith("subnet"))
+
+
+def _throughput(part: dict[str, Any]) -> str:
+    head = [
+        "what",
+        "space",
+        "precision",
+        "batch",
+        "ms a batch",
+        "images/s",
+        "of what is allowed",
+        "by",
+        "input's share",
+    ]
+    recorded = any("speed_up_by_recordings" in case for case in part["cases"])
+    rows = []
+    for case in part["cases"]:
+        bounds = {name: case[f"allowed_by_{name}"] for name in ("arithmetic", "memory")}
+        by = min(bounds, key=lambda name: bounds[name])
+        share = case.get("share_of_input")
+        row = [case["what"], case["space"], case["precision"], case["batch"], case["milliseconds_a_step"]]
+        row += [case["images_per_second"], case["images_per_second"] / bounds[by], by]
+        row.append("" if share is None else f"{100 * share:.1f} %")
+        rows.append([*row, case.get("speed_up_by_recordings", "")] if recorded else row)
+    measured = ", ".join(
+        f"{precision} {rates['flops'] / 1e12:.3g} TFLOP/s and {rates['bytes'] / 1e9:,.0f} GB/s"
+        for precision, rates in part["rates"].items()
+    )
+    text = (
+        "Images of 32x32; a supernet's batch passes once for each of its fair paths. What is allowed is the least time "
+        "for the layers' operations, or for the bytes that each layer by itself reads and writes, by rates of a large "
+        f"matrix product and a large copy measured in the same run: {measured}.\n\n"
+    )
+    return _section("Steps", part, text + _table([*head, *(["gain by recordings"] if recorded else [])], rows))
 
 
 def _trie(part: dict[str, Any]) -> str:
@@ -99,6 +136,7 @@ def _flat(title: str) -> Any:
 
 SECTIONS = {
     "peers": _peers,
+    "throughput": _throughput,
     "trie": _trie,
     "head": _flat("Training the head alone"),
     "cache": _flat("Training the head on cached features"),

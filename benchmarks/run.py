@@ -31,6 +31,7 @@ PATHS = [
 ]
 """Five cells drawn once without the operation none, and the one of 3x3 convolutions alone."""
 BATCHES = {"train": 64, "evaluate": 500}
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")}
 COMMANDS = ("start-up", "long-tail", "workflow")
 MEASURES = ("trie", "head", "cache", "input", "costs")
 
@@ -43,7 +44,10 @@ class Worker:
         python = peers.python_of(name) if name in peers.STEPS else Path(sys.executable)
         command = [str(python), str(HERE / "worker.py"), name, options.device, str(options.threads)]
         # A waiting process must leave the cores to the one that is measured, and NNI writes below HOME.
-        env = {**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONPATH": "" if name in peers.STEPS else _source()}
+        env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (_source(), os.environ.get("PYTHONPATH"))))
+        if python != Path(sys.executable):
+            env["PYTHONPATH"] = ""
         if name in peers.STEPS:
             env["HOME"] = str(peers.HOME / name)
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
@@ -74,7 +78,8 @@ def _source() -> str:
 
 def beside_peers(options: argparse.Namespace) -> dict[str, Any]:
     """Return images per second of every system for training and evaluation, over all paths."""
-    names = ("xautodl", "nni", "imbnas", "imbnas-bf16", "subnet", "subnet-bf16")
+    endings = [f"-{precision}".replace("-fp32", "") for precision in options.precisions]
+    names = [*options.peers, *(kind + ending for kind in ("imbnas", "subnet") for ending in endings)]
     workers = {name: Worker(name, options) for name in names}
     found: dict[str, Any] = {}
     for task, batch in BATCHES.items():
@@ -100,7 +105,7 @@ def beside_peers(options: argparse.Namespace) -> dict[str, Any]:
 
 def _python(script: str, *arguments: str) -> dict[str, Any]:
     """Run a script of this directory in this environment and return the JSON at the end of its output."""
-    env = {**os.environ, "PYTHONPATH": _source()}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_source(), os.environ.get("PYTHONPATH"))))}
     done = subprocess.run(
         [sys.executable, str(HERE / script), *arguments], env=env, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -123,7 +128,7 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "load_at_start": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "snakemake")} | {"xautodl": "1.0.0", "nni": "3.0"},
+        "versions": {"torch": version("torch")} | {name: peers.VERSIONS[name] for name in options.peers},
         "clock": options.clock,
         "rounds": options.rounds,
     }
@@ -132,23 +137,32 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("peers", *MEASURES, *COMMANDS)
+    parts = ("peers", "throughput", *MEASURES, *COMMANDS)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of every system")
     parser.add_argument("--rounds", type=int, default=5, help="turns of which the least counts")
     parser.add_argument("--repeat", type=int, default=1, help="steps in one timing; on a GPU 10 or more")
+    parser.add_argument(
+        "--peers", nargs="*", choices=peers.STEPS, default=list(peers.STEPS), help="which to compare with"
+    )
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS["cuda"], help="default: all of the device")
     parser.add_argument("--memory", type=float, default=4.0, help="GiB that the trie may keep")
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time, on a busy machine"
     )
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="PART", help=", ".join(parts))
     options = parser.parse_args()
+    options.precisions = options.precisions or PRECISIONS[options.device]
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     place = machine(options)
     for part in options.only:
         print(f"measuring {part}", flush=True)
         if part == "peers":
             measured = beside_peers(options)
+        elif part == "throughput":
+            measured = _python(
+                "throughput.py", options.device, str(options.threads), str(options.rounds), *options.precisions
+            )
         elif part in MEASURES:
             words = (options.clock, options.device, options.threads, options.rounds, options.memory)
             measured = _python("measures.py", *map(str, words), part)[part]

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -38,6 +39,9 @@ class System:
     def take(self, path: list[int]) -> None:
         """Make the path the one of the next forward passes."""
         raise NotImplementedError
+
+    def begin(self, task: str) -> None:
+        """Prepare for a task, which others of its kind follow."""
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Run the path."""
@@ -126,6 +130,7 @@ class Ours(System):
         self.space = make_space(SpaceParams(name="nasbench201", stages=stages, last_channels=None))
         self.loss = nn.CrossEntropyLoss()
         self.arguments: tuple[Any, ...] = ()
+        self.recorded = ExitStack()
         if not self.bare:
             self.model = self.runtime.place(self.space.build_supernet(CLASSES, 3))
             self.optimizer = make_optimizer(self.model, OptimizerParams())
@@ -137,6 +142,14 @@ class Ours(System):
         else:
             self.arguments = (tuple(path),)
 
+    def begin(self, task: str) -> None:
+        """Let a GPU play recorded parts back in training, as `training.loop` does; an evaluation has none."""
+        self.recorded.close()
+        if task == "train" and self.device.type == "cuda" and not self.bare:
+            from imbnas.training.graphs import recorded_parts
+
+            self.recorded.enter_context(recorded_parts(self.model))
+
     def train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Take one optimiser step as `training.loop` does; a bare subnet goes without the optimiser."""
         images = self.runtime.lay_out(images)
@@ -144,13 +157,19 @@ class Ours(System):
         loss = self.loss(self.runtime.forward(self.model, images, *self.arguments), labels)
         loss.backward()
         if not self.bare:
-            nn.utils.clip_grad_norm_([p for p in self.optimizer.parameters if p.grad is not None], 5.0)
+            self.optimizer.clip(5.0)
             self.optimizer.step()
 
     def evaluate(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Run one evaluation batch."""
         with torch.no_grad(), self.runtime.autocast():
             self.model(self.runtime.lay_out(images), *self.arguments).argmax(1)
+
+
+class OursTf32(Ours):
+    """imbnas with inputs rounded to 10 bits, as torch lets the peers' convolutions round them on CUDA."""
+
+    precision = "tf32"
 
 
 class OursBf16(Ours):
@@ -165,6 +184,12 @@ class Bare(Ours):
     bare = True
 
 
+class BareTf32(Bare):
+    """The same with rounded inputs."""
+
+    precision = "tf32"
+
+
 class BareBf16(Bare):
     """The same in bfloat16."""
 
@@ -175,8 +200,10 @@ SYSTEMS = {
     "xautodl": Xautodl,
     "nni": Nni,
     "imbnas": Ours,
+    "imbnas-tf32": OursTf32,
     "imbnas-bf16": OursBf16,
     "subnet": Bare,
+    "subnet-tf32": BareTf32,
     "subnet-bf16": BareBf16,
 }
 
@@ -191,7 +218,7 @@ def main() -> None:
     torch.manual_seed(0)
     system = SYSTEMS[name](device)
     batches: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    taken = None
+    taken = task = None
     for line in sys.stdin:
         request = json.loads(line)
         size = request["batch"]
@@ -200,6 +227,8 @@ def main() -> None:
             batches[size] = images, torch.randint(CLASSES, (size,), device=device)
         if taken != request["path"]:
             system.take(taken := request["path"])
+        if task != request["task"]:
+            system.begin(task := request["task"])
         # Once an epoch in everybody's loop, so not a part of a step.
         system.model.train(request["task"] == "train")
         action = getattr(system, request["task"])

@@ -81,10 +81,46 @@ def test_the_page_holds_ratios_of_what_was_measured(tmp_path: Path, monkeypatch:
     assert "evaluation, batch 500" in page
 
 
+def test_the_page_says_how_far_a_step_is_from_its_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = load("report")
+    monkeypatch.setattr(report, "PAGE", tmp_path / "speed.md")
+    machine = {
+        **{"processor": "P", "cores": 16, "threads": 4, "device": "G", "versions": {"torch": "1"}},
+        **{"clock": "wall", "rounds": 1, "load_at_start": 0.1},
+    }
+    case = {
+        **{"what": "supernet", "space": "shufflenet", "precision": "tf32", "batch": 96, "milliseconds_a_step": 50.0},
+        **{"images_per_second": 7680.0, "share_of_input": 0.021, "speed_up_by_recordings": 2.5},
+        **{"allowed_by_arithmetic": 400000.0, "allowed_by_memory": 30720.0},
+    }
+    scored = {**case, "what": "evaluation", "allowed_by_arithmetic": 15360.0}
+    del scored["share_of_input"], scored["speed_up_by_recordings"]
+    rates = {"tf32": {"flops": 4e14, "bytes": 3e12}}
+    report.write({"cuda": {"throughput": {"machine": machine, "rates": rates, "cases": [case, scored]}}})
+    page = (tmp_path / "speed.md").read_text()
+    assert "| supernet | shufflenet | tf32 | 96 | 50 | 7,680 | 0.25 | memory | 2.1 % | 2.5 |" in page
+    assert "| evaluation | shufflenet | tf32 | 96 | 50 | 7,680 | 0.5 | arithmetic |  |  |" in page
+    assert "tf32 400 TFLOP/s and 3,000 GB/s" in page
+
+
+def test_the_ceiling_counts_each_layer_s_operations_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from torch import nn
+
+    work = load("ceilings").work
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Flatten(), nn.Linear(8 * 16, 5))
+    images = torch.zeros(4, 3, 8, 8)
+    operations = 2 * (27 * 8 * 16 + 8 * 16 * 5)
+    there = 3 * 64 + 8 * 16 + 2 * 8 * 16 + 8 * 16 + 5
+    assert work(model, images, False, 4) == (operations, 4 * there)
+    back = 2 * (3 * 64 + 2 * 8 * 16) + 8 * 16 + 8 * 16 + 5
+    assert work(model, images, True, 2) == (3 * operations, 2 * (there + back))
+
+
 def test_every_measurement_has_a_section_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     run, report = load("run"), load("report")
-    assert set(report.SECTIONS) == {"peers", *run.MEASURES, *run.COMMANDS}
+    assert set(report.SECTIONS) == {"peers", "throughput", *run.MEASURES, *run.COMMANDS}
 
 
 def results(**scores: list[float]) -> dict[str, list[dict[str, Any]]]:
