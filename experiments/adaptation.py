@@ -100,9 +100,9 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         chosen = (options.seconds_on, options.data, options.largest)
         found["preset"] = place.kept("preset", lambda: preset_seconds(work, *chosen))
     judge, paths = Judge(cells), drawn_cells(cells, options.subnets)
-    found["held out"] = {name: len(rows) for name, rows in judge.rows.items()}
+    found["held out"] = {"validation": len(judge.validation), "test": len(judge.test)}
     found["truth"] = truths(cells, judge, paths, options.seeds)
-    found["scores"] = rankings(cells, judge, STRATEGIES, paths, options.seeds, options.seeds)
+    found["scores"] = rankings(cells, judge, STRATEGIES, paths, options.supernets, options.supernets)
     found["wide"] = rankings(place, Judge(place), HEADS, spread_subnets(place, 64), 1, 3)
     return found
 
@@ -112,7 +112,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".imbnas/adaptation"), help="where everything goes")
     parser.add_argument("--output", type=Path, default=Path("docs/results/adaptation.md"))
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each subnet, and of each supernet")
+    parser.add_argument("--seeds", type=int, default=5, help="trainings of each subnet")
+    parser.add_argument("--supernets", type=int, default=3, help="seeds of each strategy")
     parser.add_argument("--subnets", type=int, default=48, help="how many are retrained")
     parser.add_argument("--rounds", type=int, default=3, help="timings of which the least counts")
     parser.add_argument("--seconds-on", metavar="PRESET", help="time head and scratch on a preset of CIFAR-10 too")

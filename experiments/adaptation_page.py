@@ -50,11 +50,10 @@ not: with three stages two seeds hardly agreed either (0.15 for 12 cells). The s
 seeds alone, before a supernet was trained in it.
 
 {count} cells were drawn uniformly from those that have a way from input to output. Each was trained from scratch on the
-long tail by the retrain recipe with {seeds} seeds, and is judged by the balanced accuracy of their mean on the
-{validation} validation and {test} test rows together, and on the test rows alone, which no supernet's score has seen.
-Supernets score on the validation rows alone, as in the search. Each strategy has {seeds} seeds, each with a supernet
-of its own. In the table are the mean of their Kendall tau-b with the trained subnets, and 95 % bootstrap intervals over
-the subnets; a difference is taken on the same resamples.
+long tail by the retrain recipe with {seeds} seeds; their mean balanced accuracy on the {test} test rows is what rankings
+are compared with. Supernets score on the {validation} validation rows, as in the search. Each strategy has {supernets}
+seeds, each with a source supernet of its own. In the table are the mean of their Kendall tau-b with the trained subnets
+and 95 % bootstrap intervals over the subnets; a difference is taken on the same resamples.
 
 """
 CACHED = """
@@ -76,8 +75,9 @@ def page(options: argparse.Namespace, found: dict[str, Any]) -> str:
     truth, scores = found["truth"], found["scores"]
     filled = {
         "cells": make_space(found["cells"].params().space).size,
-        "count": truth["both"].shape[1],
-        "seeds": len(truth["both"]),
+        "count": truth.shape[1],
+        "seeds": len(truth),
+        "supernets": options.supernets,
         "validation": found["held out"]["validation"],
         "test": found["held out"]["test"],
     }
@@ -125,28 +125,24 @@ def _preset(found: dict[str, Any] | None) -> str:
     return text + _table(["adaptation", "epochs", "wall s", "of scratch", "processor s", "of scratch"], rows)
 
 
-def _rankings(scores: Scores, truth: Scores) -> str:
+def _rankings(scores: Scores, truth: np.ndarray) -> str:
     """Return the table of tau with the subnets trained alone, and what it is worth."""
-    both, test = truth["both"].mean(axis=0), truth["test"].mean(axis=0)
-    count, rows = len(both), []
+    mean, rows = truth.mean(axis=0), []
+    count = len(mean)
+    gains = {name: difference(agreement(own, mean), agreement(scores["scratch"], mean)) for name, own in scores.items()}
     for name, own in scores.items():
-        cells = []
-        for mean in (both, test):
-            gain = difference(agreement(own, mean), agreement(scores["scratch"], mean))
-            cells += [figure(agreement(own, mean), count), "" if name == "scratch" else figure(gain, count)]
-        rows.append([name, *cells, f"{100 * own.mean():.1f} %"])
-    head = ["adaptation", "tau", "minus scratch's", "tau, test rows", "minus scratch's", "mean score"]
-    itself = [figure(paired(truth[kind], truth[kind], False), count) for kind in ("both", "test")]
+        gain = "" if name == "scratch" else figure(gains[name], count)
+        rows.append([name, figure(agreement(own, mean), count), gain, f"{100 * own.mean():.1f} %"])
+    itself = paired(truth, truth, False)
     text = (
-        f"\nThe subnets trained alone score {100 * both.min():.1f} to {100 * both.max():.1f} %; tau between two seeds"
+        f"\nThe subnets trained alone score {100 * mean.min():.1f} to {100 * mean.max():.1f} %; tau between two seeds"
     )
-    text += f" of their trainings is {itself[0]}, on the\ntest rows {itself[1]}."
-    if interval(paired(truth["both"], truth["both"], False), count)[0] <= 0.0:
-        text += " That does not exclude 0: no ranking is shown to be better than another by how it agrees with them."
-    gain = difference(agreement(scores["head"], both), agreement(scores["scratch"], both))
-    share = float((draws(gain, count) >= 0.0).mean())
-    text += f" The head's tau is at least that of scratch in {100 * share:.1f} % of the resamples.\n"
-    return _table(head, rows) + text
+    text += f" of their trainings is {figure(itself, count)}.\n"
+    if interval(itself, count)[0] <= 0.0:
+        text += "That does not exclude 0: no ranking is shown to be better than another by how it agrees with them.\n"
+    share = float((draws(gains["head"], count) >= 0.0).mean())
+    text += f"The head's tau is at least that of scratch in {100 * share:.1f} % of the resamples.\n"
+    return _table(["adaptation", "tau with trained subnets", "minus scratch's", "mean score"], rows) + text
 
 
 def _agreements(wide: Scores) -> str:

@@ -71,7 +71,10 @@ def spread_subnets(place: Place, count: int) -> list[Architecture]:
 
 
 class Judge:
-    """Scores networks by their balanced accuracy, paths of supernets on the validation rows alone."""
+    """Scores networks by balanced accuracy: supernets' paths on the validation rows, trained subnets on the test rows.
+
+    A supernet and the truth about it thus share no row that one of them might get right by chance.
+    """
 
     def __init__(self, place: Place) -> None:
         """Read the rows."""
@@ -82,10 +85,9 @@ class Judge:
         self.runtime, self.augment, self.classes = Runtime(params.runtime), make_augment(tail.split, None), 10
         size = search.calibration.batch_size
         self.calibration = Batches(make_store(calibration, self.runtime, context), size)
-        rows = {"validation": read_validation(context, held_out), "test": all_rows(context, "target_test")}
-        self.rows = {
-            name: Batches(make_store(some, self.runtime, context), search.batch_size) for name, some in rows.items()
-        }
+        rows, test = read_validation(context, held_out), all_rows(context, "target_test")
+        self.validation = Batches(make_store(rows, self.runtime, context), search.batch_size)
+        self.test = Batches(make_store(test, self.runtime, context), search.batch_size)
 
     def supernet(self, file: Path, paths: list[Architecture]) -> list[float]:
         """Return the scores of paths of an adapted supernet on the validation rows, as the search gives them."""
@@ -94,29 +96,25 @@ class Judge:
         supernet = space.build_supernet(self.classes, meta["shape"][2])
         supernet.head = make_head(meta.get("head", LINEAR), space.num_features, self.classes)
         supernet.load_state_dict(state)
-        rows = (self.calibration, self.rows["validation"])
+        rows = (self.calibration, self.validation)
         scorer = TrieScorer(self.runtime, supernet, *rows, self.augment, self.classes, 2**30)
         found = {path: tally.balanced_accuracy for path, tally in scorer(paths)}
         return [found[path] for path in paths]
 
-    def subnet(self, file: Path) -> dict[str, float]:
-        """Return the scores of a trained network on all rows that are held out, and on the test rows alone."""
-        model = load_subnet(file).model
-        right = {name: np.zeros(self.classes) for name in self.rows}
-        support = {name: np.zeros(self.classes) for name in self.rows}
+    def subnet(self, file: Path) -> float:
+        """Return the score of a trained network on the test rows."""
+        model, right, support = load_subnet(file).model, np.zeros(self.classes), np.zeros(self.classes)
         with torch.no_grad():
-            for name, batches in self.rows.items():
-                for images, labels in batches:
-                    truth = labels.numpy()
-                    hits = model(self.augment(images)).argmax(dim=1).numpy() == truth
-                    support[name] += np.bincount(truth, minlength=self.classes)
-                    right[name] += np.bincount(truth[hits], minlength=self.classes)
-        both = (right["validation"] + right["test"]) / (support["validation"] + support["test"])
-        return {"both": float(both.mean()), "test": float((right["test"] / support["test"]).mean())}
+            for images, labels in self.test:
+                truth = labels.numpy()
+                hits = model(self.augment(images)).argmax(dim=1).numpy() == truth
+                support += np.bincount(truth, minlength=self.classes)
+                right += np.bincount(truth[hits], minlength=self.classes)
+        return float((right / support).mean())
 
 
-def retrained(place: Place, judge: Judge, path: Architecture, seed: int) -> dict[str, float]:
-    """Return the scores of a subnet trained from scratch on the long tail with the retrain recipe."""
+def retrained(place: Place, judge: Judge, path: Architecture, seed: int) -> float:
+    """Return the score of a subnet trained from scratch on the long tail with the retrain recipe."""
     folder = place.root / "retrained"
     moved = {"architecture": folder / "architecture.json", "final": folder / "final.safetensors"}
     moved |= {"references": folder / "references.safetensors", "cost": folder / "cost.json"}
@@ -127,19 +125,14 @@ def retrained(place: Place, judge: Judge, path: Architecture, seed: int) -> dict
     return judge.subnet(moved["final"])
 
 
-def truths(place: Place, judge: Judge, paths: list[Architecture], seeds: int) -> Scores:
-    """Return the scores (seeds, subnets) of subnets trained alone, on both kinds of rows."""
-    found: dict[str, list[list[float]]] = {"both": [], "test": []}
-    for seed in range(seeds):
-        scores = [_kept_truth(place, judge, path, seed) for path in paths]
-        for name, rows in found.items():
-            rows.append([score[name] for score in scores])
-    return {name: np.array(rows) for name, rows in found.items()}
+def truths(place: Place, judge: Judge, paths: list[Architecture], seeds: int) -> np.ndarray:
+    """Return the scores (seeds, subnets) of subnets trained alone."""
+    return np.array([[_kept_truth(place, judge, path, seed) for path in paths] for seed in range(seeds)])
 
 
-def _kept_truth(place: Place, judge: Judge, path: Architecture, seed: int) -> dict[str, float]:
+def _kept_truth(place: Place, judge: Judge, path: Architecture, seed: int) -> float:
     name = f"retrained-{'-'.join(map(str, path))}-{seed}"
-    score: dict[str, float] = place.kept(name, lambda: retrained(place, judge, path, seed))
+    score: float = place.kept(name, lambda: retrained(place, judge, path, seed))
     return score
 
 
