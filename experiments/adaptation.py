@@ -17,9 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from adaptation_place import Place, Tree
 
 from imbnas.files import write_bytes
+from imbnas.params.presets import text
 from imbnas.steps.graph import PATHS
 
 HEADS: dict[str, Tree] = {
@@ -61,10 +63,10 @@ def preset_seconds(work: Path, preset: str, data: Path, largest: int) -> Tree:
 
     The source is half of the target's dataset and the supernet has its first weights: neither changes the seconds.
     """
-    target: Tree = {"dataset": "cifar10", "root": str(data.resolve()), "download": False}
+    files: Tree = {"root": str(data.resolve()), "download": False}
     few: Tree = {
-        "source": {**target, "share": 0.5},
-        "target": target,
+        "source": {**files, "dataset": yaml.safe_load(text(preset))["target"]["dataset"], "share": 0.5},
+        "target": files,
         "imbalance": {"n_max": largest, "ratio": float(largest)},
         "supernet": {"epochs": 0, "probe_paths": 1},
     }
@@ -116,8 +118,8 @@ def main() -> int:
     parser.add_argument("--supernets", type=int, default=3, help="seeds of each strategy")
     parser.add_argument("--subnets", type=int, default=48, help="how many are retrained")
     parser.add_argument("--rounds", type=int, default=3, help="timings of which the least counts")
-    parser.add_argument("--seconds-on", metavar="PRESET", help="time head and scratch on a preset of CIFAR-10 too")
-    parser.add_argument("--data", type=Path, default=Path("datasets/cifar10"), help="where CIFAR-10 is")
+    parser.add_argument("--seconds-on", metavar="PRESET", help="time head and scratch on this preset too")
+    parser.add_argument("--data", type=Path, default=Path("datasets/cifar10"), help="where its target is")
     parser.add_argument("--largest", type=int, default=10, help="rows of its largest class; the smallest has one")
     options = parser.parse_args()
     found = measured(options)
