@@ -26,15 +26,16 @@ and a supernet trained on the balanced source.
 
 The step `adapt` at the preset's defaults in a process of its own, the least of {rounds} round(s), one for finetune and
 scratch. `own` is the processor time without starting the interpreter and importing torch, which on rows this few are
-most of a step. Wall time is that of a machine with other work and means little.
+most of a step. Wall time holds whatever else the machine did meanwhile.
 
 """
 PRESET = """
 ## Seconds on a preset for real use
 
 The whole step again, on `{preset}` with its own space, recipes and images, {head} epochs for the head and {scratch} for
-scratch. Only the rows are few, for scratch to end on one thread: {largest} of the largest class to one of the smallest,
-{size} in all, which leaves one batch to an epoch. The supernet has its first weights, which changes no seconds.
+scratch, once each. Only the rows are few, for scratch to end on one thread: {largest} of the largest class to one of
+the smallest, {size} in all, which leaves one batch to an epoch. The supernet has its first weights, and its source is
+the other half of the target's dataset: that changes no seconds.
 
     make adaptation ADAPTATION='--seconds-on {preset} --data DIR --largest {largest}'
 
