@@ -1,4 +1,4 @@
-"""The experiments' own arithmetic: agreement of rankings, and the table of seconds."""
+"""The experiments' own arithmetic: agreement of rankings, the subnets that are ranked, and the tables of seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _experiments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_agreement_is_the_mean_over_seeds_and_pairs_are_of_equal_or_other_seeds() -> None:
-    import adaptation
+    import adaptation_statistics as adaptation
 
     up, down = np.arange(6.0), -np.arange(6.0)
     every = np.arange(6)
@@ -30,7 +30,7 @@ def test_agreement_is_the_mean_over_seeds_and_pairs_are_of_equal_or_other_seeds(
 
 
 def test_an_interval_holds_the_figure_and_narrows_with_more_subnets() -> None:
-    import adaptation
+    import adaptation_statistics as adaptation
 
     rng = np.random.default_rng(0)
     width = {}
@@ -45,17 +45,43 @@ def test_an_interval_holds_the_figure_and_narrows_with_more_subnets() -> None:
 
 
 def test_the_subnets_are_different_and_span_the_costs(tmp_path: Path) -> None:
-    import adaptation
+    from adaptation_place import Place
+    from adaptation_ranking import spread_subnets
 
     from imbnas.spaces.registry import make_space
 
-    place = adaptation.Place(tmp_path, {})
-    paths = adaptation.subnets(place, 16)
+    place = Place(tmp_path, "digits", {})
+    paths = spread_subnets(place, 16)
     table = make_space(place.params().space).cost_table((8, 8, 1), 10)
     macs = [table.cost(path).macs for path in paths]
     assert len(set(paths)) == 16
     assert macs == sorted(macs)
     assert macs[-1] > 1.3 * macs[0]
+
+
+def test_cells_are_drawn_from_those_with_a_way_through(tmp_path: Path) -> None:
+    from adaptation_place import Place
+    from adaptation_ranking import CELLS, connected, drawn_cells
+
+    assert connected((0, 0, 0, 1, 0, 0)), "straight from the input to the output"
+    assert connected((3, 0, 4, 0, 0, 2)), "through all nodes"
+    assert not connected((0, 3, 3, 0, 3, 0)), "node 2 is reached and leads nowhere, node 1 is not"
+    cells = drawn_cells(Place(tmp_path, "digits", {"space": CELLS}), 40)
+    assert len(set(cells)) == 40
+    assert all(map(connected, cells))
+    assert any(0 in cell for cell in cells), "`none` is not excluded"
+
+
+def test_the_share_of_a_preset_is_of_the_whole_step() -> None:
+    import adaptation_page
+
+    spent = {
+        "head": {"wall": 12.0, "processor": 9.0, "own": 5.0},
+        "scratch": {"wall": 240.0, "processor": 225.0, "own": 220.0},
+    }
+    found = {"preset": "p", "largest": 10, "size": 36, "epochs": {"head": 20, "scratch": 600}, "seconds": spent}
+    assert "| head | 20 | 12.0 | 0.050 | 9.0 | 0.040 |\n" in adaptation_page._preset(found)
+    assert adaptation_page._preset(None) == ""
 
 
 def test_seconds_are_shares_of_scratch_with_and_without_what_every_step_costs() -> None:
