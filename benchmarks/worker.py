@@ -145,7 +145,7 @@ class Ours(System):
     def begin(self, task: str) -> None:
         """Let a GPU play recorded parts back in training, as `training.loop` does; an evaluation has none."""
         self.recorded.close()
-        if task == "train" and self.device.type == "cuda" and not self.bare:
+        if task == "train" and self.runtime.device.type == "cuda" and not self.bare:
             from imbnas.training.graphs import recorded_parts
 
             self.recorded.enter_context(recorded_parts(self.model))

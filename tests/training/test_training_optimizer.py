@@ -139,3 +139,25 @@ def test_a_gradient_without_end_is_not_taken_for_a_small_one() -> None:
     model.weight.grad = torch.tensor([[float("nan"), 1.0]])
     assert torch.isnan(optimizer.clip(1e9))
     assert torch.isnan(model.weight.grad).all()
+
+
+def test_threads_change_no_bit_of_a_step_and_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    for small in (0, 2**17, 2**30):
+        monkeypatch.setattr("imbnas.training.optimizer.SMALL", small)
+        torch.manual_seed(0)
+        # Odd sizes: what is left over from whole vectors falls to one thread or another.
+        model = nn.Sequential(nn.Linear(1003, 7), nn.Linear(7, 40_001), nn.BatchNorm1d(40_001))
+        optimizer = make_optimizer(model, OptimizerParams(lr=0.1, weight_decay=0.01))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            for _ in range(2):
+                for parameter in model.parameters():
+                    parameter.grad = torch.randn_like(parameter)
+                optimizer.step()
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(threads)
+        steps.append([p.detach() for p in model.parameters()])
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*steps, strict=True))

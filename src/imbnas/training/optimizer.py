@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from imbnas.params.recipe import OptimizerParams, ScheduleParams
+
+SMALL = 2**17
+"""Numbers below which a tensor is moved sooner by one thread than others are woken, once for each tensor."""
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread; what is done number by number has the same bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class SGD:
@@ -33,9 +48,15 @@ class SGD:
             {p: {"momentum_buffer": torch.zeros_like(p)} for p in everything} if momentum else {}
         )
         # Beside each other: looking a tensor up takes longer than moving a small one.
-        self._pairs = [
-            [(p, self.state[p]["momentum_buffer"] if momentum else None) for p in group["params"]]
+        pairs = [
+            (group, p, self.state[p]["momentum_buffer"] if momentum else None)
             for group in self.param_groups
+            for p in group["params"]
+        ]
+        self._parts = [
+            (group, small, [(p, m) for owner, p, m in pairs if owner is group and (p.numel() < SMALL) is small])
+            for group in self.param_groups
+            for small in (True, False)
         ]
         # On a GPU the rate lies there: a step that is recorded reads it anew each time it is played back.
         on_gpu = bool(everything) and everything[0].is_cuda
@@ -72,23 +93,24 @@ class SGD:
     @torch.no_grad()
     def step(self) -> None:
         """Move each parameter that has a gradient."""
-        for group, pairs in zip(self.param_groups, self._pairs, strict=True):
+        for group, small, pairs in self._parts:
             moved = [(p, p.grad, buffer) for p, buffer in pairs if p.grad is not None]
             if not moved:
                 continue
             parameters, gradients, buffers = zip(*moved, strict=True)
-            torch._fused_sgd_(
-                parameters,
-                gradients,
-                buffers if self.state else (),
-                weight_decay=group["weight_decay"],
-                momentum=group["momentum"],
-                lr=group["lr"] if self._rate is None else self._rate,
-                dampening=0.0,
-                nesterov=group["nesterov"],
-                maximize=False,
-                is_first_step=False,
-            )
+            with _one_thread() if small and not parameters[0].is_cuda else nullcontext():
+                torch._fused_sgd_(
+                    parameters,
+                    gradients,
+                    buffers if self.state else (),
+                    weight_decay=group["weight_decay"],
+                    momentum=group["momentum"],
+                    lr=group["lr"] if self._rate is None else self._rate,
+                    dampening=0.0,
+                    nesterov=group["nesterov"],
+                    maximize=False,
+                    is_first_step=False,
+                )
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """Return the momentum buffers in the order of the parameters; rates are a function of the step."""
