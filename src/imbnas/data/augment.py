@@ -78,10 +78,11 @@ class Augment:
         cutout: the order of Cubuk et al. 2019 and of the long-tailed recipes after them.
         """
         self.shape, self.crop, self.pad, self.flip, self.cutout = shape, crop, pad, flip, cutout
-        self._mean = torch.tensor(mean, dtype=torch.float64)
-        self._std = torch.tensor(std, dtype=torch.float64)
         self._policy = policy
-        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        # One multiplication and one addition a pixel; the constants are rounded once, from float64.
+        middle, spread = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
+        here = (1 / (255 * spread)).float(), (-middle / spread).float()
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {torch.device("cpu"): here}
         self._windows: dict[tuple[torch.device, int], Tensor] = {}
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -105,10 +106,8 @@ class Augment:
         return self._blank(self._normalise(images), generator)
 
     def _normalise(self, images: Tensor) -> Tensor:
-        # One multiplication and one addition a pixel; the constants are rounded once, from float64.
         if images.device not in self._scales:
-            scale = (1 / (255 * self._std)).float().view(1, -1, 1, 1)
-            shift = (-self._mean / self._std).float().view(1, -1, 1, 1)
+            scale, shift = self._scales[torch.device("cpu")]
             self._scales[images.device] = scale.to(images.device), shift.to(images.device)
         scale, shift = self._scales[images.device]
         return images.to(torch.float32) * scale + shift
