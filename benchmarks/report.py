@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,10 @@ def _throughput(part: dict[str, Any]) -> str:
     text = (
         "Images of 32x32; a supernet's batch passes once for each of its fair paths. What is allowed is the least time "
         "for the layers' operations, or for the bytes that each layer by itself reads and writes, by rates of a large "
-        f"matrix product and a large copy measured in the same run: {measured}.\n\n"
+        f"matrix product and a large copy measured in the same run: {measured}. More than 1: the convolutions are "
+        "quicker than that product."
     )
+    text = textwrap.fill(text, 120) + "\n\n"
     return _section("Steps", part, text + _table([*head, *(["gain by recordings"] if recorded else [])], rows))
 
 
