@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,23 +81,13 @@ def _tensors(target: Any) -> tuple[Tensor, ...]:
     return (target,) if isinstance(target, Tensor) else tuple(target)
 
 
-class Composed(Protocol):
-    """A network that puts its passes together of parts."""
-
-    def parts(self) -> list[tuple[nn.Module, str]]:
-        """Return modules with parameters and the names of their methods, each from one tensor to another.
-
-        A pass calls a part at most once.
-        """
-        ...
-
-
 @contextmanager
 def recorded_parts(model: nn.Module) -> Iterator[None]:
     """Let the parts of the networks in `model` that have a method `parts` be played back, forward and backward.
 
-    Between two calls of a part its output must have had its use, the backward pass included: the second one overwrites
-    it. Gradients are those of its parameters, as after an ordinary backward pass, until its next one.
+    It returns modules with parameters and the names of their methods, each from one tensor to another; a pass calls a
+    part at most once. Between two calls of a part its output must have had its use, the backward pass included: the
+    second one overwrites it. So are gradients by the part's next backward pass after they were dropped.
     """
     networks = [module for module in model.modules() if hasattr(module, "parts")]
     found = [pair for network in networks for pair in network.parts()]  # type: ignore[operator]
