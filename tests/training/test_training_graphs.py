@@ -29,6 +29,7 @@ from imbnas.steps.objective import make_objective, repeats
 from imbnas.training import graphs
 from imbnas.training.frozen import FrozenBackbone
 from imbnas.training.loop import Job, train
+from imbnas.training.optimizer import make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -208,6 +209,62 @@ def test_parts_hold_every_parameter_once_and_a_pass_calls_each_at_most_once(
     called.clear()
     network(images, path)
     assert not called
+
+
+class Recomputed(graphs._PartRecording):
+    """A recording that computes anew, for a processor: what surrounds it is the real thing."""
+
+    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], studio: object, x: Tensor) -> None:
+        self._call, self._wanted = call, x.requires_grad
+        self._learned = [p for p in module.parameters() if p.requires_grad]
+        self._gradients = [torch.zeros_like(p) for p in self._learned]
+        self._backward = self  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            self._x = x.detach().clone().requires_grad_(self._wanted)
+            self._out = self._call(self._x)
+        self._slope = torch.empty_like(self._out)
+        return self._out.detach()
+
+    def replay(self) -> None:
+        wanted = [self._x, *self._learned] if self._wanted else self._learned
+        found = list(torch.autograd.grad(self._out, wanted, self._slope))
+        self._x_gradient = found.pop(0) if self._wanted else None
+        torch._foreach_copy_(self._gradients, found)
+
+
+class Anywhere:
+    """A studio with room that needs no GPU."""
+
+    def __init__(self) -> None:
+        self.anchor = torch.zeros((), requires_grad=True)
+
+    def has_room(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_gradients_of_played_parts_add_up_over_the_passes_of_a_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_PartRecording", Recomputed)
+    monkeypatch.setattr(graphs, "_Studio", Anywhere)
+    states = []
+    for eager in (3, 10**9):
+        monkeypatch.setattr(graphs, "EAGER", eager)
+        space, network = supernet(name)
+        optimizer = make_optimizer(network.train(), OptimizerParams(lr=0.1))
+        ends = ((0,) * len(space.choices), (1,) * len(space.choices))
+        passes = path_sampler(space, "sandwich", 0, "test", ends)
+        images = torch.randn(8, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+        with graphs.recorded_parts(network):
+            for step in range(8):
+                optimizer.zero_grad()
+                for path in passes(step):
+                    network(images, *path).square().sum().backward()
+                optimizer.clip(5.0)
+                optimizer.step()
+        states.append(network.state_dict())
+    assert [key for key in states[0] if not torch.equal(states[0][key], states[1][key])] == []
 
 
 def supernet_trained(folder: Path, name: str, precision: Precision, frozen: bool) -> dict[str, Tensor]:
