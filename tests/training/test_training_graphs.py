@@ -55,6 +55,7 @@ class Played:
 def test_a_step_is_recorded_when_it_comes_for_the_fourth_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Played, "made", [])
     monkeypatch.setattr(graphs, "_Recording", Played)
+    monkeypatch.setattr(graphs, "_room_for_step", lambda: True)
     recorder, taken = graphs.Recorder(), []
 
     def step(inputs: Tensor, target: Any) -> Tensor:
@@ -74,6 +75,27 @@ def test_a_step_is_recorded_when_it_comes_for_the_fourth_time(monkeypatch: pytes
     # Other shapes of the target are another step as well.
     assert float(recorder("b", step, torch.ones(4), torch.zeros(4, 2))) == 4
     assert [shape[0] for shape, _ in Played.made] == [4, 3, 4]
+
+
+def test_nothing_is_recorded_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(graphs, "_Recording", None)
+    monkeypatch.setattr(graphs, "_room_for_step", lambda: bool(asked.append(1)))
+    recorder = graphs.Recorder()
+    assert [float(recorder("a", lambda x, _: x.sum(), torch.ones(2), torch.zeros(2))) for _ in range(9)] == [2.0] * 9
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("free", "needed", "expected"), [(70, 20, True), (30, 10, False), (60, 40, False), (80, 40, True), (25, 0, True)]
+)
+def test_a_recorded_step_leaves_a_quarter_and_as_much_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch, free: int, needed: int, expected: bool
+) -> None:
+    for name, value in {"mem_get_info": (free, 100), "max_memory_allocated": needed + 5, "memory_allocated": 5}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    assert graphs._room_for_step() is expected
 
 
 class Store:

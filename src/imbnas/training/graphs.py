@@ -32,6 +32,7 @@ class Recorder:
 
     def __init__(self) -> None:
         """Begin without any recording."""
+        self._full = False
         self._seen: Counter[Hashable] = Counter()
         self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
 
@@ -45,7 +46,10 @@ class Recorder:
         found = self._recordings.get(whole)
         if found is None:
             self._seen[whole] += 1
-            if self._seen[whole] <= EAGER:
+            if self._full or self._seen[whole] <= EAGER:
+                return step(inputs, target)
+            if not _room_for_step():
+                self._full = True
                 return step(inputs, target)
             found = self._recordings[whole] = _Recording(step, inputs, target)
             self._seen.clear()
@@ -75,6 +79,14 @@ class _Recording:
             place.copy_(part)
         self._graph.replay()
         return self._loss
+
+
+def _room_for_step() -> bool:
+    """Say whether a recording may take as much memory as steps have needed, and leave as much for others."""
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    need = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
+    return free - need >= max(need, ROOM * total)
 
 
 def _tensors(target: Any) -> tuple[Tensor, ...]:
