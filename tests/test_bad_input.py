@@ -165,6 +165,12 @@ CASES: list[tuple[str, str, Edit, str]] = [
     ("odd widths", "supernet", dotted(space__stem={"channels": 7}), r"space"),
     ("CUDA without a GPU", "supernet", dotted(runtime__device="cuda"), r"runtime\.device"),
     (
+        "rounded without CUDA",
+        "supernet",
+        dotted(runtime__precision="tf32", runtime__device="cpu"),
+        r"runtime\.precision",
+    ),
+    (
         "references of a supernet",
         "evaluate",
         lambda root: (root / "models/final.safetensors").write_bytes((root / SUPERNET).read_bytes()) and None,

@@ -124,3 +124,23 @@ def test_a_two_branch_network_is_trained_measured_and_counted(chain: Path, tmp_p
     first = tiny_chain.digests(root, "retrain")
     assert tiny_chain.run(root, "retrain", **change) == 0
     assert tiny_chain.digests(root, "retrain") == first
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({}, True), ({"retrain__loss": "seql"}, False), ({"retrain__head": {"name": "linear", "epochs": 1}}, True)],
+    ids=["ce", "seql", "head"],
+)
+def test_a_gpu_may_record_trainings_that_draw_nothing_on_the_processor(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, expected: bool
+) -> None:
+    from imbnas.steps import retrain_head
+
+    jobs = []
+    for module in (retrain, retrain_head):
+        real = module.train
+        monkeypatch.setattr(module, "train", lambda job, *rest, real=real: (jobs.append(job), real(job, *rest))[1])
+    root = tiny_chain.copy(chain, tmp_path)
+    assert tiny_chain.run(root, "retrain", retrain__epochs=1, retrain__references=False, **change) == 0
+    assert {job.name for job in jobs} == {"retrain", *(["retrain-head"] if "retrain__head" in change else [])}
+    assert {job.repeats for job in jobs} == {expected}

@@ -15,7 +15,7 @@ from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
 from imbnas.data.samplers import InstanceSampler
 from imbnas.longtail.crossentropy import CrossEntropy
-from imbnas.longtail.losses import LOSS_NAMES
+from imbnas.longtail.losses import LOSS_NAMES, repeats
 from imbnas.longtail.mixing import Mixer
 from imbnas.params.longtail import LossesParams, WeightingParams
 from imbnas.params.recipe import OptimizerParams, RecipeParams, ScheduleParams
@@ -25,7 +25,7 @@ from imbnas.spaces.chain import Supernet
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.objective import make_objective, repeats
+from imbnas.steps.objective import make_objective
 from imbnas.training import graphs
 from imbnas.training.frozen import FrozenBackbone
 from imbnas.training.loop import Job, train

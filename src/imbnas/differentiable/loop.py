@@ -220,8 +220,7 @@ class _Run:
         loss.backward()
         clip = self.search.weights.optimizer.clip
         if clip:
-            touched = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            torch.nn.utils.clip_grad_norm_(touched, clip)
+            optimizer.clip(clip)
         optimizer.step()
         self.losses[0] += loss.detach().float()
 

@@ -44,6 +44,8 @@ class CrossEntropy(nn.Module):
     """
 
     smoothable: ClassVar[bool] = True
+    repeats: ClassVar[bool] = True
+    """Whether it asks the device for the same work for all batches of one shape, and draws nothing on the processor."""
     weight: Tensor | None
 
     def __init__(

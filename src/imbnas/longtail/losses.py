@@ -78,6 +78,15 @@ def loss_options(name: str) -> tuple[str, ...]:
     return tuple(own if fixed else [*own, "weighting"])
 
 
+def repeats(name: str) -> bool:
+    """Say whether the loss `name` asks for the same work for all batches of one shape, see `CrossEntropy.repeats`.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    return _find(name)[0].repeats
+
+
 def build_loss(
     name: str,
     counts: Sequence[int],

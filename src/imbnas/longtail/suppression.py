@@ -71,6 +71,7 @@ class SoftmaxEqualization(CrossEntropy):
     """
 
     smoothable: ClassVar[bool] = False
+    repeats: ClassVar[bool] = False
     rare: Tensor
 
     def __init__(

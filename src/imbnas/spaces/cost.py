@@ -16,8 +16,11 @@ from torch.overrides import TorchFunctionMode
 from imbnas.spaces.chain import Architecture, Supernet
 
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
+"""Functions of an input and a weight, each number of whose result takes as many products as one kernel has."""
 PRODUCTS = {F.linear, torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.mm}
+"""Functions each number of whose result takes as many products as the first argument is wide."""
 OTHERS = {torch.conv_transpose2d, torch.addmm, torch.baddbmm, torch.einsum, torch.cdist, torch.bilinear}
+"""Functions that nothing here calls and that would have to be counted."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from imbnas.data.samplers import Sampler
 from imbnas.longtail.heads import NearestClassMean, ScaledHead, make_head
+from imbnas.longtail.losses import repeats
 from imbnas.params.adapt import TRAINED_HEADS, AdaptView
 from imbnas.params.longtail import LossName, SamplerParams
 from imbnas.seeds import derive, stream
@@ -20,7 +20,7 @@ from imbnas.steps.adapt_cache import cached_features
 from imbnas.steps.context import Context
 from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
 from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import describe_head, make_objective, make_sampler, repeats
+from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment, make_store, read_validation
 from imbnas.training.batchnorm import batch_statistics
@@ -104,7 +104,7 @@ class _Stage:
         if self.cache is None:
             job = self._on_images(name, rows, objective)
         else:
-            job = replace(self._on_features(name, self.cache, rows, objective), repeats=repeats(loss))
+            job = self._on_features(name, self.cache, rows, objective, repeats(loss))
         context = self.context
         state = ResumeState(context.state_path, name, context.state_interval, context.note_cost, self.runtime.ranks)
         with state.held():
@@ -129,7 +129,7 @@ class _Stage:
             passes=training_passes(self.space, sampling, self.view.seed, name, info.shape, classes),
         )
 
-    def _on_features(self, name: str, cache: CachedStore, sampler: Sampler, objective: Objective) -> Job:
+    def _on_features(self, name: str, cache: CachedStore, sampler: Sampler, objective: Objective, repeats: bool) -> Job:
         recipe, rows = self.view.adapt.head, len(self.tail)
         self.supernet.requires_grad_(False)
         self.supernet.head.requires_grad_(True)
@@ -143,6 +143,7 @@ class _Stage:
             objective=objective,
             seed=self.view.seed,
             together=cache.paths_a_step,
+            repeats=repeats,
         )
 
     def features(self, rows: Rows) -> tuple[Tensor, Tensor]:

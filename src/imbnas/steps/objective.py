@@ -67,11 +67,6 @@ def make_objective(
     return lambda epoch: final if epoch >= switch else first
 
 
-def repeats(name: LossName) -> bool:
-    """Say whether the loss does the same work for each batch and draws nothing on the processor, see `loop.Job`."""
-    return name != "seql"
-
-
 def make_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: int) -> Sampler:
     """Return the sampler over the rows of these labels (N,); where it is deferred, instance sampling comes first.
 

@@ -12,6 +12,7 @@ from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
 from imbnas.files import read_json
 from imbnas.longtail.heads import make_head
+from imbnas.longtail.losses import repeats
 from imbnas.longtail.schedules import bbn_alpha
 from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.seeds import derive
@@ -23,14 +24,7 @@ from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import (
-    bilateral_sampler,
-    cumulative,
-    describe_head,
-    make_objective,
-    make_sampler,
-    repeats,
-)
+from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
 from imbnas.steps.retrain_cells import pretraining, with_cells
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows

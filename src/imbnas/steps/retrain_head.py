@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from imbnas.longtail.heads import LINEAR, NearestClassMean, ScaledHead, make_head
+from imbnas.longtail.losses import repeats
 from imbnas.params.adapt import TRAINED_HEADS
 from imbnas.params.longtail import LossName, SamplerParams
 from imbnas.params.retrain import RetrainView
@@ -17,7 +17,7 @@ from imbnas.spaces.chain import Subnet
 from imbnas.steps.context import Context
 from imbnas.steps.heads import class_aware, normalised, own_head, prior_adjusted
 from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import describe_head, make_objective, make_sampler, repeats
+from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.rows import Rows, make_augment, make_store
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.frozen import FrozenBackbone, ViewSampler, compute_features, feature_views
@@ -104,8 +104,8 @@ class SecondStage:
                 features = feature_views(network, store, augment, runtime, head.views, FEATURE_BATCH, seed)
                 viewed = ViewSampler(rows, len(self._rows), max(1, head.views))
                 network.head.requires_grad_(True)
-                job = Job("retrain-head", network.head, head, features, lambda x, _: x, viewed, objective, view.seed)
-                job = replace(job, repeats=repeats(loss))
+                common = (lambda x, _: x, viewed, objective, view.seed)
+                job = Job("retrain-head", network.head, head, features, *common, repeats=repeats(loss))
             else:
                 mix = make_mix(head, self._rows.counts)
                 frozen = FrozenBackbone(network, head.batchnorm)

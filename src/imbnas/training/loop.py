@@ -84,10 +84,9 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
     training was interrupted. Raises UserError when the loss stops being finite, Interrupted after a signal, PeerLost
     when another of the processes that train together has ended.
     """
-    alone_on_a_gpu = runtime.device.type == "cuda" and runtime.ranks.count == 1
     with (
         runtime.ranks.training(runtime.place(job.model)),
-        recorded_parts(job.model) if alone_on_a_gpu else nullcontext(),
+        recorded_parts(job.model) if runtime.records else nullcontext(),
     ):
         return _train(job, runtime, state, log)
 
@@ -157,8 +156,7 @@ class _Learner:
 
     def __init__(self, job: Job, optimizer: SGD, runtime: Runtime) -> None:
         self._job, self._optimizer, self._runtime = job, optimizer, runtime
-        recorded = job.repeats and runtime.device.type == "cuda" and runtime.ranks.count == 1
-        self._recorder = Recorder() if recorded else None
+        self._recorder = Recorder() if job.repeats and runtime.records else None
 
     def __call__(
         self, inputs: Tensor, target: Any, loss_of: Loss, passes: Sequence[tuple[Any, ...]], rows: int

@@ -56,6 +56,11 @@ class Runtime:
         """Return the device as a person names it."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
+    @property
+    def records(self) -> bool:
+        """Whether trainings play recorded work back: on a GPU, by one process (docs/decisions/0017)."""
+        return self.device.type == "cuda" and self.ranks.count == 1
+
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the device in the chosen memory layout."""
         return module.to(device=self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
