@@ -43,31 +43,24 @@ def rates(device: torch.device, dtype: torch.dtype, least: Callable[[Callable[[]
     return Rates(2 * side**3 / product, 2 * source.numel() / copy)
 
 
-def work(model: nn.Module, images: Tensor, train: bool, width: int, *arguments: Any) -> Work:
-    """Count an image's share of a forward pass over `images` and, to `train`, of the backward pass.
+def work(model: nn.Module, images: Tensor, train: bool, width: int, macs: int, *arguments: Any) -> Work:
+    """Count an image's share of a forward pass over `images`, of `macs`, and to `train` of the backward pass.
 
     Each layer reads its input and writes its output once, `width` bytes a number; back it reads both and the output's
-    gradient, and writes the input's. A convolution's or linear layer's backward pass takes twice the operations of its
-    forward pass. Layers that could be computed together with their neighbours are counted alone, as they run.
+    gradient, and writes the input's. The backward pass takes twice the operations of the forward pass. Layers that
+    could be computed together with their neighbours are counted alone, as they run.
     """
-    flops = numbers = 0.0
-    hooks = []
+    numbers = 0
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal flops, numbers
-        x = inputs[0]
-        # An activation in place has overwritten its input, which is of the same size.
-        numbers += (3 * x.numel() + 2 * output.numel()) if train else (x.numel() + output.numel())
-        if isinstance(module, nn.Conv2d):
-            flops += 2 * output.numel() * module.weight[0].numel()
-        elif isinstance(module, nn.Linear):
-            flops += 2 * output.numel() * module.in_features
+        nonlocal numbers
+        there, out = inputs[0].numel(), output.numel()
+        numbers += (3 * there + 2 * out) if train else (there + out)
 
-    for module in model.modules():
-        if not list(module.children()) and not isinstance(module, nn.Identity):
-            hooks.append(module.register_forward_hook(count))
+    layers = [m for m in model.modules() if not list(m.children()) and not isinstance(m, nn.Identity)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
     with torch.no_grad():
         model(images, *arguments)
     for hook in hooks:
         hook.remove()
-    return Work((3 if train else 1) * flops / len(images), width * numbers / len(images))
+    return Work((3 if train else 1) * 2 * macs, width * numbers / len(images))

@@ -1,4 +1,4 @@
-"""What imbnas alone is measured on: the trie, the head's step, its cache, costs, the input's share of a step."""
+"""What imbnas alone is measured on: the trie, the head's step, its cache, costs."""
 
 from __future__ import annotations
 
@@ -269,19 +269,6 @@ def cache(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict
     }
 
 
-def input_share(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict[str, float]:
-    """Return the seconds in which a batch of 128 images of 32x32 is gathered and augmented on the device."""
-    stage = Stage(device, threads, "fp32")
-    images = torch.randint(0, 256, (5000, 3, SIDE, SIDE), dtype=torch.uint8, device=device)
-    augment = Augment(Shape(SIDE, SIDE, 3), "pad", pad=4, flip=True, cutout=0, mean=[0.5] * 3, std=[0.25] * 3)
-    rows = torch.randperm(5000)[:128].to(device)
-
-    def take() -> None:
-        stage.runtime.lay_out(augment(images.index_select(0, rows), torch.Generator().manual_seed(0)))
-
-    return {"seconds_a_batch_of_128": clock.least(rounds, take=take)["take"]}
-
-
 def costs() -> dict[str, float]:
     """Return the microseconds that the cost of an architecture takes, and the seconds to refuse limits in vain."""
     space = make_space(SpaceParams.model_validate(json.loads(GENERATIONS.read_text())["space"]))
@@ -302,10 +289,9 @@ def main() -> None:
     device = torch.device(device_name)
     common = Clock(clock_name, device), device, int(threads), int(rounds)
     calls: dict[str, Callable[[], Any]] = {
-        "trie": lambda: trie(*common[:3], max(1, int(rounds) // 3), int(float(memory) * 2**30)),
+        "trie": lambda: trie(*common, int(float(memory) * 2**30)),
         "head": lambda: head(*common),
         "cache": lambda: cache(*common),
-        "input": lambda: input_share(*common),
         "costs": costs,
     }
     print(json.dumps({name: calls[name]() for name in names}))

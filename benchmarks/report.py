@@ -73,17 +73,7 @@ def _bare(name: str, speed: dict[str, float]) -> str:
 
 
 def _throughput(part: dict[str, Any]) -> str:
-    head = [
-        "what",
-        "space",
-        "precision",
-        "batch",
-        "ms a batch",
-        "images/s",
-        "of what is allowed",
-        "by",
-        "input's share",
-    ]
+    head = ["what", "space", "precision", "batch", "ms a batch", "images/s", "of what is allowed", "by", "input"]
     recorded = any("speed_up_by_recordings" in case for case in part["cases"])
     rows = []
     for case in part["cases"]:
@@ -102,7 +92,7 @@ def _throughput(part: dict[str, Any]) -> str:
         "Images of 32x32; a supernet's batch passes once for each of its fair paths. What is allowed is the least time "
         "for the layers' operations, or for the bytes that each layer by itself reads and writes, by rates of a large "
         f"matrix product and a large copy measured in the same run: {measured}. More than 1: the convolutions are "
-        "quicker than that product."
+        "quicker than that product. The input's share is what a step gains on images that lie ready."
     )
     text = textwrap.fill(text, 120) + "\n\n"
     return _section("Steps", part, text + _table([*head, *(["gain by recordings"] if recorded else [])], rows))
@@ -143,7 +133,6 @@ SECTIONS = {
     "trie": _trie,
     "head": _flat("Training the head alone"),
     "cache": _flat("Training the head on cached features"),
-    "input": _flat("The input of a step"),
     "costs": _flat("Costs and limits"),
     "start-up": _flat("Start-up, in seconds"),
     "long-tail": _flat("The long tail of ten million rows"),

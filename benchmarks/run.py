@@ -33,7 +33,7 @@ PATHS = [
 BATCHES = {"train": 64, "evaluate": 500}
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")}
 COMMANDS = ("start-up", "long-tail", "workflow")
-MEASURES = ("trie", "head", "cache", "input", "costs")
+MEASURES = ("trie", "head", "cache", "costs")
 
 
 class Worker:
@@ -128,9 +128,21 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "load_at_start": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        "versions": {"torch": version("torch")} | {name: peers.VERSIONS[name] for name in options.peers},
-        "clock": options.clock,
-        "rounds": options.rounds,
+    }
+
+
+def conditions(part: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return how a part is measured: the versions that matter to it, its clock and its rounds."""
+    versions = {"torch": version("torch")}
+    if part == "peers":
+        versions |= {name: peers.VERSIONS[name] for name in options.peers}
+    if part in COMMANDS:
+        versions["snakemake"] = version("snakemake")
+    rounds = {"trie": max(1, options.rounds // 3), **dict.fromkeys(COMMANDS, min(options.rounds, 3))}
+    return {
+        "versions": versions,
+        "clock": "wall" if part in (*COMMANDS, "throughput") else options.clock,
+        "rounds": rounds.get(part, options.rounds),
     }
 
 
@@ -153,10 +165,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="PART", help=", ".join(parts))
     options = parser.parse_args()
     options.precisions = options.precisions or PRECISIONS[options.device]
+    if odd := set(options.precisions) - set(PRECISIONS[options.device]):
+        parser.error(f"--precisions: found {', '.join(odd)} for {options.device}, which does not have it")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     place = machine(options)
     for part in options.only:
         print(f"measuring {part}", flush=True)
+        how = conditions(part, options)
         if part == "peers":
             measured = beside_peers(options)
         elif part == "throughput":
@@ -164,11 +179,11 @@ def main() -> None:
                 "throughput.py", options.device, str(options.threads), str(options.rounds), *options.precisions
             )
         elif part in MEASURES:
-            words = (options.clock, options.device, options.threads, options.rounds, options.memory)
+            words = (options.clock, options.device, options.threads, how["rounds"], options.memory)
             measured = _python("measures.py", *map(str, words), part)[part]
         else:
-            measured = _python("commands.py", str(min(options.rounds, 3)), part)[part]
-        results.setdefault(options.device, {})[part] = {"machine": place, **measured}
+            measured = _python("commands.py", str(how["rounds"]), part)[part]
+        results.setdefault(options.device, {})[part] = {"machine": {**place, **how}, **measured}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     report.write(results)
 

@@ -208,14 +208,13 @@ def ceiling(bench: Bench, kind: str, name: str, precision: Precision, rates: cei
     """Return the images per second that arithmetic and memory allow: of fair paths the mean, else of the subnet."""
     space, runtime = _space(name), bench.runtime(precision)
     images = runtime.lay_out(torch.randn(8, 3, SIDE, SIDE, device=bench.device))
-    if kind == "retrain":
-        model: nn.Module = space.build_subnet(SUBNET[name], CLASSES, 3)
-        passes: Sequence[tuple[Any, ...]] = [()]
-    else:
-        model, passes = space.build_supernet(CLASSES, 3), path_sampler(space, "fair", 0, kind)(0)
-    runtime.place(model).train()
-    width = 2 if precision == "bf16" else 4
-    spent = [ceilings.work(model, images, kind != "evaluation", width, *one).seconds(rates) for one in passes]
+    paths = [SUBNET[name]] if kind == "retrain" else [path for (path,) in path_sampler(space, "fair", 0, kind)(0)]
+    table, width = space.cost_table((SIDE, SIDE, 3), CLASSES), 2 if precision == "bf16" else 4
+    spent = []
+    for path in paths:
+        subnet = runtime.place(space.build_subnet(path, CLASSES, 3)).train()
+        found = ceilings.work(subnet, images, kind != "evaluation", width, table.cost(path).macs)
+        spent.append(found.seconds(rates))
     arithmetic, memory = (len(spent) / sum(seconds) for seconds in zip(*spent, strict=True))
     return {"allowed_by_arithmetic": arithmetic, "allowed_by_memory": memory}
 

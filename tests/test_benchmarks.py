@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -112,9 +113,19 @@ def test_the_ceiling_counts_each_layer_s_operations_and_bytes(monkeypatch: pytes
     images = torch.zeros(4, 3, 8, 8)
     operations = 2 * (27 * 8 * 16 + 8 * 16 * 5)
     there = 3 * 64 + 8 * 16 + 2 * 8 * 16 + 8 * 16 + 5
-    assert work(model, images, False, 4) == (operations, 4 * there)
+    assert work(model, images, False, 4, operations // 2) == (operations, 4 * there)
     back = 2 * (3 * 64 + 2 * 8 * 16) + 8 * 16 + 8 * 16 + 5
-    assert work(model, images, True, 2) == (3 * operations, 2 * (there + back))
+    assert work(model, images, True, 2, operations // 2) == (3 * operations, 2 * (there + back))
+
+
+def test_a_part_says_what_it_was_measured_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    run = load("run")
+    options = argparse.Namespace(peers=["xautodl"], clock="cpu", rounds=6)
+    assert run.conditions("trie", options)["rounds"] == 2
+    assert run.conditions("workflow", options)["rounds"] == 3
+    assert run.conditions("throughput", options) == {**run.conditions("head", options), "clock": "wall"}
+    assert set(run.conditions("peers", options)["versions"]) == {"torch", "xautodl"}
 
 
 def test_every_measurement_has_a_section_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
