@@ -75,7 +75,7 @@ class Mixer:
         shares = torch.full(first.shape, part, dtype=torch.float64, device=first.device)
         if self.name == "mixup":
             return shares
-        counts = self._counts.to(first.device)
+        counts = self._counts.to(first.device, non_blocking=True)
         here, there = counts[first], counts[second]
         # Products, since 1 / kappa is not exact. Where both cases hold (kappa 1, tau above 0.5) the paper's first acts.
         if 1.0 - part < self.tau:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imbnas.params.recipe import OptimizerParams, ScheduleParams
 
 SMALL = 2**17
-"""Numbers below which a tensor is moved sooner by one thread than others are woken, once for each tensor."""
+"""Numbers below which one thread moves a tensor sooner than others are woken, which torch does for each tensor."""
 
 
 @contextmanager
@@ -53,13 +53,14 @@ class SGD:
             for group in self.param_groups
             for p in group["params"]
         ]
-        self._parts = [
-            (group, small, [(p, m) for owner, p, m in pairs if owner is group and (p.numel() < SMALL) is small])
+        on_gpu = bool(everything) and everything[0].is_cuda
+        limit = 0 if on_gpu else SMALL
+        self._calls = [
+            (group, small, [(p, m) for owner, p, m in pairs if owner is group and (p.numel() < limit) is small])
             for group in self.param_groups
             for small in (True, False)
         ]
         # On a GPU the rate lies there: a step that is recorded reads it anew each time it is played back.
-        on_gpu = bool(everything) and everything[0].is_cuda
         self._rate = torch.full((), lr, device=everything[0].device) if on_gpu else None
 
     def set_rate(self, rate: float) -> None:
@@ -93,12 +94,12 @@ class SGD:
     @torch.no_grad()
     def step(self) -> None:
         """Move each parameter that has a gradient."""
-        for group, small, pairs in self._parts:
+        for group, small, pairs in self._calls:
             moved = [(p, p.grad, buffer) for p, buffer in pairs if p.grad is not None]
             if not moved:
                 continue
             parameters, gradients, buffers = zip(*moved, strict=True)
-            with _one_thread() if small and not parameters[0].is_cuda else nullcontext():
+            with _one_thread() if small else nullcontext():
                 torch._fused_sgd_(
                     parameters,
                     gradients,
@@ -130,7 +131,7 @@ def make_optimizer(model: nn.Module, params: OptimizerParams) -> SGD:
     """Return SGD over the model's trainable parameters; weight decay acts on tensors of two and more dimensions.
 
     With `decay_norms` it acts on all of them, biases and BatchNorm's included, as torch does by default. The fused
-    implementation updates all tensors in one call: a supernet has hundreds of small ones.
+    implementation updates many tensors in one call: a supernet has hundreds of small ones.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trainable if p.ndim > 1 or params.decay_norms]
