@@ -73,17 +73,18 @@ def _bare(name: str, speed: dict[str, float]) -> str:
 
 
 def _throughput(part: dict[str, Any]) -> str:
-    head = ["what", "space", "precision", "batch", "ms a batch", "images/s", "of what is allowed", "by", "input"]
-    recorded = any("speed_up_by_recordings" in case for case in part["cases"])
+    head = ["what", "space", "precision", "batch", "ms a batch", "images/s", "of what is allowed", "by"]
+    shares = {"share_of_input": "input", "share_of_input_at_most": "input at most"}
+    gains = {"speed_up_by_recordings": "gain by recordings"}
+    shares, gains = ({k: v for k, v in of.items() if any(k in c for c in part["cases"])} for of in (shares, gains))
     rows = []
     for case in part["cases"]:
         bounds = {name: case[f"allowed_by_{name}"] for name in ("arithmetic", "memory")}
         by = min(bounds, key=lambda name: bounds[name])
-        share = case.get("share_of_input")
         row = [case["what"], case["space"], case["precision"], case["batch"], case["milliseconds_a_step"]]
         row += [case["images_per_second"], case["images_per_second"] / bounds[by], by]
-        row.append("" if share is None else f"{100 * share:.1f} %")
-        rows.append([*row, case.get("speed_up_by_recordings", "")] if recorded else row)
+        row += [f"{100 * case[key]:.1f} %" if key in case else "" for key in shares]
+        rows.append([*row, *(case.get(key, "") for key in gains)])
     measured = ", ".join(
         f"{precision} {rates['flops'] / 1e12:.3g} TFLOP/s and {rates['bytes'] / 1e9:,.0f} GB/s"
         for precision, rates in part["rates"].items()
@@ -92,10 +93,11 @@ def _throughput(part: dict[str, Any]) -> str:
         "Images of 32x32; a supernet's batch passes once for each of its fair paths. What is allowed is the least time "
         "for the layers' operations, or for the bytes that each layer by itself reads and writes, by rates of a large "
         f"matrix product and a large copy measured in the same run: {measured}. More than 1: the convolutions are "
-        "quicker than that product. The input's share is what a step gains on images that lie ready."
+        "quicker than that product. The input is the time to make a batch ready by itself, on a GPU the GPU's own; at "
+        "most it is the time until that is done, Python's included, of which a step spends what it cannot overlap."
     )
     text = textwrap.fill(text, 120) + "\n\n"
-    return _section("Steps", part, text + _table([*head, *(["gain by recordings"] if recorded else [])], rows))
+    return _section("Steps", part, text + _table([*head, *shares.values(), *gains.values()], rows))
 
 
 def _trie(part: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Images a second of the chain's heavy steps by the product's own loop, beside what the hardware allows.
 
-Each training runs on random images as the steps run it, input and optimiser included; the share of the input is what
-the same training gains on images that are ready. Ceilings are those of one path, by rates measured in the same run.
+Each training runs on random images as the steps run it, input and optimiser included; the share of the input is its own
+time over the step's. Ceilings are those of one path, by rates measured in the same run.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from measures import Rows
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
@@ -32,6 +33,7 @@ from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.training import graphs
+from imbnas.training.inputs import batches_of
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Scorer
@@ -61,15 +63,14 @@ SUBNET = {"shufflenet": (0, 1, 2, 3) * 5, "nasbench201": (3, 1, 2, 3, 2, 3), "re
 
 
 class Images:
-    """Random images on the device, as `data.images.ImageStore` gives them; or all batches the same one, made ready."""
+    """Random images on the device, as `data.images.ImageStore` gives them."""
 
-    def __init__(self, rows: int, batch: int, device: torch.device, ready: bool) -> None:
-        """Draw the images; `ready` ones are already what a network takes."""
+    def __init__(self, rows: int, device: torch.device) -> None:
+        """Draw the images."""
         generator = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (rows, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
         self._images, self._device = images.to(device), device
         self.labels = torch.randint(CLASSES, (rows,), generator=generator).to(device)
-        self._ready = torch.randn(batch, 3, SIDE, SIDE, generator=generator).to(device) if ready else None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -77,9 +78,6 @@ class Images:
 
     def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and labels for each array of positions."""
-        if self._ready is not None:
-            yield from ((self._ready, self.labels[: len(self._ready)]) for _ in batches)
-            return
         for place in torch.from_numpy(np.concatenate(batches)).to(self._device).split([len(b) for b in batches]):
             yield self._images.index_select(0, place), self.labels.index_select(0, place)
 
@@ -135,7 +133,7 @@ def _space(name: str) -> SearchSpace:
     return make_space(SpaceParams.model_validate({"name": name, **SPACES[name]}))
 
 
-def _job(bench: Bench, kind: str, space: SearchSpace, batch: int, ready: bool) -> Job:
+def _job(bench: Bench, kind: str, space: SearchSpace, batch: int) -> Job:
     """Return a training of the kind supernet (fair paths), or retrain (one subnet)."""
     rows, loss = batch * bench.steps, nn.CrossEntropyLoss()
     augment = Augment(Shape(SIDE, SIDE, 3), "pad", pad=4, flip=True, cutout=0, mean=[0.5] * 3, std=[0.25] * 3)
@@ -145,8 +143,8 @@ def _job(bench: Bench, kind: str, space: SearchSpace, batch: int, ready: bool) -
         kind,
         space.build_supernet(CLASSES, 3) if supernet else space.build_subnet(SUBNET[space.name], CLASSES, 3),
         RecipeParams(epochs=1, batch_size=batch),
-        Images(rows, batch, bench.device, ready),
-        (lambda images, _: images) if ready else augment,
+        Images(rows, bench.device),
+        augment,
         InstanceSampler(np.zeros(rows, np.int64), 0),
         lambda _: loss,
         0,
@@ -162,18 +160,41 @@ def training(bench: Bench, kind: str, name: str, precision: Precision, batch: in
     """
     space, runtime = _space(name), bench.runtime(precision)
     paths = max(space.choices) if kind == "supernet" else 1
-    spent = {ready: bench.seconds_a_step(_job(bench, kind, space, batch, ready), runtime) for ready in (False, True)}
+    job = _job(bench, kind, space, batch)
+    spent = bench.seconds_a_step(job, runtime)
     found = {
         "batch": batch,
-        "milliseconds_a_step": 1e3 * spent[False],
-        "images_per_second": batch * paths / spent[False],
-        "share_of_input": 1 - spent[True] / spent[False],
+        "milliseconds_a_step": 1e3 * spent,
+        "images_per_second": batch * paths / spent,
+        **{key: seconds / spent for key, seconds in _input(bench, job, runtime).items()},
     }
     if bench.device.type == "cuda":
         with asked_for():
-            eager = bench.seconds_a_step(_job(bench, kind, space, batch, False), runtime)
-        found["speed_up_by_recordings"] = eager / spent[False]
+            eager = bench.seconds_a_step(_job(bench, kind, space, batch), runtime)
+        found["speed_up_by_recordings"] = eager / spent
     return found
+
+
+def _input(bench: Bench, job: Job, runtime: Runtime) -> dict[str, float]:
+    """Return the seconds in which one batch is made ready and nothing else is done: the rows, their augmentation.
+
+    In a training Python asks a GPU for a batch while it computes the one before, so that its own time for it is what
+    a step spends; the time until it is done, which Python may need, is the most that it can be.
+    """
+    batches = batches_of(job.sampler.epoch(0), job.recipe.batch_size)
+
+    def epoch() -> None:
+        for step, (images, _) in enumerate(job.store.batches(batches)):
+            runtime.lay_out(job.augment(images, torch.Generator().manual_seed(step)))
+
+    alone = bench.least(epoch) / len(batches)
+    if bench.device.type != "cuda":
+        return {"share_of_input": alone}
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        epoch()
+        torch.cuda.synchronize()
+    busy = sum(event.self_device_time_total for event in seen.key_averages())
+    return {"share_of_input": busy / 1e6 / len(batches), "share_of_input_at_most": alone}
 
 
 @contextmanager

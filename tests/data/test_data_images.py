@@ -3,15 +3,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from imbnas.data.augment import Augment, Crop
 from imbnas.data.decode import decode_file
 from imbnas.data.images import ImageStore
+from imbnas.data.loading import Task, unchanged
 from imbnas.data.materialise import write_split
+from imbnas.data.policy import Policy
 from imbnas.data.raw import Raw, Shape
 from imbnas.data.split import Split, read_split
 from imbnas.errors import UserError
@@ -94,6 +99,44 @@ def test_files_give_the_same_bytes_for_any_number_of_workers(file_split: Split):
     assert file_split.root is not None
     file = file_split.root / file_split.index["path"][19 - 15]
     np.testing.assert_array_equal(results[0][1][0][0].permute(1, 2, 0).numpy(), decode_file(file, 9, 3))
+
+
+@pytest.mark.parametrize("fixture", ["array_split", "file_split"])
+@pytest.mark.parametrize("crop", ["pad", "resized"])
+def test_what_is_done_ahead_is_what_an_augmentation_does(request: pytest.FixtureRequest, fixture: str, crop: Crop):
+    split = request.getfixturevalue(fixture)
+    height, width, channels = split.info.shape
+    shape, pad = Shape(height, width, channels), 1 if crop == "pad" else 0
+    augment = Augment(shape, crop, pad, True, 2, [0.5] * channels, [0.25] * channels, Policy("randaugment"))
+    lists = [np.array([3, 1, 4, 1]), np.array([15, 9, 2]), np.array([6])]
+    for workers in (0, 1, 2):
+        store = ImageStore(split, workers=workers)
+        tasks = (Task(batch, 7 + number) for number, batch in enumerate(lists))
+        found = list(store.ahead(tasks, augment.early))
+        for (early, labels, generator), (images, wanted), number in zip(
+            found, store.batches(lists), count(7), strict=False
+        ):
+            assert torch.equal(labels, wanted)
+            expected = augment(images, torch.Generator().manual_seed(number))
+            assert torch.equal(augment.late(early, generator), expected)
+            assert not torch.equal(expected, augment(images, torch.Generator().manual_seed(number + 1)))
+
+
+def test_tasks_are_asked_for_as_they_are_wanted(array_split: Split):
+    asked = 0
+
+    def endless() -> Iterator[Task]:
+        nonlocal asked
+        for asked in count(1):
+            yield Task(np.array([asked % 3]), asked)
+
+    for workers, most in ((0, 5), (2, 5 + 2 * 2)):
+        found = ImageStore(array_split, workers=workers).ahead(endless(), unchanged)
+        labels = [int(next(found)[1]) for _ in range(5)]
+        assert labels == array_split.index["label"].to_numpy()[[1, 2, 0, 1, 2]].tolist()
+        assert asked <= most
+    with pytest.raises(IndexError, match=r"positions 99\.\.99, expected 0"):
+        next(ImageStore(array_split).ahead(iter([Task(np.array([99]), 0)]), unchanged))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

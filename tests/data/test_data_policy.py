@@ -12,6 +12,7 @@ import torch
 
 from imbnas.data import policy
 from imbnas.data.augment import Augment
+from imbnas.data.draws import Draws
 from imbnas.data.policy import Policy, PolicyName
 from imbnas.data.raw import Shape
 from imbnas.params import recipe
@@ -29,6 +30,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def draws(seed: int = 0, count: int = len(IMAGES), rows: list[int] | None = None) -> Draws:
+    return Draws(seeded(seed), count, None if rows is None else torch.tensor(rows))
+
+
 def test_the_parameters_offer_all_policies() -> None:
     assert get_args(recipe.PolicyName) == ("none", *NAMES)
 
@@ -38,36 +43,50 @@ def test_the_parameters_offer_all_policies() -> None:
 def test_the_result_hangs_on_the_generator_alone(name: PolicyName, channels: int) -> None:
     images, change = IMAGES[:, :channels], Policy(name)
     torch.manual_seed(1)
-    first = change(images, seeded())
+    first = change(images, draws())
     torch.manual_seed(2)
     state = torch.random.get_rng_state()
-    generator = seeded()
-    assert torch.equal(change(images, generator), first)
+    drawn = draws()
+    assert torch.equal(change(images, drawn), first)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert (first.dtype, first.shape, first.is_contiguous()) == (torch.uint8, images.shape, True)
-    assert not torch.equal(change(images, generator), first), "the generator moves on"
-    assert not torch.equal(change(images, seeded(1)), first)
+    assert not torch.equal(change(images, drawn), first), "the generator moves on"
+    assert not torch.equal(change(images, draws(1)), first)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_images_are_changed_one_by_one(name: PolicyName) -> None:
     same = IMAGES[:1].expand(200, -1, -1, -1)
-    results = {image.numpy().tobytes() for image in Policy(name)(same, seeded())}
+    results = {image.numpy().tobytes() for image in Policy(name)(same, draws(0, 200))}
     # AutoAugment has 25 pairs with signs and omissions, RandAugment 14 operations of which 9 have a sign, squared.
     assert len(results) > 30
+
+
+@pytest.mark.parametrize("crop", ["pad", "none", "resized"])
+def test_a_share_of_a_batch_is_changed_as_in_the_whole(crop: str) -> None:
+    augment = Augment(
+        Shape(12, 12, 3), crop, 2 if crop == "pad" else 0, True, 4, [0.5] * 3, [0.25] * 3, Policy("randaugment")
+    )  # type: ignore[call-overload]
+    whole = augment.early(IMAGES, draws())
+    rows = [3, 40, 41, 63]
+    assert torch.equal(augment.early(IMAGES[rows], draws(rows=rows)), whole[rows])
+    generator = seeded()
+    parts = augment.early(IMAGES[rows], Draws(generator, len(IMAGES), torch.tensor(rows)))
+    whole[rows] = parts
+    assert torch.equal(augment.late(whole, generator), augment(IMAGES, seeded())), "the generator has moved as far"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_moved_out_leaves_grey(name: PolicyName) -> None:
     white = torch.full((300, 3, 16, 16), 255, dtype=torch.uint8)
-    corners = Policy(name, 1, 20)(white, seeded())[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
+    corners = Policy(name, 1, 20)(white, draws(0, 300))[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners == 128).all(dim=1).any(), "rotations and shifts fill with 128"
 
 
 def test_randaugment_of_magnitude_0_equalises_and_stretches_only() -> None:
     """At magnitude 0 all of the 14 operations but AutoContrast and Equalize leave images without 255 as they are."""
     images = IMAGES.clamp(max=254).repeat(10, 1, 1, 1)
-    results = Policy("randaugment", 1, 0)(images, seeded())
+    results = Policy("randaugment", 1, 0)(images, draws(0, 640))
     changed = (results != images).flatten(1).any(dim=1)
     # 640 draws of 2 in 14: 91 are expected, with a standard deviation of 9.
     assert 55 < changed.sum() < 130
@@ -77,7 +96,7 @@ def test_randaugment_of_magnitude_0_equalises_and_stretches_only() -> None:
 
 def test_operations_and_magnitude_reach_randaugment_and_strengthen_it() -> None:
     def distance(operations: int, magnitude: int) -> float:
-        results = Policy("randaugment", operations, magnitude)(IMAGES, seeded())
+        results = Policy("randaugment", operations, magnitude)(IMAGES, draws())
         return (results.float() - IMAGES.float()).abs().mean().item()
 
     assert distance(1, 3) < distance(1, 25)
@@ -90,7 +109,7 @@ class Recorder(Policy):
     def __init__(self) -> None:
         self.seen: list[torch.Tensor] = []
 
-    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
         self.seen.append(images.clone())
         return images
 
@@ -122,7 +141,7 @@ def test_evaluation_knows_no_policy() -> None:
 def test_a_policy_changes_what_is_trained_on() -> None:
     arguments = (Shape(16, 16, 3), "none", 0, False, 0, [0.0] * 3, [1 / 255] * 3)
     result = Augment(*arguments, Policy("autoaugment-cifar10"))(IMAGES, seeded())  # type: ignore[arg-type]
-    assert torch.equal(result, Policy("autoaugment-cifar10")(IMAGES, seeded()).float())
+    assert torch.equal(result, Policy("autoaugment-cifar10")(IMAGES, draws()).float())
 
 
 def test_importing_the_module_does_not_import_torchvision() -> None:

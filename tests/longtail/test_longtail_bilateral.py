@@ -16,7 +16,7 @@ from imbnas.longtail.bilateral import CumulativeLoss
 from imbnas.longtail.losses import build_loss
 from imbnas.longtail.samplers import BilateralSampler, ClassSampler, power_probabilities
 from imbnas.longtail.schedules import bbn_alpha
-from imbnas.training.loop import batches_of
+from imbnas.training.inputs import batches_of
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 from imbnas.data.augment import Augment
+from imbnas.data.draws import Draws
+from imbnas.data.loading import Early, Task
+from imbnas.data.policy import Policy
 from imbnas.data.raw import Shape
 from imbnas.data.samplers import InstanceSampler
 from imbnas.differentiable.barlow import Projector, barlow_twins
@@ -45,7 +48,7 @@ RECIPE = RecipeParams(epochs=2, batch_size=7, optimizer=OptimizerParams(lr=0.05,
 
 
 class Store:
-    """Images in memory; `decodes` as if they came from files."""
+    """Images in memory; `decodes` as if they came from files. It counts the rows that this process makes."""
 
     def __init__(self, decodes: bool = False) -> None:
         self.decodes, self.rows = decodes, 0
@@ -54,6 +57,13 @@ class Store:
         for batch in batches:
             self.rows += len(batch)
             yield IMAGES[batch], LABELS[batch]
+
+    def ahead(self, tasks: Iterable[Task], early: Early) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+        for task in tasks:
+            self.rows += len(task.positions)
+            generator = torch.Generator().manual_seed(task.seed)
+            draws = Draws(generator, task.total or len(task.positions), task.rows)
+            yield early(IMAGES[task.positions], draws), LABELS[task.positions], generator
 
 
 def objective(loss: LossName) -> Callable[[int], Any]:
@@ -92,6 +102,14 @@ def trainings() -> Iterator[Job]:
         model=space.build_supernet(3, 1),
         store=Store(decodes=True),
         objective=objective("seesaw"),
+    )
+    torch.manual_seed(1)
+    yield replace(
+        job,
+        name="policy",
+        model=space.build_supernet(3, 1),
+        augment=Augment(Shape(8, 8, 1), "resized", 0, True, 2, [0.5], [0.25], Policy("randaugment")),
+        store=Store(),
     )
     torch.manual_seed(1)
     yield replace(job, name="remix", model=space.build_supernet(3, 1), mix=Mixer("remix", COUNTS))

@@ -52,7 +52,7 @@ def noted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(file, weights_only=True) for file in files]
 
 
-TRAININGS = ["weighted", "seesaw", "remix", "single", "mixture", "twins", "branches"]
+TRAININGS = ["weighted", "seesaw", "policy", "remix", "single", "mixture", "twins", "branches"]
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -77,6 +77,10 @@ def test_the_cases_are_those_that_could_go_wrong(noted: list[dict[str, Any]]) ->
 
 def test_each_process_decodes_its_share_of_the_files(noted: list[dict[str, Any]]) -> None:
     assert [found["seesaw"]["decoded"] for found in noted] == [40, 22, 18]
+
+
+def test_each_process_applies_the_policy_to_its_share(noted: list[dict[str, Any]]) -> None:
+    assert [found["policy"]["decoded"] for found in noted] == [40, 22, 18]
 
 
 @pytest.mark.parametrize(("rows", "parts", "count"), [(7, 1, 2), (2, 1, 3), (12, 2, 4), (10, 2, 4), (0, 1, 2)])

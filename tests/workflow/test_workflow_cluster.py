@@ -107,6 +107,12 @@ def test_memory_and_time_follow_the_parameters() -> None:
     loaders = imagenet.runtime.workers
     fewer = changed(imagenet, runtime__workers=loaders - 2)
     assert sizes.megabytes(imagenet, "retrain") - sizes.megabytes(fewer, "retrain") == 2000
+    # Policies are applied by workers where a GPU would wait for them, for array images too.
+    policy = changed(cifar, retrain__augment={"policy": "randaugment"}, runtime__workers=3)
+    assert [sizes.loaders(policy, step, "target") for step in ("adapt", "retrain", "evaluate")] == [0, 3, 0]
+    assert sizes.megabytes(policy, "retrain") - sizes.megabytes(cifar, "retrain") == 3000
+    assert sizes.loaders(changed(policy, runtime__device="cpu"), "retrain", "target") == 0
+    assert sizes.loaders(changed(imagenet, runtime__device="cpu"), "evaluate", "target") == loaders
     wide = changed(imagenet, runtime__device="cpu")
     assert sizes.megabytes(wide, "supernet") > sizes.megabytes(imagenet, "supernet") + 10_000
     longer = changed(cifar, supernet__epochs=2 * cifar.supernet.epochs)

@@ -80,9 +80,8 @@ def note(wildcards, input, output):
 
 
 def threads(step, section, params=RUN.params):
-    """Return the CPUs of a step on the dataset of `section`: for arithmetic, and to decode a path dataset's images."""
-    loaders = params.runtime.workers if getattr(params, section).dataset in ("folder", "list") else 0
-    return (params.runtime.threads + loaders) * sizes.processes(params, step)
+    """Return the CPUs of a step on the dataset of `section`: for arithmetic, and to make batches ahead of it."""
+    return (params.runtime.threads + sizes.loaders(params, step, section)) * sizes.processes(params, step)
 
 
 def growing(least):

@@ -33,15 +33,20 @@ def processes(params: Params, step: str) -> int:
     return params.runtime.processes if step in SHARED else 1
 
 
+def loaders(params: Params, step: str, section: str) -> int:
+    """Return how many processes make batches for one that computes: from files, and by policies for a GPU."""
+    decoded = getattr(params, section).dataset in PATH_DATASETS
+    part = _stage(params) if step == "adapt" else getattr(params, step)
+    policy = step in SHARED and params.runtime.device != "cpu" and part.augment.policy != "none"
+    return params.runtime.workers if decoded or policy else 0
+
+
 def megabytes(params: Params, step: str) -> int:
     """Return the memory of the first attempt of a training or scoring step, the job's own Snakemake included."""
     section = "source" if step == "supernet" else "target"
-    data = getattr(params, section)
     # Of each process; the batch alone is shared.
-    need = TORCH_MB
-    if data.dataset in PATH_DATASETS:
-        need += LOADER_MB * params.runtime.workers
-    else:
+    need = TORCH_MB + LOADER_MB * loaders(params, step, section)
+    if getattr(params, section).dataset not in PATH_DATASETS:
         need += 2 * rows(params, section) * side(params) ** 2 * 3 // 2**20
     if step == "search":
         need += int(1024 * params.runtime.memory)

@@ -1,7 +1,6 @@
 """Normalisation and training-time augmentation of a whole batch on its device.
 
-Only a policy (`policy.py`) loops over images. Random numbers come from a generator on the CPU and are then moved, so
-that a CPU and a GPU draw alike.
+Only a policy (`policy.py`) loops over images, on the processor and so maybe ahead of time, in other processes.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imbnas.data.draws import Draws
 from imbnas.data.policy import Policy
 from imbnas.data.raw import Shape
 from imbnas.errors import UserError
@@ -78,7 +78,7 @@ class Augment:
         cutout: the order of Cubuk et al. 2019 and of the long-tailed recipes after them.
         """
         self.shape, self.crop, self.pad, self.flip, self.cutout = shape, crop, pad, flip, cutout
-        self._policy = policy
+        self.policy = policy
         # One multiplication and one addition a pixel; the constants are rounded once, from float64.
         middle, spread = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
         here = (1 / (255 * spread)).float(), (-middle / spread).float()
@@ -96,32 +96,47 @@ class Augment:
             raise ValueError(f"images are {tuple(images.shape[2:])}, expected at least {(height, width)}")
         if generator is None:
             return self._normalise(_centre(images, height, width))
+        return self.late(self.early(images, Draws(generator, len(images))), generator)
+
+    def early(self, images: Tensor, draws: Draws) -> Tensor:
+        """Return what a policy makes of images uint8 (N, C, H', W'), uint8 (N, C, H, W); without one the images.
+
+        This first part of an augmentation may be done for some rows of a batch, for which `draws` draws.
+        """
+        if self.policy is None:
+            return images
+        images = self._cut(images, draws)
+        return self.policy(images if images.dtype == torch.uint8 else images.round().to(torch.uint8), draws)
+
+    def late(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the network's input for what `early` returned of a whole batch; the generator has done its draws."""
+        if self.policy is None:
+            images = self._cut(images, Draws(generator, len(images)))
+        return self._blank(self._normalise(images), Draws(generator, len(images)))
+
+    def _cut(self, images: Tensor, draws: Draws) -> Tensor:
         if self.crop == "resized":
-            images = self._resized(images, generator)
-        else:
-            whole = _centre(images, height, width) if self.crop == "none" else images
-            images = self._window(whole, generator)
-        if self._policy is not None:
-            images = self._policy(images if images.dtype == torch.uint8 else images.round().to(torch.uint8), generator)
-        return self._blank(self._normalise(images), generator)
+            return self._resized(images, draws)
+        whole = _centre(images, self.shape.height, self.shape.width) if self.crop == "none" else images
+        return self._window(whole, draws)
 
     def _normalise(self, images: Tensor) -> Tensor:
         if images.device not in self._scales:
             scale, shift = self._scales[torch.device("cpu")]
             self._scales[images.device] = scale.to(images.device), shift.to(images.device)
         scale, shift = self._scales[images.device]
-        return images.to(torch.float32) * scale + shift
+        return (images * scale).add_(shift)
 
-    def _window(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _window(self, images: Tensor, draws: Draws) -> Tensor:
         """Cut a window at a random offset from each padded image, mirrored or not, in one gather."""
         count, channels = images.shape[:2]
         if self.pad == 0 and not self.flip and images.shape[2:] == (self.shape.height, self.shape.width):
             return images
         padded = F.pad(images, (self.pad,) * 4) if self.pad else images
         height, width = padded.shape[2:]
-        tops = _integers(count, height - self.shape.height + 1, generator)
-        lefts = _integers(count, width - self.shape.width + 1, generator)
-        coins = _integers(count, 2, generator) if self.flip else torch.zeros_like(tops)
+        tops = draws.integers(height - self.shape.height + 1)
+        lefts = draws.integers(width - self.shape.width + 1)
+        coins = draws.integers(2) if self.flip else torch.zeros_like(tops)
         starts, coins = _moved(torch.stack([tops * width + lefts, coins]), images.device)
         # Where the pixels of the window at the origin lie, and those of its mirror image.
         if (key := (images.device, width)) not in self._windows:
@@ -133,22 +148,22 @@ class Augment:
         cut = padded.flatten(2).gather(2, index.expand(-1, channels, -1))
         return cut.view(count, channels, self.shape.height, self.shape.width)
 
-    def _resized(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _resized(self, images: Tensor, draws: Draws) -> Tensor:
         """Scale a random region of each image to the shape, bilinearly: float32 values on the scale 0..255.
 
         A region that would be longer than the image is cut to its side, where Szegedy et al. draw again.
         """
         count, _, height, width = images.shape
-        area = _uniform(count, *_AREA, generator)
-        aspect = _uniform(count, math.log(_RATIO[0]), math.log(_RATIO[1]), generator).exp()
+        area = draws.uniform(*_AREA)
+        aspect = draws.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])).exp()
         part_y = (area / aspect * width / height).sqrt().clamp(max=1.0)
         part_x = (area * aspect * height / width).sqrt().clamp(max=1.0)
-        top = (1 - part_y) * _uniform(count, 0.0, 1.0, generator)
-        left = (1 - part_x) * _uniform(count, 0.0, 1.0, generator)
+        top = (1 - part_y) * draws.uniform(0.0, 1.0)
+        left = (1 - part_x) * draws.uniform(0.0, 1.0)
         ys = top[:, None] + part_y[:, None] * _centres(self.shape.height)
         xs = left[:, None] + part_x[:, None] * _centres(self.shape.width)
         if self.flip:
-            xs = torch.where(_coins(count, generator)[:, None], xs.flip(1), xs)
+            xs = torch.where(draws.coins()[:, None], xs.flip(1), xs)
         size = (count, self.shape.height, self.shape.width)
         grid = torch.stack([xs[:, None, :].expand(size), ys[:, :, None].expand(size)], dim=3) * 2 - 1
         return F.grid_sample(
@@ -159,12 +174,12 @@ class Augment:
             align_corners=False,
         )
 
-    def _blank(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _blank(self, images: Tensor, draws: Draws) -> Tensor:
         """Set a square around a random pixel of each image to zero, which is the mean colour."""
         if not self.cutout:
             return images
-        count, _, height, width = images.shape
-        drawn = torch.stack([_integers(count, height, generator), _integers(count, width, generator)])
+        height, width = images.shape[2:]
+        drawn = torch.stack([draws.integers(height), draws.integers(width)])
         tops, lefts = _moved(drawn - self.cutout // 2, images.device)
         rows = _inside(tops, self.cutout, height)[:, None, :, None]
         columns = _inside(lefts, self.cutout, width)[:, None, None, :]
@@ -174,18 +189,6 @@ class Augment:
 def _moved(drawn: Tensor, device: torch.device) -> Tensor:
     """Take what was drawn to the device without waiting for it: the copy has its own place in the device's queue."""
     return drawn.to(device, non_blocking=True)
-
-
-def _integers(count: int, high: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(0, high, (count,), generator=generator)
-
-
-def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
-
-
-def _coins(count: int, generator: torch.Generator) -> Tensor:
-    return _integers(count, 2, generator) == 1
 
 
 def _centres(size: int) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from imbnas.data.draws import Draws
+
 PolicyName = Literal["autoaugment-cifar10", "autoaugment-imagenet", "autoaugment-svhn", "randaugment"]
 
 # Grey, as the ports of AutoAugment in long-tailed codes fill what a rotation or a shift leaves empty.
@@ -35,22 +37,22 @@ class Policy:
         else:
             self._transform = AutoAugment(AutoAugmentPolicy(name.removeprefix("autoaugment-")), fill=_FILL)
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """Return images uint8 (N, 1 or 3, H, W) changed, on their device.
 
-        The result is a function of the CPU generator alone. torchvision draws from torch's global generator: it is
-        seeded from `generator` and afterwards put back. The work is done on the CPU, image by image, by PIL, which is
-        up to five times faster here than torchvision's tensor operations and gives every device the same bytes.
+        torchvision draws from torch's global generator: each image seeds it with a number of its own from `draws`, and
+        afterwards it is put back. The work is done on the CPU, image by image, by PIL, which is up to five times faster
+        here than torchvision's tensor operations and gives every device the same bytes.
         """
-        seed = int(torch.randint(2**63 - 1, (), generator=generator))
+        seeds = draws.integers(2**63 - 1).tolist()
         arrays = images.permute(0, 2, 3, 1).cpu().numpy()
-        grey = arrays.shape[3] == 1
         with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would seed the generators of the GPUs too.
-            torch.default_generator.manual_seed(seed)
-            changed = [
-                np.asarray(self._transform(Image.fromarray(np.ascontiguousarray(array[..., 0] if grey else array))))
-                for array in arrays
-            ]
-        stacked = torch.from_numpy(np.stack(changed).reshape(arrays.shape))
+            changed = [self._change(array, seed) for array, seed in zip(arrays, seeds, strict=True)]
+        stacked = torch.from_numpy(np.array(changed, dtype=np.uint8).reshape(arrays.shape))
         return stacked.permute(0, 3, 1, 2).contiguous().to(images.device)
+
+    def _change(self, array: np.ndarray, seed: int) -> np.ndarray:
+        # torch.manual_seed would seed the generators of the GPUs too.
+        torch.default_generator.manual_seed(seed)
+        grey = array.shape[2] == 1
+        return np.asarray(self._transform(Image.fromarray(np.ascontiguousarray(array[..., 0] if grey else array))))

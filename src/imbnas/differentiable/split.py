@@ -9,7 +9,7 @@ import numpy as np
 from imbnas.data.samplers import Sampler
 from imbnas.errors import UserError
 from imbnas.seeds import stream
-from imbnas.training.loop import batches_of
+from imbnas.training.inputs import batches_of
 
 
 def stratified_halves(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -215,6 +215,7 @@ class RuntimeParams(TrainingNumerics):
     state_interval: Annotated[float, Field(ge=0.0)] = 300.0
     """Seconds between two saved states of a training; 0 saves after every optimiser step."""
     workers: Count = 2
-    """Processes that decode images of path datasets; array datasets need none."""
+    """Processes that make batches ahead: they decode images of path datasets and apply `augment.policy` to them, on
+    CUDA to arrays too. Where a step waits for them, more are faster, up to the number of cores."""
     memory: Annotated[float, Field(ge=0.0)] = 2.0
     """GiB of activations that a search keeps where several candidates begin alike; with less it computes more."""

@@ -29,7 +29,8 @@ from imbnas.steps.retrain_cells import pretraining, with_cells
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Trained
-from imbnas.training.loop import Job, batches_of, train
+from imbnas.training.inputs import batches_of
+from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import save_weights

@@ -97,7 +97,9 @@ def side_of(split: Split) -> int:
 
 def make_store(rows: Rows, runtime: Runtime, context: Context) -> ImageStore:
     """Return the rows' images, on the device where they are an array."""
-    return ImageStore(rows.split, rows.positions, runtime.device, context.workers, side_of(rows.split))
+    # A processor that trains has no time to spare for workers; files wait for the disk too.
+    ahead = rows.split.info.kind == "paths" or runtime.device.type == "cuda"
+    return ImageStore(rows.split, rows.positions, runtime.device, context.workers if ahead else 0, side_of(rows.split))
 
 
 def make_augment(split: Split, params: AugmentParams | None) -> Augment:

@@ -20,7 +20,7 @@ from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.frozen import Backbone
-from imbnas.training.loop import batches_of
+from imbnas.training.inputs import batches_of
 from imbnas.training.runtime import Runtime
 
 HALF = np.dtype("<f2")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from imbnas.params.recipe import RecipeParams
 from imbnas.progress import Log
 from imbnas.seeds import derive
 from imbnas.training.graphs import Recorder, recorded_parts
+from imbnas.training.inputs import batches_of, inputs
 from imbnas.training.optimizer import SGD, make_optimizer, rate_factor
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
@@ -71,12 +73,6 @@ class Job:
     repeats: bool = False
 
 
-def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cut an epoch's rows into batches; a last batch of a single row is left out, since BatchNorm needs two."""
-    cuts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    return cuts[:-1] if len(cuts) > 1 and len(cuts[-1]) == 1 else cuts
-
-
 def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[float]:
     """Train `job.model` in place and return the mean loss of each epoch.
 
@@ -94,7 +90,6 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
 def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[float]:
     recipe, model = job.recipe, job.model
     optimizer = make_optimizer(model, recipe.optimizer)
-    store = runtime.ranks.spread(job.store)
     per_epoch = len(batches_of(job.sampler.epoch(0), recipe.batch_size))
     steps = per_epoch * recipe.epochs
     step, history = _restore(job, model, optimizer, state, log)
@@ -111,14 +106,14 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
             "history": [*history, running.item()] if step % per_epoch else list(history),
         }
 
+    feed = inputs(job, runtime.ranks, step, per_epoch)
     with log.bar(job.name, steps, step) as bar:
         for epoch in range(step // per_epoch, recipe.epochs):
             loss_of = job.objective(epoch)
             model.train()
-            batches = batches_of(job.sampler.epoch(epoch), recipe.batch_size)[step % per_epoch :]
-            for images, labels in store.batches(batches):
+            for batch, labels in islice(feed, per_epoch - step % per_epoch):
                 optimizer.set_rate(recipe.optimizer.lr * rate_factor(recipe.schedule, step, steps))
-                running += _step(job, learner, runtime, loss_of, images, labels, step)
+                running += _step(job, learner, runtime, loss_of, batch, labels, step)
                 step += 1
                 if step % per_epoch == 0:
                     history.append(_close_epoch(job, epoch, running, per_epoch, log))
@@ -132,7 +127,7 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
 
 
 def _step(
-    job: Job, learner: _Learner, runtime: Runtime, loss_of: Loss, images: Tensor, labels: Tensor, step: int
+    job: Job, learner: _Learner, runtime: Runtime, loss_of: Loss, batch: Tensor, labels: Tensor, step: int
 ) -> Tensor:
     """Take one optimiser step and return its mean loss over the passes, still on the device."""
     # Dropout and the like draw from the global generator: seeding it per step keeps them functions of the counter.
@@ -140,15 +135,14 @@ def _step(
     ranks = runtime.ranks
     stream = ("global", step) if ranks.first else ("global", step, ranks.rank)
     runtime.seed(derive(job.seed, job.name, *stream))
-    generator = torch.Generator().manual_seed(derive(job.seed, job.name, "augment", step))
-    inputs, target = job.augment(images, generator), labels
+    target: Any = labels
     if job.mix is not None:
         draws = torch.Generator().manual_seed(derive(job.seed, job.name, "mix", step))
-        inputs, target = job.mix(inputs, labels, draws)
+        batch, target = job.mix(batch, labels, draws)
     # All processes have the whole batch: what is drawn for it, and who is mixed with whom, is then the same in each.
     ins, outs = job.parts
-    rows = len(inputs) // ins * outs
-    return learner(runtime.lay_out(ranks.own(inputs, ins)), target, loss_of, job.passes(step), rows)
+    rows = len(batch) // ins * outs
+    return learner(runtime.lay_out(ranks.own(batch, ins)), target, loss_of, job.passes(step), rows)
 
 
 class _Learner:

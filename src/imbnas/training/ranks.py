@@ -9,29 +9,22 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from imbnas.data.loading import AheadStore, Early, Task
 from imbnas.errors import PeerLost, UserError
 from imbnas.training import RENDEZVOUS
 from imbnas.training.batchnorm import synchronised
 
 T = TypeVar("T")
-
-
-class Store(Protocol):
-    """What gives inputs and labels for arrays of positions."""
-
-    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and labels for each array of positions."""
-        ...
 
 
 class Ranks:
@@ -122,9 +115,9 @@ class Ranks:
             return
         _in_buckets([p.grad for p in parameters if p.grad is not None], self.add_up)
 
-    def spread(self, store: Store) -> Store:
-        """Return `store`; where it decodes files, let each process decode its share of a batch."""
-        return store if self.count == 1 or not getattr(store, "decodes", False) else _Spread(store, self)
+    def spread(self, store: AheadStore) -> AheadStore:
+        """Return `store`, of whose batches each process makes its share."""
+        return store if self.count == 1 else _Spread(store, self)
 
     @contextmanager
     def training(self, model: nn.Module) -> Iterator[None]:
@@ -163,25 +156,38 @@ class _Gather(torch.autograd.Function):
 
 
 class _Spread:
-    """A store of which each process decodes its share of every batch."""
+    """A store of which each process makes its share of every batch."""
 
-    def __init__(self, store: Store, ranks: Ranks) -> None:
+    def __init__(self, store: AheadStore, ranks: Ranks) -> None:
         self._store, self._ranks = store, ranks
 
-    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+    @property
+    def decodes(self) -> bool:
+        """Whether images are decoded from files."""
+        return self._store.decodes
+
+    def ahead(self, tasks: Iterable[Task], early: Early) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
         """Yield the whole batches."""
         ranks = self._ranks
-        # A batch that does not go round is decoded by all.
-        shared = [len(batch) >= ranks.count for batch in batches]
-        own = [
-            batch[_own(len(batch), 1, ranks.rank, ranks.count).numpy()] if split else batch
-            for batch, split in zip(batches, shared, strict=True)
-        ]
-        for (images, labels), batch, split in zip(self._store.batches(own), batches, shared, strict=True):
-            if split:
-                yield ranks.gather(images, len(batch)), ranks.gather(labels, len(batch))
+        sizes: deque[int] = deque()
+
+        def own() -> Iterator[Task]:
+            for task in tasks:
+                count = len(task.positions)
+                sizes.append(count)
+                # A batch that does not go round is made by all.
+                if count < ranks.count:
+                    yield task
+                else:
+                    rows = _own(count, 1, ranks.rank, ranks.count)
+                    yield Task(task.positions[rows.numpy()], task.seed, rows, count)
+
+        for images, labels, generator in self._store.ahead(own(), early):
+            count = sizes.popleft()
+            if count < ranks.count:
+                yield images, labels, generator
             else:
-                yield images, labels
+                yield ranks.gather(images, count), ranks.gather(labels, count), generator
 
 
 def _sizes(rows: int, count: int) -> list[int]:
