@@ -24,6 +24,8 @@ import json, sys
 from pathlib import Path
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import OutputSettings, ResourceSettings
+def asked(resource):
+    return "by job" if resource.is_evaluable() else resource.value
 with SnakemakeApi(OutputSettings()) as api:
     workflow = api.workflow(ResourceSettings(cores=2), snakefile=Path("Snakefile"))._workflow
     print("RULES", json.dumps({
@@ -37,11 +39,26 @@ with SnakemakeApi(OutputSettings()) as api:
             "shell": rule.shellcmd,
             "message": rule.message,
             "resources": sorted(rule.resources),
-            "gpu": rule.resources["gpu"].value if "gpu" in rule.resources else None,
+            "gpu": asked(rule.resources["gpu"]) if "gpu" in rule.resources else None,
             "checkpoint": rule.is_checkpoint,
             "local": rule.name in workflow._localrules,
         }
         for rule in workflow.rules
+    }))
+"""
+STUDY_GPUS = """
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import OutputSettings, ResourceSettings
+with SnakemakeApi(OutputSettings()) as api:
+    workflow = api.workflow(ResourceSettings(cores=2), snakefile=Path("Snakefile"))._workflow
+    jobs = workflow.globals["STUDY"].plan.jobs
+    asked = {rule.name: rule.resources["gpu"] for rule in workflow.rules if "gpu" in rule.resources}
+    print("GPUS", json.dumps({
+        step: sorted(asked[f"study_{step}"].evaluate(SimpleNamespace(digest=digest)).value for digest in jobs[step])
+        for step in jobs if f"study_{step}" in asked
     }))
 """
 IMPORTS = """
@@ -98,8 +115,9 @@ def test_a_study_s_rule_is_the_chain_s_on_other_paths(rules: dict[str, Any], ste
     assert all(file.startswith(f"study/{step}/{{digest") for file in rule["output"])
     assert len(set(rule["output"])) == len(chain["output"])
     assert rule["log"][0].startswith(f"logs/study/{step}/{{digest")
-    for name in ("shell", "gpu", "local", "record"):
+    for name in ("shell", "local", "record"):
         assert rule[name] == chain[name], name
+    assert rule["gpu"] == (None if chain["gpu"] is None else "by job")
     # A checkpoint would have Snakemake look at the whole study again after each search.
     assert not rule["checkpoint"]
 
@@ -150,14 +168,25 @@ def test_a_step_asks_for_a_gpu_unless_it_computes_on_the_processor(
     light = dict.fromkeys(["source", "target", "imbalance"])
     heavy = ["supernet", "adapt", "search", "retrain", "evaluate"]
     light |= {"all": None, "study": None, **{f"study_{step}": None for step in light}}
-    heavy += [f"study_{step}" for step in heavy]
+    light |= {f"study_{step}": "by job" for step in heavy}
     assert {name: rule["gpu"] for name, rule in rules.items()} == {**light, **dict.fromkeys(heavy, 0)}
     project = fresh.copy(tmp_path / "project")
     project.set("runtime.device", "auto")
     project.set("runtime.processes", 3)
     found = {name: rule["gpu"] for name, rule in understood(project).items()}
-    trained = {name for name in heavy if name.removeprefix("study_") in ("supernet", "adapt", "retrain")}
-    assert found == {**light, **{name: 3 if name in trained else 1 for name in heavy}}
+    assert found == {**light, **{name: 1 if name in ("search", "evaluate") else 3 for name in heavy}}
+
+
+def test_a_study_s_job_asks_for_the_gpus_of_its_cell(fresh: Project, tmp_path: Path) -> None:
+    project = fresh.copy(tmp_path / "project")
+    axis = [{"device": "cpu", "processes": 2}, {"device": "auto", "processes": 1}, {"device": "auto", "processes": 3}]
+    project.set("study.axes", {"runtime": axis, "seed": [0]})
+    output = project.shell(sys.executable, "-c", STUDY_GPUS).output
+    found = re.search(r"^GPUS (.*)$", output, re.MULTILINE)
+    assert found, output
+    one, many = [0, 1, 1], [0, 1, 3]
+    wanted = {"supernet": many, "adapt": many, "search": one, "retrain": many, "evaluate": one}
+    assert json.loads(found[1]) == wanted
 
 
 @pytest.mark.parametrize("step", STEPS)

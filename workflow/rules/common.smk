@@ -31,11 +31,6 @@ except UserError as error:
 RECORD = os.path.relpath(PROJECT / "workflow" / "scripts" / "outputs.py")
 SNAPSHOT = RUN.snapshot
 CODE = RUN.code
-# A step that may use a GPU asks for one. On one machine that is a mere counter (`--resources gpu=1` makes such steps
-# take turns); Slurm's plugin turns it into --gpus=1.
-GPU = 0 if RUN.params.runtime.device == "cpu" else 1
-# Each process of a training has its own.
-GPUS = GPU * RUN.params.runtime.processes
 
 
 envvars:
@@ -82,6 +77,15 @@ def note(wildcards, input, output):
 def threads(step, section, params=RUN.params):
     """Return the CPUs of a step on the dataset of `section`: for arithmetic, and to make batches ahead of it."""
     return (params.runtime.threads + sizes.loaders(params, step, section)) * sizes.processes(params, step)
+
+
+def gpus(step):
+    """Return the GPUs of a step.
+
+    On one machine that is a mere counter (`--resources gpu=1` makes such steps take turns); Slurm's plugin turns it into
+    --gpus.
+    """
+    return sizes.gpus(RUN.params, step)
 
 
 def growing(least):

@@ -16,7 +16,7 @@ rule retrain:
     resources:
         mem_mb=memory("retrain"),
         runtime=minutes("retrain"),
-        gpu=GPUS,
+        gpu=gpus("retrain"),
     params:
         *identity("retrain"),
         options=options("retrain"),
@@ -111,7 +111,7 @@ rule evaluate:
     resources:
         mem_mb=memory("evaluate"),
         runtime=minutes("evaluate"),
-        gpu=GPU,
+        gpu=gpus("evaluate"),
     params:
         *identity("evaluate"),
         options=options("evaluate"),

@@ -39,6 +39,11 @@ def study_threads(step, section):
     return cache_by_digest(lambda digest: threads(step, section, STUDY.params(step, digest)))
 
 
+def study_gpus(step):
+    """Return a function for the GPUs of a job; see `gpus`."""
+    return cache_by_digest(lambda digest: sizes.gpus(STUDY.params(step, digest), step))
+
+
 def study_size(step, estimate):
     """Return a function for memory or time of a job, which grows with each attempt."""
     known = cache(lambda digest: estimate(STUDY.params(step, digest), step))

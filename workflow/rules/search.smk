@@ -17,7 +17,7 @@ checkpoint search:
     resources:
         mem_mb=memory("search"),
         runtime=minutes("search"),
-        gpu=GPU,
+        gpu=gpus("search"),
     params:
         *identity("search"),
         options=options("search"),

@@ -79,7 +79,7 @@ use rule supernet as study_supernet with:
     resources:
         mem_mb=study_size("supernet", sizes.megabytes),
         runtime=study_size("supernet", sizes.minutes),
-        gpu=GPUS,
+        gpu=study_gpus("supernet"),
     params:
         *study_identity("supernet"),
         options=study_options("supernet"),
@@ -101,7 +101,7 @@ use rule adapt as study_adapt with:
     resources:
         mem_mb=study_size("adapt", sizes.megabytes),
         runtime=study_size("adapt", sizes.minutes),
-        gpu=GPUS,
+        gpu=study_gpus("adapt"),
     params:
         *study_identity("adapt"),
         options=study_options("adapt"),
@@ -123,7 +123,7 @@ use rule search as study_search with:
     resources:
         mem_mb=study_size("search", sizes.megabytes),
         runtime=study_size("search", sizes.minutes),
-        gpu=GPU,
+        gpu=study_gpus("search"),
     params:
         *study_identity("search"),
         options=study_options("search"),
@@ -145,7 +145,7 @@ use rule retrain as study_retrain with:
     resources:
         mem_mb=study_size("retrain", sizes.megabytes),
         runtime=study_size("retrain", sizes.minutes),
-        gpu=GPUS,
+        gpu=study_gpus("retrain"),
     params:
         *study_identity("retrain"),
         options=study_options("retrain"),
@@ -167,7 +167,7 @@ use rule evaluate as study_evaluate with:
     resources:
         mem_mb=study_size("evaluate", sizes.megabytes),
         runtime=study_size("evaluate", sizes.minutes),
-        gpu=GPU,
+        gpu=study_gpus("evaluate"),
     params:
         *study_identity("evaluate"),
         options=study_options("evaluate"),

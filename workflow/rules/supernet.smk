@@ -13,7 +13,7 @@ rule supernet:
     resources:
         mem_mb=memory("supernet"),
         runtime=minutes("supernet"),
-        gpu=GPUS,
+        gpu=gpus("supernet"),
     params:
         *identity("supernet"),
         options=options("supernet"),
@@ -41,7 +41,7 @@ rule adapt:
     resources:
         mem_mb=memory("adapt"),
         runtime=minutes("adapt"),
-        gpu=GPUS,
+        gpu=gpus("adapt"),
     params:
         *identity("adapt"),
         options=options("adapt"),

@@ -33,6 +33,11 @@ def processes(params: Params, step: str) -> int:
     return params.runtime.processes if step in SHARED else 1
 
 
+def gpus(params: Params, step: str) -> int:
+    """Return how many GPUs a step asks for: one for each process, where it may use any."""
+    return 0 if params.runtime.device == "cpu" else processes(params, step)
+
+
 def loaders(params: Params, step: str, section: str) -> int:
     """Return how many processes make batches for one that computes: from files, and by policies for a GPU."""
     decoded = getattr(params, section).dataset in PATH_DATASETS
