@@ -119,7 +119,7 @@ class TestBootstrap:
         assert found["many"] == (1.0, 1.0)
         assert found["few"] == (0.0, 0.0)
         assert found["accuracy"] == (0.75, 0.75)
-        assert set(found) == set(SCORES) - {"medium"}
+        assert set(found) == set(SCORES) - {"medium", "worst_class"}
 
     def test_class_without_test_rows(self):
         found = bootstrap([0, 0, 2], [0, 1, 2], [9, 8, 7], "kang", resamples=300)
@@ -137,6 +137,24 @@ class TestBootstrap:
         assert np.quantile(run.draws["ece"], [0.025, 0.5]) == pytest.approx([0.016, 0.024], abs=2e-3)
         assert low < 0.005
         assert high == pytest.approx(0.018, abs=2e-3)
+
+    @pytest.mark.parametrize("name", ["harmonic_mean", "geometric_mean"])
+    def test_means_that_noise_lowers_are_covered(self, name):
+        """Of 60 test splits with 60 classes of 40 rows; plain percentiles cover fewer, as they lie too low."""
+        rng = np.random.default_rng(0)
+        recall = rng.beta(6, 4, 60)
+        true = 1 / (1 / recall).mean() if name == "harmonic_mean" else np.exp(np.log(recall).mean())
+        labels = np.repeat(np.arange(60), 40)
+        covered = plain = 0
+        for seed in range(60):
+            predictions = np.where(rng.random(len(labels)) < recall[labels], labels, (labels + 1) % 60)
+            low, high = bootstrap(labels, predictions, [9] * 60, "kang", resamples=200, seed=seed)[name]
+            covered += low <= true <= high
+            value = summarise(labels, predictions, [9] * 60, "kang")[name]
+            plain += 2 * value - high <= true <= 2 * value - low
+        # 57 are nominal, with a standard deviation of 1.7.
+        assert covered >= 54
+        assert plain < 50
 
     def test_without_confidence_no_calibration_error(self):
         assert not {"ece", "ece_many"} & set(bootstrap(*toy(), "kang", resamples=2))

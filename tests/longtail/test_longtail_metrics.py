@@ -14,7 +14,7 @@ from sklearn.metrics import (
 )
 
 from imbnas.errors import UserError
-from imbnas.longtail.metrics import SCORES, forward_backward, standard_error, summarise
+from imbnas.longtail.metrics import SCORES, forward_backward, scores, standard_error, summarise
 from imbnas.longtail.shots import Thresholds
 
 
@@ -112,6 +112,18 @@ def test_standard_error():
     assert standard_error([1.0, 0.5, 0.25, np.nan], [2, 4, 4, 0]) == pytest.approx(expected)
     with pytest.raises(UserError, match="no class with rows"):
         standard_error([np.nan], [0])
+
+
+@pytest.mark.parametrize("of", ["balanced_accuracy", "accuracy", "worst_class"])
+def test_each_score_has_its_own_standard_error(of):
+    """A binomial for each class; the rarest is so much the worst that it always is the smallest."""
+    recall, support = np.array([0.9, 0.7, 0.3]), np.array([400, 100, 30])
+    hits = np.random.default_rng(0).binomial(support, recall, (20_000, 3))
+    groups = np.array(["many", "medium", "few"])
+    seen = scores(support, hits, np.tile(support, (20_000, 1)), groups)[of].std()
+    assert standard_error(recall, support, of) == pytest.approx(seen, rel=0.03)
+    with pytest.raises(UserError, match="found few, expected balanced_accuracy"):
+        standard_error(recall, support, "few")
 
 
 def test_forward_and_backward_by_hand():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
-from imbnas.params.shared import Numerics, SpaceParams, Stages
+from imbnas.params.shared import DartsChoices, Numerics, SpaceParams, Stages
 from imbnas.search.trie import TrieScorer, branches
 from imbnas.spaces.chain import Architecture
 from imbnas.spaces.registry import make_space
@@ -27,6 +27,12 @@ SPACES = {
     "nasbench201": make_space(
         SpaceParams(
             name="nasbench201", stages=Stages(channels=[16, 24], repeats=[2, 1], strides=[1, 2]), last_channels=None
+        )
+    ),
+    "darts": make_space(
+        SpaceParams(
+            name="darts",
+            darts=DartsChoices(channels=4, layers=3, operations=["max_pool_3x3", "skip_connect", "sep_conv_3x3"]),
         )
     ),
 }
@@ -60,7 +66,7 @@ def setting(name: str, precision: str = "fp32") -> tuple:
     with torch.no_grad():
         supernet.head.weight.normal_()
         for module in supernet.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d) and module.affine:
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0.0, 0.3)
     augment = Augment(Shape(8, 8, 1), "none", pad=0, flip=False, cutout=0, mean=[0.4], std=[0.3])

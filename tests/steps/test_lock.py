@@ -148,8 +148,13 @@ def test_a_controller_finds_the_state_of_a_step_whose_end_it_did_not_hear_of(
     monkeypatch.setenv("IMBNAS_RUN", "0")
     assert tiny_chain.run(root, "adapt") == 0
     kept = sorted(file.suffix for file in (root / ".imbnas/resume/adapt").iterdir())
-    assert kept.count(".pt") == kept.count(".done") > 0
+    # The state and the cost, each with its mark.
+    assert kept == [".done", ".done", ".json", ".pt"]
+    spent = json.loads((root / "results/cost-details.json").read_text())["steps"]["adapt"]["seconds"]
     (root / "models/adapted.safetensors").unlink()
     assert tiny_chain.run(root, "adapt") == 0
     assert tiny_chain.digests(root, "adapt") == before
     assert "goes on from optimiser step" in (root / "logs/adapt.log").read_text()
+    entry = json.loads((root / "results/cost-details.json").read_text())["steps"]["adapt"]
+    assert entry["attempts"] == 2
+    assert entry["seconds"] > spent, "the cost of the result is what both attempts took"

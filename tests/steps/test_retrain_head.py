@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_chain
 import torch
 from torch import Tensor
 
+from imbnas.errors import Interrupted
 from imbnas.networks import load_subnet
 from imbnas.steps import retrain, retrain_head
 from imbnas.training.weights import load_weights
@@ -113,6 +116,51 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
     assert len(trained) == 1, "without a second stage nothing is taken from an earlier run"
     assert tiny_chain.run(root, "retrain", **{**staged("ncm"), "retrain__epochs": 2}) == 0
     assert len(trained) == 2, "other parameters of the first stage train it anew"
+
+
+def test_a_network_s_seconds_count_once_whoever_trained_it(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, real, slept = tiny_chain.copy(chain, tmp_path), retrain.train, 0.5
+    shutil.rmtree(root / ".imbnas" / "kept", ignore_errors=True)
+    trained = 0
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        nonlocal trained
+        trained += 1
+        if trained == 2:
+            raise Interrupted("stop")
+        time.sleep(slept)
+        return real(*arguments, **named)
+
+    def timed(head: str) -> tuple[int, float]:
+        begin = time.monotonic()
+        code = tiny_chain.run(root, "retrain", **{**staged(head), "retrain__references": True, "retrain__epochs": 1})
+        return code, time.monotonic() - begin
+
+    def recorded() -> tuple[float, list[float]]:
+        kept = sorted((root / ".imbnas" / "kept" / "retrain").glob("*.json"))
+        cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
+        return cost, [json.loads(file.read_text())["seconds"] for file in kept]
+
+    monkeypatch.setattr(retrain, "train", slow)
+    (stopped, first), (ended, second) = timed("crt"), timed("crt")
+    assert (stopped, ended) == (143, 0)
+    cost, kept = recorded()
+    assert trained - 1 == len(kept) >= 2
+    assert len(kept) * slept < cost <= first + second + 0.01
+    assert min(kept) > slept
+    assert sum(kept) < cost
+    # Another head takes the networks and what they took, and adds what it takes itself.
+    code, third = timed("ncm")
+    assert code == 0
+    assert recorded()[0] == pytest.approx(sum(kept) + third, abs=0.2)
+    # Stopped before the second network, another head finds the first, which is no part of its own time.
+    shutil.rmtree(root / ".imbnas" / "kept")
+    trained = 0
+    assert timed("crt")[0] == 143
+    assert timed("lws")[0] == 0
+    assert min(recorded()[1]) > slept
 
 
 def test_views_are_augmented_passes(plain: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_chain
 
+from imbnas.data.images import ImageStore
 from imbnas.differentiable import loop
 from imbnas.training.state import ResumeState
 
@@ -113,6 +114,52 @@ def test_a_killed_search_ends_with_the_same_bytes(
     assert all(codes[:-1]), "killed twice, once within an epoch"
     assert bytes_of(cut) == bytes_of(whole)
     assert not list((cut / ".imbnas/resume/search").glob("*.pt"))
+
+
+@pytest.mark.parametrize("method", ["random", "evolution"])
+def test_searches_by_score_work_on_cells_too(cells: Path, tmp_path: Path, method: str) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
+    sizes = {"search__candidates": 4, "search__population": 3, "search__parents": 2, "search__generations": 2}
+    assert tiny_chain.run(root, "search", "retrain", **{**CHAIN, "search__method": method, **sizes}) == 0
+    found = table(root)
+    assert len(found) >= 4
+    assert found["chosen"].sum() == 1
+    assert found["score"].between(0.0, 1.0).all()
+
+
+def test_the_eigenvalue_is_that_of_rows_of_all_classes(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The long tail lies class by class: its first rows are all of one."""
+    seen: list[list[int]] = []
+    real = ImageStore.batches
+
+    def watched(self: ImageStore, batches: Any) -> Any:
+        if [len(batch) for batch in batches] == [33]:
+            seen.append(np.bincount(self.labels[batches[0]], minlength=10).tolist())
+        return real(self, batches)
+
+    monkeypatch.setattr(ImageStore, "batches", watched)
+    assert searched(tiny_chain.copy(cells, tmp_path), collapse={"eigenvalue_rows": 33}) == 0
+    assert len(seen) == SEARCH["epochs"]
+    assert seen[0] == seen[1], "the same rows in each epoch"
+    assert sum(count > 0 for count in seen[0]) >= 5
+    assert max(seen[0]) < 25
+
+
+@pytest.mark.parametrize("mode", ["frozen", "batch", "update"])
+def test_drop_path_ends_with_the_training_of_the_cells(cells: Path, tmp_path: Path, mode: str) -> None:
+    """A second stage gives the same head on the network as it was trained and on the one that was kept."""
+    root = tiny_chain.copy(cells, tmp_path)
+    assert searched(root) == 0
+    head = {"name": "crt", "epochs": 2, "batchnorm": mode}
+    options = {**CHAIN, "retrain__epochs": 2, "retrain__drop_path": 0.4, "retrain__loss": "ce", "retrain__head": head}
+    found = []
+    for _ in range(2):
+        assert tiny_chain.run(root, "retrain", **options) == 0
+        found.append(tiny_chain.digests(root, "retrain"))
+    assert "is left" in (root / "logs/retrain.log").read_text()
+    assert found[0] == found[1]
 
 
 def test_a_blind_search_does_not_see_labels(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

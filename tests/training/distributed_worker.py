@@ -24,7 +24,7 @@ from imbnas.data.raw import Shape
 from imbnas.data.samplers import InstanceSampler
 from imbnas.differentiable.barlow import Projector, barlow_twins
 from imbnas.longtail.mixing import Mixer
-from imbnas.params.longtail import LossesParams, LossName, WeightingParams
+from imbnas.params.longtail import LossesParams, LossName, SeqlParams, WeightingParams
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import DartsChoices, SpaceParams, Stages, Stem, TrainingNumerics
 from imbnas.progress import Log
@@ -70,7 +70,8 @@ def objective(loss: LossName) -> Callable[[int], Any]:
     return make_objective(
         loss,
         WeightingParams(defer=0.0),
-        LossesParams(),
+        # All but the first class are rare.
+        LossesParams(seql=SeqlParams(gamma=0.5, threshold=0.4)),
         scale=16.0,
         label_smoothing=0.0,
         epochs=2,
@@ -103,6 +104,9 @@ def trainings() -> Iterator[Job]:
         store=Store(decodes=True),
         objective=objective("seesaw"),
     )
+    torch.manual_seed(1)
+    # A loss that draws.
+    yield replace(job, name="seql", model=space.build_supernet(3, 1), objective=objective("seql"))
     torch.manual_seed(1)
     yield replace(
         job,

@@ -52,7 +52,7 @@ def noted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(file, weights_only=True) for file in files]
 
 
-TRAININGS = ["weighted", "seesaw", "policy", "remix", "single", "mixture", "twins", "branches"]
+TRAININGS = ["weighted", "seesaw", "seql", "policy", "remix", "single", "mixture", "twins", "branches"]
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
-from imbnas.data.raw import Shape
+from imbnas.data.images import ImageStore
+from imbnas.data.materialise import write_split
+from imbnas.data.policy import Policy
+from imbnas.data.raw import Raw, Shape
 from imbnas.data.samplers import InstanceSampler
+from imbnas.data.split import read_split
 from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.longtail.losses import LOSS_NAMES, repeats
 from imbnas.longtail.mixing import Mixer
@@ -370,3 +374,44 @@ def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
         train(job, runtime, ResumeState(tmp_path / "s", "x", 1e9), Log("test"))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@cuda
+def test_workers_may_hand_over_images_while_a_step_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread takes what they made into pinned memory: CUDA refuses that to all threads unless told otherwise."""
+    runtime = Runtime(Numerics(device="cuda", threads=1))
+    store = Store(torch.device("cpu"))
+    images = store.images.permute(0, 2, 3, 1).numpy()
+    raw = Raw(store.labels.numpy(), list("abcd"), images, None, tmp_path)
+    options = {"dataset": "digits", "split": "train", "root": "x", "photographs": False}
+    write_split(tmp_path / "s", raw, np.arange(ROWS), Shape(SIDE, SIDE, 1), **options)  # type: ignore[arg-type]
+    stages = {"channels": [8, 16], "repeats": [1, 1], "strides": [1, 2]}
+    space = make_space(SpaceParams.model_validate({"name": "shufflenet", "stages": stages, "last_channels": 16}))
+    found = []
+    for eager in (graphs.EAGER, 10**9):
+        monkeypatch.setattr(graphs, "EAGER", eager)
+        torch.manual_seed(0)
+        model = space.build_subnet((0, 3), len(COUNTS), 1)
+        job = Job(
+            "retrain",
+            model,
+            RecipeParams(epochs=8, batch_size=8),
+            ImageStore(read_split(tmp_path / "s"), None, runtime.device, workers=2),
+            Augment(
+                Shape(SIDE, SIDE, 1),
+                "pad",
+                pad=1,
+                flip=True,
+                cutout=0,
+                mean=[0.5],
+                std=[0.25],
+                policy=Policy("randaugment"),
+            ),
+            InstanceSampler(np.zeros(ROWS), 0),
+            lambda _: nn.functional.cross_entropy,
+            0,
+            repeats=True,
+        )
+        train(job, runtime, ResumeState(tmp_path / f"{eager}.s", "x", 1e9), Log("test"))
+        found.append({name: value.cpu() for name, value in model.state_dict().items()})
+    assert [key for key, value in found[0].items() if not torch.equal(value, found[1][key])] == []

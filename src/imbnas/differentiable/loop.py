@@ -18,7 +18,7 @@ from imbnas.differentiable.split import Feed
 from imbnas.errors import UserError
 from imbnas.params.recipe import OptimizerParams
 from imbnas.progress import Log
-from imbnas.seeds import derive
+from imbnas.seeds import derive, stream
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.loop import Objective, Store
@@ -302,10 +302,14 @@ class _Run:
             self.stopped = collapse.should_stop(values, guards.stop_ratio, guards.window, guards.back, guards.patience)
 
     def eigenvalue(self, epoch: int) -> float:
-        """Return the dominant eigenvalue of the loss on fixed rows of the architecture's half, without augmentation."""
+        """Return the dominant eigenvalue of the loss on fixed rows of the architecture's half, without augmentation.
+
+        They are drawn once and at random: rows lie class by class.
+        """
         draws = []
-        for feed in self.search.feeds[1]:
-            rows = feed.rows[: self.search.guards.eigenvalue_rows]
+        for number, feed in enumerate(self.search.feeds[1]):
+            order = stream(self.search.seed, "eigenvalue", "rows", number).permutation(len(feed.rows))
+            rows = feed.rows[order[: self.search.guards.eigenvalue_rows]]
             images, labels = next(self.search.store.batches([rows]))
             draws.append((images, labels))
         if self.learner.views > 1:

@@ -21,6 +21,11 @@ from imbnas.seeds import derive
 Seeds = Literal["paired", "independent", "fixed"]
 """How runs of several seeds are resampled: run k of both methods together, each method's runs by themselves, or not."""
 
+MIRRORED = ("ece", "harmonic_mean", "geometric_mean")
+"""Scores, and groups of them by how their names begin, that resamples raise or lower on average."""
+WITHOUT = ("worst_class",)
+"""Scores without an interval: the smallest of many recalls is too low already, and in each resample more so."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -47,7 +52,7 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Return intervals (low, high) of the scores of `metrics.summarise` and of the calibration errors, see `intervals`.
+    """Return intervals (low, high) of the scores of `metrics.summarise` and of the calibration errors: `intervals`.
 
     Args:
         labels: true classes (N,).
@@ -116,19 +121,17 @@ def intervals(
     `resampled` draws the runs too, with replacement, so that the interval covers the noise of training beside that of
     the test rows; of S runs it sees (S - 1) / S of the training variance. `fixed` covers the test rows alone.
 
-    The ends are percentiles of the resamples; those of a calibration error q are 2 ece - q, at least 0: resamples
-    raise a calibration error, because its bins' differences count by their size, and the mirrored interval takes the
-    rise off that percentiles would count twice.
+    The ends are percentiles of the resamples. Those of a calibration error q are 2 ece - q: resamples raise it, because
+    its bins' differences count by their size, and the mirrored interval takes the rise off that percentiles would count
+    twice. The harmonic and the geometric mean of the recalls fall with noise, and are mirrored too. Mirrored ends stay
+    in [0, 1]. `worst_class` has no interval: neither covers it.
 
     Raises:
         UserError: for no runs or a level out of range.
     """
     means, draws = _means(runs, _picks(len(runs), seeds == "resampled", runs, derive(seed, "runs")))
-    ends = {name: _ends(name, means[name], draws[name], level) for name in means}
-    return {
-        name: (max(low, 0.0), max(high, 0.0)) if name.startswith("ece") else (low, high)
-        for name, (low, high) in ends.items()
-    }
+    ends = {name: _ends(name, means[name], draws[name], level) for name in means if name not in WITHOUT}
+    return {name: (min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)) for name, (low, high) in ends.items()}
 
 
 def differences(
@@ -151,7 +154,7 @@ def differences(
         picks = _picks(len(b), seeds != "fixed", b, derive(seed, "runs", "b"))
     means_b, draws_b = _means(b, picks)
     found: dict[str, Difference] = {}
-    for name in (name for name in means_a if name in means_b):
+    for name in (name for name in means_a if name in means_b and name not in WITHOUT):
         value = means_a[name] - means_b[name]
         found[name] = Difference(value, *_ends(name, value, draws_a[name] - draws_b[name], level))
     return found
@@ -205,4 +208,4 @@ def _ends(name: str, value: float, draws: Floats, level: float) -> tuple[float, 
         raise UserError(f"level: found {level}, expected a number in (0, 1)")
     tail = (1.0 - level) / 2.0
     low, high = (float(end) for end in np.quantile(draws, [tail, 1.0 - tail]))
-    return (2.0 * value - high, 2.0 * value - low) if name.startswith("ece") else (low, high)
+    return (2.0 * value - high, 2.0 * value - low) if name.startswith(MIRRORED) else (low, high)

@@ -59,20 +59,32 @@ def summarise(labels: ArrayLike, predictions: ArrayLike, counts: ArrayLike, rule
     return summary
 
 
-def standard_error(recall: ArrayLike, support: ArrayLike) -> float:
-    """Return the standard error of the balanced accuracy: sqrt(sum_k r_k (1 - r_k) / n_k) / C.
+def standard_error(recall: ArrayLike, support: ArrayLike, of: str = "balanced_accuracy") -> float:
+    """Return the standard error of a score from the classes' binomial variances r (1 - r) / n.
 
-    `recall` (C,) and `support` (C,), the rows of each class, are of the test split; classes without rows do not count.
+    Args:
+        recall: of each class (C,).
+        support: rows of each class (C,); classes without rows do not count.
+        of: `balanced_accuracy`: sqrt(sum_k r_k (1 - r_k) / n_k) / C. `accuracy`: sqrt(sum_k n_k r_k (1 - r_k)) / N, the
+            numbers of rows being given. `worst_class`: that of the class itself, of equals the largest; that it was
+            chosen as the smallest is not in it.
 
     Raises:
-        UserError: when no class has rows.
+        UserError: when no class has rows, or for another score.
     """
     rows = np.asarray(support, dtype=np.float64)
     present = rows > 0
     if not present.any():
         raise UserError("standard error: found no class with rows, expected at least one")
-    recalls = np.asarray(recall, dtype=np.float64)[present]
-    return float(np.sqrt((recalls * (1.0 - recalls) / rows[present]).sum()) / present.sum())
+    recalls, rows = np.asarray(recall, dtype=np.float64)[present], rows[present]
+    variances = recalls * (1.0 - recalls) / rows
+    if of == "balanced_accuracy":
+        return float(np.sqrt(variances.sum()) / len(rows))
+    if of == "accuracy":
+        return float(np.sqrt((rows**2 * variances).sum()) / rows.sum())
+    if of == "worst_class":
+        return float(np.sqrt(variances[recalls == recalls.min()].max()))
+    raise UserError(f"standard error: found {of}, expected balanced_accuracy, accuracy or worst_class")
 
 
 def forward_backward(

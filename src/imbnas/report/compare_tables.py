@@ -67,7 +67,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     methods = []
     for row in comparison.rows:
         scores = {
-            name: {**score, "low": row.intervals[name][0], "high": row.intervals[name][1]}
+            name: {**score, **dict(zip(("low", "high"), row.intervals.get(name, (None, None)), strict=True))}
             for name, score in row.scores.items()
         }
         apart = None

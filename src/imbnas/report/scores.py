@@ -16,7 +16,8 @@ from imbnas.longtail.shots import GROUPS, Rule, shot_groups
 BIN_RULE = "bins (a, b] of equal width, a confidence of 0 in the first"
 """Which edge of a confidence bin belongs to it, in words."""
 INTERVAL_RULE = (
-    "percentiles of a bootstrap of the test rows within each class; of calibration errors, mirrored at the error"
+    "percentiles of a bootstrap of the test rows within each class; of calibration errors and of the harmonic and "
+    "geometric mean, mirrored at the score"
 )
 """How intervals are made, in words."""
 

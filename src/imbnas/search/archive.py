@@ -21,6 +21,7 @@ class Score:
     accuracy: float
     worst_class: float
     standard_error: float
+    """Of the one that is searched for."""
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,14 @@ class SearchNetwork(Supernet):
         weights = like.new_full((len(EDGES), len(self.layout.operations)), 1.0 / len(self.layout.operations))
         return Relaxed(dict.fromkeys(CELLS, weights))
 
+    def steps(self, architecture: Architecture) -> list[nn.Module]:
+        """Return the path's modules: the stem, and all cells, whose two inputs do not fit between single steps."""
+        return [self.stem, PathCells(self, architecture)]
+
+    def shared_steps(self, first: Architecture, second: Architecture) -> int:
+        """Return how many steps two different architectures have in common: the stem alone, as all cells change."""
+        return 1
+
     def trunk(self, x: Tensor, mixes: dict[str, Mix]) -> tuple[Tensor, Tensor]:
         """Return the two inputs of the last cell for images (N, C, H, W)."""
         before = previous = self.stem(x)
@@ -113,6 +121,24 @@ class SearchNetwork(Supernet):
         """Map images (N, C, H, W) to logits (N, num_classes)."""
         logits: Tensor = self.head(self.features(x, architecture))
         return logits
+
+
+class PathCells(nn.Module):
+    """The cells of a search network with the operations of one architecture, pooling included."""
+
+    def __init__(self, network: SearchNetwork, architecture: Architecture) -> None:
+        """Share the network's modules."""
+        super().__init__()
+        self.cells, self.pool = network.cells, network.pool
+        self._mixes = network.mixes(architecture)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map what leaves the stem to features (N, num_features)."""
+        before = previous = x
+        for cell in cast(Iterable[SearchCell], self.cells):
+            before, previous = previous, cell(before, previous, self._mixes[cell.kind])
+        pooled: Tensor = self.pool(previous)
+        return pooled
 
 
 States = tuple[Tensor, Tensor]

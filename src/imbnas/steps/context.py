@@ -14,7 +14,7 @@ from typing import Any
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError
-from imbnas.files import canonical_json, digest_file, read_json, taken, write_json
+from imbnas.files import canonical_json, controlled, digest_file, discard, read_json, taken, write_json
 from imbnas.progress import Log
 from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
 
@@ -103,7 +103,10 @@ class Context:
         return self.root / WORK / "resume" / self.step / f"{self._digest}.cost.json"
 
     def publish_cost(self) -> None:
-        """Add this cost to results/cost.json and the details beside it, no step's outputs, and forget the attempts."""
+        """Add this cost to results/cost.json and the details beside it, no step's outputs, and forget the attempts.
+
+        Not before a controller, who might repeat the step, has heard of its end: see `files.discard`.
+        """
         path = cost_details(self.path("cost"))
         spent = self.cost()
         spent["seconds"] = round(spent["seconds"] + self.reused_seconds, 3)
@@ -115,7 +118,9 @@ class Context:
             table["total_seconds"] = round(sum(entry["seconds"] for entry in table["steps"].values()), 3)
             write_json(path, table)
             write_json(self.path("cost"), {"seconds": table["total_seconds"]})
-        self._cost_file.unlink(missing_ok=True)
+        if controlled():
+            self.note_cost()
+        discard(self._cost_file)
 
 
 def _hash(parts: dict[str, Any]) -> str:

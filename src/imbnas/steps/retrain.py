@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,10 +26,10 @@ from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.mixing import make_mix
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
-from imbnas.steps.retrain_cells import pretraining, with_cells
+from imbnas.steps.retrain_cells import pretraining, stop_dropping, with_cells
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
-from imbnas.steps.trained import Trained
+from imbnas.steps.trained import Kept, Trained
 from imbnas.training.inputs import batches_of
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
@@ -45,7 +46,7 @@ class Outcome:
     head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
     states: list[ResumeState] = field(default_factory=list)
     seconds: float = 0.0
-    """Of the first stages so far."""
+    """That the networks so far have taken of the run's own cost."""
 
 
 def run(view: RetrainView, context: Context) -> None:
@@ -123,25 +124,31 @@ def _network(
     only_first = view.model_copy(update={"retrain": recipe.model_copy(update={"head": SecondStageParams(epochs=0)})})
     kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
     # One process looks for all: a file that the first is writing must not be there for some and absent for others.
-    look = runtime.ranks.shared
+    look, own = runtime.ranks.shared, context.state_path.name
     found = look(kept.load) if recipe.head.name != "none" else None
     state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost, runtime.ranks)
     outcome.states.append(state)
     if found is not None:
-        model.load_state_dict(found[0])
-        context.reused_seconds += found[1]
-        context.log(f"{tag}: trained by an earlier run in {found[1]:.0f} s; only the head stage is left")
+        model.load_state_dict(found.state)
+        context.log(f"{tag}: trained by an earlier run in {found.seconds:.0f} s; only the head stage is left")
+        # What an earlier attempt of this run has spent is in its cost already.
+        if found.run == own and context.cost()["attempts"] > 1:
+            outcome.seconds += found.seconds
+        else:
+            context.reused_seconds += found.seconds
     else:
         outcome.states += _train(view, context, runtime, space, rows, model, state)
         found = look(kept.load)
         if found is None:
-            found = model.state_dict(), context.cost()["seconds"] - outcome.seconds
+            found = Kept(model.state_dict(), context.cost()["seconds"] - outcome.seconds, own)
             if runtime.ranks.first:
-                kept.save(*found)
-    outcome.seconds += found[1]
+                kept.save(found)
+        outcome.seconds += found.seconds if found.run == own else context.cost()["seconds"] - outcome.seconds
     if recipe.head.name != "none":
         assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
+        begin = time.monotonic()
         outcome.head, states = stage(model, tag)
+        outcome.seconds += time.monotonic() - begin
         outcome.states += states
     outcome.costs[architecture] = count(model, (info.shape[0], info.shape[1], info.shape[2]))
     outcome.networks[architecture] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
@@ -212,6 +219,7 @@ def _train(
             if one.recipe.epochs:
                 train(one, runtime, place, context.log)
                 place.pause()
+    stop_dropping(model)
     return [place for _, place in jobs[:-1]]
 
 

@@ -83,6 +83,13 @@ def with_cells(job: Job, network: Subnet, recipe: RetrainParams, specs: list[Cel
     return replace(job, objective=objective)
 
 
+def stop_dropping(network: nn.Module) -> None:
+    """End the drop-path of the derived cells: it belongs to the training that `with_cells` describes."""
+    for cell in network.modules():
+        if isinstance(cell, DerivedCell):
+            cell.drop = 0.0
+
+
 def _both(loss: Loss, weight: float) -> Loss:
     def total(logits: Any, target: Any) -> Tensor:
         return loss(logits[0], target) + weight * loss(logits[1], target)

@@ -64,7 +64,9 @@ def run(view: SearchView, context: Context) -> None:
     with state.held():
         archive = Archive(
             state.path.with_suffix(".jsonl"),
-            lambda architectures: ((architecture, _score(tally)) for architecture, tally in scorer(architectures)),
+            lambda architectures: (
+                (architecture, _score(tally, view.search.objective)) for architecture, tally in scorer(architectures)
+            ),
             setting.table.cost,
             view.search.objective,
             pause=state.pause,
@@ -161,13 +163,13 @@ def calibration_rows(tail: Rows, count: int, sampling: str, seed: int) -> Rows:
     return tail.at(order[:count])
 
 
-def _score(tally: Tally) -> Score:
+def _score(tally: Tally, objective: str) -> Score:
     recall = tally.recall
     return Score(
         balanced_accuracy=tally.balanced_accuracy,
         accuracy=tally.accuracy,
         worst_class=float(np.nanmin(recall)),
-        standard_error=float(standard_error(recall, tally.support)),
+        standard_error=standard_error(recall, tally.support, objective),
     )
 
 

@@ -267,7 +267,7 @@ class DartsSearch:
             "balanced_accuracy": tally.balanced_accuracy,
             "accuracy": tally.accuracy,
             "worst_class": float(np.nanmin(tally.recall)),
-            "standard_error": float(standard_error(tally.recall, tally.support)),
+            "standard_error": standard_error(tally.recall, tally.support, self.view.search.objective),
         }
         return {**scores, "score": scores[self.view.search.objective]}
 

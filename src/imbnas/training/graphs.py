@@ -23,6 +23,8 @@ EAGER = 3
 """Times that work is done as usual before it is recorded: what comes rarely is not worth it."""
 KEPT = 2
 """Steps held recorded at once: that of a whole batch and that of an epoch's last, shorter one."""
+OTHERS = "thread_local"
+"""What other threads may do while this one records: all that they want. One puts images into pinned memory."""
 ROOM = 0.25
 """Share of the GPU's memory that stays free: a recording keeps the memory in which it works."""
 
@@ -67,7 +69,7 @@ class _Recording:
         self._inputs = inputs.clone()
         self._target = [part.clone() for part in _tensors(target)]
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, capture_error_mode=OTHERS):
             self._loss = step(
                 self._inputs, self._target[0] if isinstance(target, Tensor) else type(target)(*self._target)
             )
@@ -138,7 +140,7 @@ class _Studio:
         torch.set_autocast_cache_enabled(False)
         try:
             with torch.cuda.stream(self._stream):
-                graph.capture_begin(pool=pool)
+                graph.capture_begin(pool=pool, capture_error_mode=OTHERS)
                 try:
                     yield graph
                 finally:

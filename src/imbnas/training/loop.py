@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -142,7 +142,7 @@ def _step(
     # All processes have the whole batch: what is drawn for it, and who is mixed with whom, is then the same in each.
     ins, outs = job.parts
     rows = len(batch) // ins * outs
-    return learner(runtime.lay_out(ranks.own(batch, ins)), target, loss_of, job.passes(step), rows)
+    return learner(runtime.lay_out(ranks.own(batch, ins)), target, loss_of, job.passes(step), rows, step)
 
 
 class _Learner:
@@ -153,23 +153,24 @@ class _Learner:
         self._recorder = Recorder() if job.repeats and runtime.records else None
 
     def __call__(
-        self, inputs: Tensor, target: Any, loss_of: Loss, passes: Sequence[tuple[Any, ...]], rows: int
+        self, inputs: Tensor, target: Any, loss_of: Loss, passes: Sequence[tuple[Any, ...]], rows: int, step: int
     ) -> Tensor:
         """Take a step for a whole batch with `rows` outputs, and return the mean loss over the passes."""
+        work = partial(self._learn, loss_of, passes, rows, step)
         if self._recorder is None:
-            return self._learn(loss_of, passes, rows, inputs, target)
-        work = partial(self._learn, loss_of, passes, rows)
+            return work(inputs, target)
         return self._recorder((loss_of, tuple(passes), rows), work, inputs, target)
 
     def _learn(
-        self, loss_of: Loss, passes: Sequence[tuple[Any, ...]], rows: int, inputs: Tensor, target: Any
+        self, loss_of: Loss, passes: Sequence[tuple[Any, ...]], rows: int, step: int, inputs: Tensor, target: Any
     ) -> Tensor:
         job, optimizer, ranks = self._job, self._optimizer, self._runtime.ranks
         optimizer.zero_grad()
         total = torch.zeros((), device=self._runtime.device)
-        for arguments in passes:
-            outputs = self._runtime.forward(job.model, inputs, *arguments)
-            loss = loss_of(ranks.gather(outputs, rows, job.parts[1]), target)
+        for number, arguments in enumerate(passes):
+            outputs = ranks.gather(self._runtime.forward(job.model, inputs, *arguments), rows, job.parts[1])
+            with _drawing(derive(job.seed, job.name, "loss", step, number)):
+                loss = loss_of(outputs, target)
             (loss if job.together == 1 else loss * job.together).backward()
             total += loss.detach().float()
         ranks.add_gradients(optimizer.parameters)
@@ -177,6 +178,18 @@ class _Learner:
             optimizer.clip(job.recipe.optimizer.clip)
         optimizer.step()
         return total / len(passes)
+
+
+@contextmanager
+def _drawing(seed: int) -> Iterator[None]:
+    """Let a loss draw from a stream of its own, the same in all processes: all take the loss of the whole batch."""
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
 
 
 def _close_epoch(job: Job, epoch: int, running: Tensor, per_epoch: int, log: Log) -> float:
