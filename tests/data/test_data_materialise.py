@@ -129,12 +129,16 @@ def test_statistics_of_many_files_use_evenly_spaced_ones(tmp_path: Path, save_im
     assert math.isclose(info.mean[0], pixels.mean())
 
 
-def test_a_changed_file_size_changes_the_digest(files: Path, tmp_path: Path):
+@pytest.mark.parametrize("change", [lambda data: data + b"\0", lambda data: data[:-1] + b"\0"])
+def test_another_file_of_whatever_size_changes_the_digest(files: Path, tmp_path: Path, change):
     raw = Raw(np.array([0, 1]), ["a", "b"], None, ["a/0.png", "a/1.png"], tmp_path / "images")
     before = write_split(tmp_path / "x", raw, np.arange(2), Shape(5, 5, 3), **OPTIONS).digest
-    with (tmp_path / "images/a/1.png").open("ab") as stream:
-        stream.write(b"\0")
+    file = tmp_path / "images/a/1.png"
+    file.write_bytes(change(file.read_bytes()))
     assert write_split(tmp_path / "x", raw, np.arange(2), Shape(5, 5, 3), **OPTIONS).digest != before
+    file.unlink()
+    with pytest.raises(UserError, match=r"a/1\.png: cannot be read \(No such file or directory\), expected an image"):
+        write_split(tmp_path / "x", raw, np.arange(2), Shape(5, 5, 3), **OPTIONS)
 
 
 def test_bytes_repeat_and_hold_no_metadata(written: Path, tmp_path: Path):

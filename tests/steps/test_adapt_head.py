@@ -83,10 +83,12 @@ def test_the_statistics_of_features_are_those_of_all_classes(
     root = tiny_chain.copy(chain, tmp_path)
     monkeypatch.setattr(adapt_head, "FEATURE_BATCH", 60)
     real, seen = adapt_head.compute_features, []
+    sizes: list[list[int]] = []
 
     def watched(network, batches, *arguments):  # type: ignore[no-untyped-def]
         kept = list(batches)
         seen.append([len(set(labels.tolist())) for _, labels in kept])
+        sizes.append([len(labels) for _, labels in kept])
         return real(network, kept, *arguments)
 
     monkeypatch.setattr(adapt_head, "compute_features", watched)
@@ -94,6 +96,7 @@ def test_the_statistics_of_features_are_those_of_all_classes(
     # Class by class, the first batch of the rows would hold one class alone.
     assert len(seen) == 2
     assert min(min(batches) for batches in seen) >= 5
+    assert all(max(batches) - min(batches) <= 1 for batches in sizes), "a last one of a single row has no variance"
 
 
 def test_tau_is_chosen_on_validation_rows(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

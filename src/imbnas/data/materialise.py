@@ -14,7 +14,8 @@ from imbnas.data.decode import convert_array, decode_file
 from imbnas.data.raw import Raw, Shape
 from imbnas.data.split import IMAGES, INDEX, INFO, Info, write_table
 from imbnas.data.verify import map_threaded
-from imbnas.files import replacing, write_json
+from imbnas.errors import UserError
+from imbnas.files import digest_file, replacing, write_json
 
 _CHUNK = 1024
 _SAMPLED = 2000
@@ -125,10 +126,19 @@ def _count(histogram: np.ndarray, images: np.ndarray) -> None:
 
 
 def _digest_files(root: Path, paths: list[str], labels: np.ndarray) -> str:
+    """Return a SHA-256 over paths, labels and contents: another image of as many bytes must not pass for the same."""
     state = hashlib.sha256()
-    for path, label in zip(paths, labels.tolist(), strict=True):
-        state.update(f"{path}\0{label}\0{(root / path).stat().st_size}\n".encode())
+    contents = map_threaded(lambda path: _digest_image(root / path), paths)
+    for path, label, content in zip(paths, labels.tolist(), contents, strict=True):
+        state.update(f"{path}\0{label}\0{content}\n".encode())
     return state.hexdigest()
+
+
+def _digest_image(file: Path) -> str:
+    try:
+        return digest_file(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}), expected an image") from None
 
 
 def _sampled_histogram(root: Path, paths: list[str], shape: Shape) -> np.ndarray:

@@ -32,7 +32,7 @@ class Info:
 
     `kind` is "array" or "paths"; `root` is the parameter's text for path datasets, else None; `shape` is [H, W, C] of
     the network's input; `mean` and `std` are per channel on the scale [0, 1], of this dataset's training split;
-    `digest` is a SHA-256 over labels and images (arrays), or over paths, labels and file sizes.
+    `digest` is a SHA-256 over labels and images (arrays), or over paths, labels and files.
     """
 
     dataset: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -179,6 +180,6 @@ class _Stage:
         store = make_store(mixed, self.runtime, self.context)
         with batch_statistics(self.supernet):
             # Batches of equal size: a last one of a single row has no variance.
-            size = math.ceil(len(rows) / math.ceil(len(rows) / FEATURE_BATCH))
+            batches = store.batches(np.array_split(np.arange(len(rows)), math.ceil(len(rows) / FEATURE_BATCH)))
             augment = make_augment(rows.split, None)
-            return compute_features(self.supernet, store.ordered(size), augment, self.runtime, None, path)
+            return compute_features(self.supernet, batches, augment, self.runtime, None, path)
