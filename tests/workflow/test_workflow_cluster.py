@@ -112,6 +112,8 @@ def test_memory_and_time_follow_the_parameters() -> None:
     assert [sizes.loaders(policy, step, "target") for step in ("adapt", "retrain", "evaluate")] == [0, 3, 0]
     assert sizes.megabytes(policy, "retrain") - sizes.megabytes(cifar, "retrain") == 3000
     assert sizes.loaders(changed(policy, runtime__device="cpu"), "retrain", "target") == 0
+    twins = load(PRESETS / "ssf-nas-cifar10-lt.yaml")
+    assert [sizes.loaders(twins, step, "target") for step in ("supernet", "search")] == [0, twins.runtime.workers]
     assert sizes.loaders(changed(imagenet, runtime__device="cpu"), "evaluate", "target") == loaders
     wide = changed(imagenet, runtime__device="cpu")
     assert sizes.megabytes(wide, "supernet") > sizes.megabytes(imagenet, "supernet") + 10_000

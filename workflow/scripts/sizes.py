@@ -41,8 +41,7 @@ def gpus(params: Params, step: str) -> int:
 def loaders(params: Params, step: str, section: str) -> int:
     """Return how many processes make batches for one that computes: from files, and by policies for a GPU."""
     decoded = getattr(params, section).dataset in PATH_DATASETS
-    part = _stage(params) if step == "adapt" else getattr(params, step)
-    policy = step in SHARED and params.runtime.device != "cpu" and part.augment.policy != "none"
+    policy = params.runtime.device != "cpu" and any(part.augment.policy != "none" for part in _trained(params, step))
     return params.runtime.workers if decoded or policy else 0
 
 
@@ -104,6 +103,15 @@ def _images(params: Params, step: str) -> int:
     if step == "retrain":
         return rows(params, "target") * params.retrain.epochs * (3 if params.retrain.references else 1)
     return rows(params, "target")
+
+
+def _trained(params: Params, step: str) -> list[Any]:
+    """Return the recipes of the trainings on images in a step."""
+    if step == "adapt":
+        return [_stage(params)]
+    if step == "search":
+        return [params.search.darts] if params.search.method == "darts" else []
+    return [getattr(params, step)] if step in SHARED else []
 
 
 def _stage(params: Params) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imbnas.data.augment import Augment
 from imbnas.differentiable import bilevel, collapse, schedules
+from imbnas.differentiable.feeding import Views
 from imbnas.differentiable.learners import Draw, Learner, Setting
 from imbnas.differentiable.relaxation import ArchitectureParameters, mean_entropy, zero_one_loss
 from imbnas.differentiable.split import Feed
@@ -113,6 +114,7 @@ class _Run:
         )
         level = 1 if search.weights.frozen else 0
         self.per_epoch = search.feeds[level][0].length
+        self.views = [self._views_of(level) for level in (0, 1)]
         self.step = 0
         self.rows: list[Row] = []
         self.losses = torch.zeros(2, device=runtime.device)
@@ -121,6 +123,22 @@ class _Run:
     @property
     def steps(self) -> int:
         return self.per_epoch * self.search.epochs
+
+    def _views_of(self, level: int) -> Views:
+        search = self.search
+
+        def seed(number: int, view: int, step: int) -> int:
+            return derive(search.seed, search.name, "augment", level, number, view, step)
+
+        return Views(
+            search.store,
+            search.augment,
+            self.runtime,
+            search.feeds[level],
+            self.per_epoch,
+            self.learner.views,
+            seed,
+        )
 
     # Saved state
 
@@ -154,26 +172,6 @@ class _Run:
                 f"{state.path}: not the state of {self.search.name} ({reason}), expected it; delete the file"
             ) from None
         log(f"{self.search.name}: goes on from step {self.step} of {self.steps}")
-
-    # Batches
-
-    def batches(self, level: int, last: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Yield the draws of each step up to `last`, all of one epoch, images still as bytes."""
-        feeds = self.search.feeds[level]
-        epoch, place = divmod(self.step, self.per_epoch)
-        until = last - epoch * self.per_epoch
-        draws = [self.search.store.batches(feed.batches(epoch, place, until)) for feed in feeds]
-        yield from map(list, zip(*draws, strict=True))
-
-    def augmented(self, draws: Sequence[tuple[Tensor, Tensor]], level: int) -> list[Draw]:
-        """Return each draw's views."""
-        found = []
-        for number, (images, labels) in enumerate(draws):
-            for view in range(self.learner.views):
-                seed = derive(self.search.seed, self.search.name, "augment", level, number, view, self.step)
-                inputs = self.search.augment(images, torch.Generator().manual_seed(seed))
-                found.append(Draw(self.runtime.lay_out(inputs), labels))
-        return found
 
     # Steps
 
@@ -251,11 +249,10 @@ class _Run:
         if self.optimizer is not None:
             self.optimizer.set_rate(rate)
         last = (epoch + 1) * self.per_epoch
-        trains = [None] * (last - self.step) if weights.frozen else self.batches(0, last)
-        for train_draws, valid_draws in zip(trains, self.batches(1, last), strict=True):
-            train = [] if train_draws is None else self.augmented(train_draws, 0)
+        while self.step < last:
+            train = [] if weights.frozen else self.views[0].take(self.step)
             if share:
-                self.architecture_step(train, self.augmented(valid_draws, 1), epoch, rate)
+                self.architecture_step(train, self.views[1].take(self.step), epoch, rate)
             if self.optimizer is not None:
                 self.weight_step(self.optimizer, train, epoch)
             self.step += 1
@@ -313,7 +310,7 @@ class _Run:
             images, labels = next(self.search.store.batches([rows]))
             draws.append((images, labels))
         if self.learner.views > 1:
-            batch = self.augmented(draws, 1)
+            batch = self.views[1].of(draws, self.step)
         else:
             batch = [Draw(self.runtime.lay_out(self.search.augment(images, None)), labels) for images, labels in draws]
         generator = torch.Generator().manual_seed(derive(self.search.seed, "eigenvalue"))

@@ -43,7 +43,7 @@ def inputs(job: Job, ranks: Ranks, first: int, per_epoch: int) -> Iterator[tuple
     def seed(step: int) -> int:
         return derive(job.seed, job.name, "augment", step)
 
-    store, (early, late) = job.store, _parts(job.augment)
+    store, (early, late) = job.store, halves(job.augment)
     if isinstance(store, AheadStore) and (store.decodes or early is not unchanged):
         tasks = (Task(batch, seed(step)) for step, batch in enumerate(chain.from_iterable(epochs()), first))
         for images, labels, generator in ranks.spread(store).ahead(tasks, early):
@@ -55,7 +55,7 @@ def inputs(job: Job, ranks: Ranks, first: int, per_epoch: int) -> Iterator[tuple
             yield job.augment(images, torch.Generator().manual_seed(seed(step))), labels
 
 
-def _parts(augment: Late) -> tuple[Early, Late]:
+def halves(augment: Late) -> tuple[Early, Late]:
     """Return what of an augmentation may be done ahead, and what is left."""
     if isinstance(augment, Augment) and augment.policy is not None:
         return augment.early, augment.late

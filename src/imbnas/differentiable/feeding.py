@@ -1,0 +1,87 @@
+"""What a bilevel search sees of its rows: the augmented views of each step's draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbnas.data.augment import Augment
+from imbnas.data.loading import AheadStore, Task, unchanged
+from imbnas.differentiable.learners import Draw
+from imbnas.differentiable.split import Feed
+from imbnas.training.inputs import halves
+from imbnas.training.loop import Store
+from imbnas.training.runtime import Runtime
+
+
+class Views:
+    """The draws of one level, a function of the step; one batch of each feed, in as many views as the learner wants."""
+
+    def __init__(
+        self,
+        store: Store,
+        augment: Augment,
+        runtime: Runtime,
+        feeds: Sequence[Feed],
+        per_epoch: int,
+        views: int,
+        seed: Callable[[int, int, int], int],
+    ) -> None:
+        """Take where images lie and how they change; `seed` follows from the numbers of feed, view and step."""
+        self._store, self._augment, self._runtime, self._feeds = store, augment, runtime, feeds
+        self._per_epoch, self._views, self._seed = per_epoch, views, seed
+        self._stream: Iterator[list[Draw]] | None = None
+        self._next = 0
+
+    def take(self, step: int) -> list[Draw]:
+        """Return the draws of a step, each feed's views behind one another. Steps in order are made ahead."""
+        if self._stream is None or self._next != step:
+            early, _ = halves(self._augment)
+            store, ahead = self._store, early is not unchanged
+            self._stream = (
+                self._made_ahead(store, step) if ahead and isinstance(store, AheadStore) else self._made(step)
+            )
+        self._next = step + 1
+        return next(self._stream)
+
+    def of(self, draws: Sequence[tuple[Tensor, Tensor]], step: int) -> list[Draw]:
+        """Return the views of images and labels that a step would see."""
+        found = []
+        for number, (images, labels) in enumerate(draws):
+            for view in range(self._views):
+                generator = torch.Generator().manual_seed(self._seed(number, view, step))
+                found.append(Draw(self._runtime.lay_out(self._augment(images, generator)), labels))
+        return found
+
+    def _epochs(self, first: int) -> Iterator[list[list[np.ndarray]]]:
+        """Yield for each epoch from the one of step `first` on the batches of each feed that are left of it."""
+        begin, place = divmod(first, self._per_epoch)
+        for epoch in count(begin):
+            start = place if epoch == begin else 0
+            yield [feed.batches(epoch, start, self._per_epoch) for feed in self._feeds]
+
+    def _made(self, first: int) -> Iterator[list[Draw]]:
+        steps = count(first)
+        for batches in self._epochs(first):
+            for draws in zip(*map(self._store.batches, batches), strict=True):
+                yield self.of(draws, next(steps))
+
+    def _made_ahead(self, store: AheadStore, first: int) -> Iterator[list[Draw]]:
+        early, late = halves(self._augment)
+
+        def tasks() -> Iterator[Task]:
+            steps = count(first)
+            for epoch in self._epochs(first):
+                for batches, step in zip(zip(*epoch, strict=True), steps):  # noqa: B905
+                    for number, batch in enumerate(batches):
+                        for view in range(self._views):
+                            yield Task(batch, self._seed(number, view, step))
+
+        made = store.ahead(tasks(), early)
+        while True:
+            taken = (next(made) for _ in range(len(self._feeds) * self._views))
+            yield [Draw(self._runtime.lay_out(late(images, generator)), labels) for images, labels, generator in taken]
