@@ -122,6 +122,15 @@ def test_outputs_hold_no_trace_of_where_or_when(chain: Path, tmp_path: Path) -> 
         assert not any(mark in (root / name).read_bytes() for mark in marks), name
 
 
+@pytest.mark.parametrize("damaged", ["[]", "{", '{"steps": {"adapt": 3}}', '{"steps": {"adapt": {"seconds": "3"}}}'])
+def test_a_damaged_table_of_costs_fails_no_step(chain: Path, tmp_path: Path, damaged: str) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    (root / "results/cost-details.json").write_text(damaged)
+    assert tiny_chain.run(root, "imbalance") == 0
+    assert list(json.loads((root / "results/cost-details.json").read_text())["steps"]) == ["imbalance"]
+    assert "cost-details.json: begun anew" in (root / "logs/imbalance.log").read_text()
+
+
 def test_cost_is_kept_apart_and_adds_up_over_attempts(chain: Path, tmp_path: Path) -> None:
     table = json.loads((chain / "results/cost-details.json").read_text())
     assert list(table["steps"]) == ["source", "target", "imbalance", *TRAININGS]

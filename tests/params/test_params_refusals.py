@@ -23,6 +23,13 @@ def complaint(tree: Any) -> str:
     return line.removeprefix("p.yaml: ")
 
 
+CELLS = {
+    "space.name": "darts",
+    "supernet.sampling": "mixture",
+    "adapt.sampling": "mixture",
+    "search.method": "darts",
+}
+FIXED = {"search.method": "fixed", "search.architecture": [0] * 6, "target.validation.per_class": 0}
 NAN, INF = float("nan"), float("inf")
 
 
@@ -192,6 +199,65 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             {"evaluate.logit_adjustment": 1.0e-9, "retrain.loss": "inverse-frequency"},
             "evaluate.logit_adjustment is 1e-09 with retrain.loss inverse-frequency, expected 0.0",
         ),
+        (
+            {"search.method": "fixed", "search.architecture": [0, 1]},
+            "search.architecture has 2 choices, expected 6, one a block",
+        ),
+        (
+            {"search.method": "fixed", "search.architecture": [0, 1, 2, 3, 9, 0]},
+            "search.architecture: choice 5 is 9, expected at most 3",
+        ),
+        (
+            {"adapt.feature_cache.paths": 6},
+            "adapt.feature_cache.paths is 6, expected a multiple of 4, the paths of one step with adapt.sampling fair",
+        ),
+        (
+            {"retrain.augment.crop": "none", "retrain.augment.pad": 5},
+            "retrain.augment.pad is 5 with crop none, expected auto: only the crop pad uses it",
+        ),
+        (
+            {"adapt.head.augment.pad": 5, "target.dataset": "folder", "target.image_size": 32},
+            "adapt.head.augment.pad is 5 and crop auto is resized for folder, expected auto, or crop pad",
+        ),
+        (
+            {"adapt.sampler": {"name": "class-aware", "length": "longest", "defer": 0.5}},
+            "adapt.sampler.length is longest with defer 0.5, expected natural, or defer 0",
+        ),
+        (
+            {**CELLS, "adapt.strategy": "head", "search.darts.order": "second"},
+            "search.darts.order is second with adapt.strategy head, whose weights stay as they are; expected",
+        ),
+        (
+            {**CELLS, "adapt.strategy": "head", "search.darts.collapse.perturbation": "random"},
+            "search.darts.collapse.perturbation is random with adapt.strategy head, whose weights stay",
+        ),
+        (
+            {**CELLS, "adapt.strategy": "scratch", "search.darts.loss": "ldam"},
+            "search.darts.loss is ldam on a head that is linear (adapt.classifier.name, with adapt.strategy scratch), "
+            "expected a cosine one",
+        ),
+        (
+            {"target.validation.per_class": 0},
+            "target.validation.per_class is 0 with search.method evolution (fixed needs none), expected more",
+        ),
+        (
+            {**FIXED, "retrain.loss": "ce", "retrain.head.name": "tau-norm"},
+            "target.validation.per_class is 0 with retrain.head.tau auto, expected more",
+        ),
+        (
+            {**FIXED, "retrain.rows": "train+validation"},
+            "target.validation.per_class is 0 with retrain.rows train+validation, expected more",
+        ),
+        ({"space.stem.stride": True}, "space.stem.stride is true, expected one of 1, 2"),
+        ({"space.stages.strides": [1, 2, True]}, "space.stages.strides is [1, 2, true], expected one of 1, 2"),
+        ({"target.channels": True}, "target.channels is true, expected one of 1, 3"),
+        ({"runtime.memory": 1.0e300}, "runtime.memory: found 1e+300, expected a number of at most 1.04858e+06"),
+        ({"imbalance.n_max": 2**70}, "imbalance.n_max: found 1180591620717411303424, expected a number below"),
+        ({"evaluate.bins": 1001}, "evaluate.bins: found 1001, expected a number of at most 1000"),
+        (
+            {"study.axes": {"adapt": [{"strategy": "head"}], "adapt.strategy": ["head", "scratch"]}},
+            "study.axes.adapt.strategy sets adapt.strategy and study.axes.adapt sets text 'adapt.strategy', expected",
+        ),
         ({"space.mobile.kernels": [3, 3]}, "space.mobile.kernels are [3, 3], expected at least one and none twice"),
     ],
 )
@@ -200,6 +266,32 @@ def test_contradictions_name_their_parameters(changes: dict[str, Any], line: str
     for dotted, value in changes.items():
         tree = altered(dotted, value, tree)
     assert complaint(tree).startswith(line)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapt.feature_cache.paths": 8},
+        {"adapt.feature_cache.paths": 3, "adapt.sampling": "uniform"},
+        {"retrain.augment.pad": 5},
+        {"supernet.augment.pad": 5, "target.dataset": "folder", "target.image_size": 32},
+        {"adapt.sampler": {"name": "class-aware", "length": "longest", "defer": 0.0}},
+        {**CELLS, "adapt.strategy": "finetune", "search.darts.order": "second"},
+        {**CELLS, "adapt.strategy": "scratch", "adapt.loss": "ldam", "search.darts.loss": "ldam"},
+        {**CELLS, "target.validation.per_class": 0},
+        FIXED,
+        {**FIXED, "retrain.loss": "ce", "retrain.head.name": "tau-norm", "retrain.head.tau": 0.5},
+        {"retrain.augment.flip": True, "search.max_macs": 2**40},
+        {"study.axes": {"adapt": [{"strategy": "head"}], "adapt.loss": ["ce", "ldam"]}},
+    ],
+)
+def test_what_only_looks_like_a_contradiction_is_taken(changes: dict[str, Any]) -> None:
+    tree = default_tree()
+    for dotted, value in changes.items():
+        tree = altered(dotted, value, tree)
+    if "adapt.loss" in changes or "study.axes" in changes:
+        tree["adapt"]["head"]["name"] = "cosine"
+    parse(tree, "p.yaml")
 
 
 def test_logits_of_plain_cross_entropy_may_be_adjusted() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbnas.errors import UserError
-from imbnas.params.shared import MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
+from imbnas.params.shared import DartsChoices, MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
 from imbnas.spaces.registry import make_space
 
 SHUFFLE = make_space(SpaceParams())
@@ -167,3 +167,24 @@ def test_enumerate_lists_all_in_order():
 def test_enumerate_refuses_a_large_space_at_once():
     with pytest.raises(UserError, match=f"space: has {4**20} architectures, expected at most 100000"):
         SPOS.enumerate()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SpaceParams(),
+        SpaceParams(shufflenet=ShuffleChoices(choices=["shuffle3", "xception"])),
+        SpaceParams(name="mobile"),
+        SpaceParams(name="mobile", mobile=MobileChoices(kernels=[3], expansions=[2, 3, 4], skip=False)),
+        SpaceParams(name="mobile", stages=Stages(channels=[16, 16, 24], repeats=[1, 2, 1], strides=[1, 1, 1])),
+        SpaceParams(name="resnet"),
+        SpaceParams(name="nasbench201", last_channels=None),
+        SpaceParams(name="darts"),
+        SpaceParams(name="darts", darts=DartsChoices(operations=["skip_connect", "sep_conv_3x3"])),
+    ],
+    ids=str,
+)
+def test_the_parameters_know_how_many_choices_there_are(params: SpaceParams):
+    """They refuse an architecture before torch, which the spaces need, is imported."""
+    assert params.choices == make_space(params).choices
+    assert params.single == (make_space(params).size == 1)

@@ -173,12 +173,18 @@ def test_views_are_augmented_passes(plain: Path, tmp_path: Path) -> None:
     assert not torch.equal(found[1], found[2])
 
 
+def test_an_exponent_that_overflows_is_refused(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tiny_chain.copy(plain, tmp_path)
+    assert tiny_chain.run(root, "retrain", **staged("tau-norm", tau=1e6)) == 2
+    assert "head.tau: 1e+06 makes weights that are not finite, expected a smaller one" in capsys.readouterr().err
+
+
 def test_tau_auto_needs_validation_rows(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tiny_chain.copy(chain, tmp_path)
-    change = {**staged("tau-norm"), "target__validation": {"from": "reserve", "per_class": 0, "fraction": 0.1}}
-    assert tiny_chain.run(root, "target", "imbalance", **change) == 0
-    assert tiny_chain.run(root, "retrain", **change) == 2
-    assert "target.validation.per_class: 0 reserves no rows" in capsys.readouterr().err
+    none = {"search__method": "fixed", "search__architecture": [0] * 3, "target__validation": {"per_class": 0}}
+    assert tiny_chain.run(root, "target", "imbalance", **none) == 0
+    assert tiny_chain.run(root, "retrain", **staged("tau-norm")) == 2
+    assert "data/target/validation: holds no rows, expected some for retrain.head.tau auto" in capsys.readouterr().err
 
 
 def test_a_kill_in_the_head_stage_repeats_no_training_and_leaves_no_state(

@@ -112,8 +112,10 @@ def test_without_validation_rows_search_refuses(
     chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
-    assert tiny_chain.run(root, "target", "imbalance", "adapt", "search", target__validation={"per_class": 0}) == 2
-    assert "target.validation.per_class: 0 reserves no rows" in capsys.readouterr().err
+    none = {"search__method": "fixed", "search__architecture": [0] * 3, "target__validation": {"per_class": 0}}
+    assert tiny_chain.run(root, "target", "imbalance", "adapt", **none) == 0
+    assert tiny_chain.run(root, "search") == 2
+    assert "data/target/validation: holds no rows, expected some for search.method random" in capsys.readouterr().err
 
 
 def test_validation_rows_may_come_from_the_long_tail(chain: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from study_cells import planned, study
 
 from imbnas.errors import UserError
 from imbnas.steps.graph import STEPS
+from imbnas.study import plan
 from imbnas.study.plan import cell, cells, label, levels
 
 
@@ -115,3 +116,16 @@ def test_labels() -> None:
     assert [label(value) for value in (10.0, "head", None, True, [1, 2], {"root": "x", "n": 1})] == [
         *("10.0", "head", "null", "true", "[1,2]", "root=x n=1")
     ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "line"),
+    [
+        ({"imbalance.ratio": [10, 20.0, 10.0]}, "imbalance.ratio=10.0 is the same as imbalance.ratio=10, expected"),
+        ({"seed": [0, 1], "runtime.workers": [1, 2]}, "seed=0, runtime.workers=2 is the same as seed=0, runtime.work"),
+    ],
+)
+def test_cells_that_cannot_differ_are_refused(axes: dict[str, list[Any]], line: str) -> None:
+    with pytest.raises(UserError) as raised:
+        plan.planned(study(axes), "params.yaml")
+    assert str(raised.value).startswith(f"params.yaml: study.axes: {line}")

@@ -51,7 +51,11 @@ class Sources:
         tree: dict[str, Any] = {}
         names = []
         for part in (self.file, *self.overrides):
-            _merge(tree, read(part))
+            found = read(part)
+            if not isinstance(found, dict):
+                # Told as for a file by itself.
+                parse(found, str(part))
+            _merge(tree, found)
             names.append(str(part))
         if self.settings:
             _merge(tree, _typed(self.settings))

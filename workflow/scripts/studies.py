@@ -21,7 +21,7 @@ from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
 from imbnas.params.config import Params
 from imbnas.params.dataset import PATH_DATASETS
 from imbnas.steps.graph import PATHS, STEPS, maker
-from imbnas.study.plan import Plan, cell, cells, place, plan
+from imbnas.study.plan import Plan, cell, cells, place, planned
 
 RAW = ("source", "target", "imbalance")
 """The steps that may read raw files."""
@@ -43,7 +43,7 @@ class Study:
         file = Path(self._run.snapshot).with_name("study.json")
         if not self._main:
             return Plan(json.loads(file.read_text(encoding="utf-8")))
-        made = plan(self._cells)
+        made = planned(self._run.params, "params.yaml", self._cells)
         text = canonical_json(made.cells).encode()
         if not file.exists() or file.read_bytes() != text:
             write_bytes(file, text)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from typing import TYPE_CHECKING, Any, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from imbnas.errors import UserError
 
@@ -19,6 +19,17 @@ class Section(BaseModel):
     """A section of params.yaml: frozen, strict (no silent conversion), unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, given: Any) -> Any:
+        """Refuse true and false where numbers are listed: to Python true equals 1, and so it does to a Literal."""
+        for name, field in cls.model_fields.items() if isinstance(given, dict) else ():
+            value, numbers = given.get(field.alias or name), _listed_numbers(field.annotation)
+            if numbers and any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value])):
+                found = ", ".join(map(str, numbers))
+                raise ValueError(f"{field.alias or name} is {short(value)}, expected one of {found}")
+        return given
 
 
 class View(BaseModel):
@@ -46,6 +57,13 @@ class View(BaseModel):
             else:
                 names += [f"{name}.{leaf}" for leaf in model.model_fields]
         return sorted(names)
+
+
+def _listed_numbers(annotation: Any) -> list[int]:
+    """Return the numbers among the values that a type lists, in a list of them too."""
+    if get_origin(annotation) is Literal:
+        return [value for value in get_args(annotation) if type(value) is int]
+    return [number for inner in get_args(annotation) for number in _listed_numbers(inner)]
 
 
 def _cut(model: type[BaseModel], tree: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from imbnas.errors import UserError
+from imbnas.params import across
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.base import Section, View, explain, short
 from imbnas.params.dataset import PATH_DATASETS, same_images
@@ -71,20 +72,20 @@ class Params(Section):
                 f"source.share is {self.source.share} and source and target are both {self.target.dataset}, "
                 "expected a share below 1 that leaves rows for the target"
             )
-        if self.search.method == "fixed" and self.search.architecture is None and not self.space.single:
-            raise ValueError(
-                f"search.method is fixed and search.architecture is null, expected its choices, one a block, because "
-                f"the space {self.space.name} has more than one architecture"
-            )
-        check_space(self.space, self.supernet.sampling, self.adapt.sampling, self.search)
-        check_cells(self.space, self.retrain)
+        across.check_space(self.space, self.supernet.sampling, self.adapt, self.search)
+        across.check_cells(self.space, self.retrain)
+        across.check_validation(self.target, self.adapt, self.search, self.retrain)
+        across.check_padding(
+            self.source.dataset, self.target.dataset, self.supernet, self.adapt, self.search, self.retrain
+        )
+        across.check_corrections(self.retrain, self.evaluate)
+        across.refuse_axes(self.study.axes)
         if self._own_images_listed_twice():
             raise ValueError(
                 f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "
                 f"{self.target.splits.train!r} below the one root {self.target.root}, expected the same name (the two "
                 "then take disjoint rows) or a root for each: an image in both would leak"
             )
-        _refuse_two_corrections(self.retrain, self.evaluate)
         return self
 
     def _own_images_listed_twice(self) -> bool:
@@ -101,58 +102,6 @@ class Params(Section):
     def view(self, step: str) -> View:
         """Return the part that `step` may see."""
         return VIEWS[step].of(self.tree())
-
-
-def check_space(space: SpaceParams, supernet: str, adapt: str, search: SearchParams) -> None:
-    """Raise ValueError where the sampling of paths or the search does not fit the space."""
-    for section, sampling in (("supernet", supernet), ("adapt", adapt)):
-        if (space.name, sampling) == ("darts", "fair"):
-            raise ValueError(
-                f"{section}.sampling is fair in the space darts, expected mixture, uniform or sandwich: a node has "
-                "hundreds of choices"
-            )
-        if sampling == "mixture" and space.name != "darts":
-            raise ValueError(
-                f"{section}.sampling is mixture in the space {space.name}, expected uniform, fair or sandwich"
-            )
-    if search.method == "darts":
-        if space.name not in ("darts", "nasbench201"):
-            raise ValueError(
-                f"search.method is darts in the space {space.name}, expected the space darts or nasbench201"
-            )
-        options = search.darts
-        needs_cells = {
-            "search.darts.branches": options.branches == "bilateral",
-            "search.darts.relaxation": options.relaxation == "sigmoid",
-            "search.darts.edge_weights": options.edge_weights,
-            "search.darts.collapse.skip": options.collapse.skip != "none",
-        }
-        for name, wanted in needs_cells.items():
-            if wanted and space.name != "darts":
-                raise ValueError(f"{name} is set in the space {space.name}, expected the space darts")
-        if options.branches == "bilateral" and space.darts.layers < 4:
-            raise ValueError(
-                f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
-                "4: the last cell must be a normal one"
-            )
-
-
-def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
-    """Raise ValueError where the final training has options of derived networks and the space is another one."""
-    for name in ("auxiliary", "drop_path"):
-        value = getattr(retrain, name)
-        if value and space.name != "darts":
-            raise ValueError(f"retrain.{name} is {value} in the space {space.name}, expected 0, or the space darts")
-
-
-def _refuse_two_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:
-    """Raise ValueError where `retrain` has corrected the classes' shares that `evaluate` is to correct."""
-    corrected = retrain.prior_corrected()
-    if evaluate.logit_adjustment > 0.0 and corrected:
-        raise ValueError(
-            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} with retrain.{corrected}, expected 0.0: both "
-            "together correct the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do"
-        )
 
 
 class _Loader(yaml.SafeLoader):

@@ -36,7 +36,7 @@ class EvaluateParams(Section):
     logit_adjustment: Annotated[float, Field(ge=0.0)] = 0.0
     """Post-hoc logit adjustment (Menon et al. 2021): this times the log of the class's share of the training rows is
     taken off each logit; 0 leaves them. For networks whose loss knows nothing of class sizes."""
-    bins: Positive = 15
+    bins: Annotated[int, Field(gt=0, le=1000)] = 15
     """Confidence bins of the calibration error."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Level of the bootstrap intervals."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imbnas.params.base import Section
 from imbnas.params.shared import Fraction, Positive
@@ -148,6 +148,15 @@ class SamplerParams(Section):
     """Rows of a class-aware epoch: as many as there are, or the largest class times the number of classes."""
     defer: Fraction = 0.0
     """Deferred re-sampling: instance before this share of the training, the sampler from there on; 0: always."""
+
+    @model_validator(mode="after")
+    def _same_epochs(self) -> Self:
+        if self.name == "class-aware" and self.length == "longest" and self.defer:
+            raise ValueError(
+                f"length is longest with defer {self.defer}, expected natural, or defer 0: deferral needs epochs of "
+                "one length before and after"
+            )
+        return self
 
 
 class ClassifierParams(Section):

@@ -76,6 +76,12 @@ class AugmentParams(Section):
     cutout: Count = 0
     """Side of a square that is blanked at a random place, in pixels; 0 for none."""
 
+    @model_validator(mode="after")
+    def _padding(self) -> Self:
+        if self.crop in ("resized", "none") and self.pad != "auto":
+            raise ValueError(f"pad is {self.pad} with crop {self.crop}, expected auto: only the crop pad uses it")
+        return self
+
 
 class MixingParams(Section):
     """Training on convex combinations of two images of a batch, with one share for the whole batch."""

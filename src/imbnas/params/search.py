@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View, short
 from imbnas.params.differentiable import DartsParams
-from imbnas.params.shared import Numerics, Positive, SpaceParams
+from imbnas.params.shared import Cost, Numerics, Positive, SpaceParams
 
 
 class CalibrationParams(Section):
@@ -39,9 +39,9 @@ class SearchParams(Section):
     """Chance that mutation redraws a choice block."""
     candidates: Positive = 160
     """Architectures that `random` and `tpe` evaluate."""
-    max_macs: Positive | None = None
+    max_macs: Cost | None = None
     """Most multiply-accumulate operations for one image; null: no limit."""
-    max_params: Positive | None = None
+    max_params: Cost | None = None
     """Most parameters, the head included; null: no limit."""
     architecture: list[Annotated[int, Field(ge=0)]] | None = None
     """The choices of `fixed`, one a block; null: the only architecture of a space that has no choices."""

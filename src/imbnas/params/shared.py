@@ -8,8 +8,10 @@ from pydantic import Field, model_validator
 
 from imbnas.params.base import Section
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Cost = Annotated[int, Field(gt=0, lt=2**53)]
+"""Of operations or parameters, which large networks have more than 2^31 of."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -176,13 +178,35 @@ class SpaceParams(Section):
         return self
 
     @property
+    def choices(self) -> tuple[int, ...]:
+        """The number of choices of each block, as the space itself counts them, without building it."""
+        if self.name == "nasbench201":
+            return (5,) * 6
+        if self.name == "darts":
+            real = len(set(self.darts.operations) - {"none"})
+            # Of two inputs and the earlier nodes a node takes two, or one, with an operation on each.
+            node = [real**2 * sources * (sources - 1) // 2 + real * sources for sources in range(2, 6)]
+            return (*node, *node)
+        found: list[int] = []
+        width = self.stem.channels
+        for channels, repeats, first in zip(
+            self.stages.channels, self.stages.repeats, self.stages.strides, strict=True
+        ):
+            for stride in (first, *[1] * (repeats - 1)):
+                found.append(self._candidates(keeps_shape=stride == 1 and width == channels))
+                width = channels
+        return tuple(found)
+
+    def _candidates(self, keeps_shape: bool) -> int:
+        if self.name == "mobile":
+            kinds = len(self.mobile.kernels) * len(self.mobile.expansions)
+            return kinds + int(self.mobile.skip and keeps_shape)
+        return len(self.shufflenet.choices) if self.name == "shufflenet" else 1
+
+    @property
     def single(self) -> bool:
         """Whether no block has a choice, so that the space holds one architecture."""
-        if self.name == "shufflenet":
-            return len(self.shufflenet.choices) == 1
-        if self.name == "mobile":
-            return len(self.mobile.kernels) * len(self.mobile.expansions) == 1 and not self.mobile.skip
-        return self.name == "resnet"
+        return set(self.choices) == {1}
 
 
 class Numerics(Section):
@@ -217,5 +241,5 @@ class RuntimeParams(TrainingNumerics):
     workers: Count = 2
     """Processes that make batches ahead: they decode images of path datasets and apply `augment.policy` to them, on
     CUDA to arrays too. Where a step waits for them, more are faster, up to the number of cores."""
-    memory: Annotated[float, Field(ge=0.0)] = 2.0
+    memory: Annotated[float, Field(ge=0.0, le=2**20)] = 2.0
     """GiB of activations that a search keeps where several candidates begin alike; with less it computes more."""

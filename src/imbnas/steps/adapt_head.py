@@ -67,7 +67,7 @@ def new_head(
         states.append(stage.train("adapt-scales", "ce", class_aware(adapt.sampler)))
         supernet.head = scaled.linear()
     elif head.name == "tau-norm":
-        validation = read_validation(context, held_out) if head.tau == "auto" else None
+        validation = read_validation(context, held_out, "adapt.head.tau auto") if head.tau == "auto" else None
         judges = None if validation is None else stage.features(validation)
         supernet.head = normalised(own_head(supernet.head), head.tau, judges, context.log)
     elif head.name == "logit-adjustment":

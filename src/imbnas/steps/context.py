@@ -111,16 +111,36 @@ class Context:
         spent = self.cost()
         spent["seconds"] = round(spent["seconds"] + self.reused_seconds, 3)
         with _locked(self.root / WORK / "cost.lock"):
-            table: dict[str, Any] = read_json(path, "the costs of earlier steps") if path.exists() else {"steps": {}}
-            table["steps"][self.step] = {**spent, "device": self.device, "processor": _processor()}
+            steps = self._costs_before(path)
+            steps[self.step] = {**spent, "device": self.device, "processor": _processor()}
             order = {name: k for k, name in enumerate(STEPS)}
-            table["steps"] = dict(sorted(table["steps"].items(), key=lambda item: order.get(item[0], len(order))))
-            table["total_seconds"] = round(sum(entry["seconds"] for entry in table["steps"].values()), 3)
+            steps = dict(sorted(steps.items(), key=lambda item: order.get(item[0], len(order))))
+            table = {"steps": steps, "total_seconds": round(sum(entry["seconds"] for entry in steps.values()), 3)}
             write_json(path, table)
             write_json(self.path("cost"), {"seconds": table["total_seconds"]})
         if controlled():
             self.note_cost()
         discard(self._cost_file)
+
+    def _costs_before(self, path: Path) -> dict[str, Any]:
+        """Return what earlier steps have cost. A damaged table must not fail a step whose work is done."""
+        if not path.exists():
+            return {}
+        try:
+            return _costs(read_json(path, "the costs of earlier steps"))
+        except UserError as error:
+            self.log(f"{path}: begun anew, what earlier steps have cost is lost ({error})")
+            return {}
+
+
+def _costs(table: Any) -> dict[str, Any]:
+    """Return the steps of a table of costs, each with its seconds; UserError for anything else."""
+    steps = table.get("steps") if isinstance(table, dict) else None
+    if not isinstance(steps, dict) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("seconds"), int | float) for entry in steps.values()
+    ):
+        raise UserError("no table of steps with their seconds")
+    return dict(steps)
 
 
 def _hash(parts: dict[str, Any]) -> str:

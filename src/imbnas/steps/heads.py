@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from imbnas.errors import UserError
 from imbnas.longtail.heads import choose_tau, tau_normalise
 from imbnas.longtail.weights import check_counts
 from imbnas.params.adapt import Tau
@@ -31,7 +32,8 @@ def own_head(head: nn.Module) -> nn.Linear:
 def normalised(head: nn.Linear, tau: Tau, judges: tuple[Tensor, Tensor] | None, log: Log) -> nn.Linear:
     """Return the tau-normalised head (Kang et al. 2020), its bias zero.
 
-    With tau `auto` the exponent is chosen on `judges`, validation features (N, F) and labels (N,).
+    With tau `auto` the exponent is chosen on `judges`, validation features (N, F) and labels (N,). Raises UserError for
+    one that overflows.
     """
     if tau == "auto":
         if judges is None:
@@ -41,6 +43,8 @@ def normalised(head: nn.Linear, tau: Tau, judges: tuple[Tensor, Tensor] | None, 
     else:
         exponent = tau
     found = tau_normalise(head, exponent)
+    if not bool(found.weight.isfinite().all()):
+        raise UserError(f"head.tau: {exponent:g} makes weights that are not finite, expected a smaller one")
     found.bias = nn.Parameter(torch.zeros_like(found.weight[:, 0]))
     return found
 

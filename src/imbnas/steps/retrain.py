@@ -57,7 +57,8 @@ def run(view: RetrainView, context: Context) -> None:
     tail, held_out = read_tail(context)
     rows = _training_rows(view, context, tail, held_out)
     head = view.retrain.head
-    judges = read_validation(context, held_out) if head.name == "tau-norm" and head.tau == "auto" else None
+    chosen = head.name == "tau-norm" and head.tau == "auto"
+    judges = read_validation(context, held_out, "retrain.head.tau auto") if chosen else None
     runtime = Runtime(view.runtime)
     context.device = runtime.device_name
     stage = SecondStage(view, context, runtime, rows, judges)

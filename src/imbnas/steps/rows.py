@@ -79,14 +79,11 @@ def validation_rows(context: Context, held_out: Rows) -> Rows:
     return reserved if len(reserved) else held_out
 
 
-def read_validation(context: Context, held_out: Rows) -> Rows:
-    """Return `validation_rows`, or raise UserError when there are none."""
+def read_validation(context: Context, held_out: Rows, wanted_by: str) -> Rows:
+    """Return `validation_rows`, or raise UserError when there are none for the parameters that `wanted_by` names."""
     rows = validation_rows(context, held_out)
     if not len(rows):
-        raise UserError(
-            "target.validation.per_class: 0 reserves no rows, expected more: search needs rows that judge subnets "
-            "(or search.method: fixed)"
-        )
+        raise UserError(f"{context.path('target_validation')}: holds no rows, expected some for {wanted_by}")
     return rows
 
 

@@ -56,7 +56,7 @@ def run(view: SearchView, context: Context) -> None:
     if view.search.method == "darts":
         _darts(view, context, setting, tail, held_out)
         return
-    validation = read_validation(context, held_out)
+    validation = read_validation(context, held_out, f"search.method {view.search.method}")
     runtime = Runtime(view.runtime)
     context.device = runtime.device_name
     scorer = _scorer(view, context, runtime, space, tail, validation)

@@ -23,6 +23,7 @@ from imbnas.differentiable.table import trajectory_table
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
+from imbnas.params.across import FROZEN
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.search import SearchView
@@ -44,7 +45,6 @@ from imbnas.training.scoring import Batches, Scorer
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import load_weights
 
-FROZEN = ("none", "head")
 """Strategies of `adapt` after which the weights stay as they are and the architecture alone is searched."""
 REVERSED = SamplerParams(name="reversed")
 

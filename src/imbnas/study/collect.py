@@ -17,7 +17,7 @@ from imbnas.progress import Log
 from imbnas.report.page import Block, percent, write_page
 from imbnas.steps.graph import STEPS
 from imbnas.study.figures import draw_pairs, draw_scores
-from imbnas.study.plan import FOLDER, Plan, cells, levels, plan, title
+from imbnas.study.plan import FOLDER, Plan, levels, planned, title
 from imbnas.study.results import SCORES, Grid, differences, pairs, results, summary
 
 GROUPS = ("many", "medium", "few")
@@ -29,7 +29,7 @@ def collect(params: Params, root: Path, log: Log, missing: Mapping[str, Sequence
     `missing` holds, by step, jobs that are not done, whatever lies in their place. A cell with such a job, or without
     results, is listed with the first step that is not done, and left out. Raises UserError when no cell is finished.
     """
-    made = plan(cells(params, "params.yaml"))
+    made = planned(params, "params.yaml")
     stops = [_stop(made, cell, root, missing or {}) for cell in range(len(made.cells))]
     finished = [cell for cell, stop in enumerate(stops) if stop is None]
     combinations, axes = levels(params), params.study.axes

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from imbnas.params.config import Params
 from imbnas.steps.graph import STEPS
-from imbnas.study.plan import FOLDER, Plan, cells, plan
+from imbnas.study.plan import FOLDER, Plan, planned
 
 BENCHMARKS = "benchmarks"
 
@@ -34,7 +34,7 @@ class Line:
 
 def lines(params: Params, root: Path) -> tuple[Plan, list[Line]]:
     """Return the plan and a line for each step; UserError for a wrong cell."""
-    made = plan(cells(params, "params.yaml"))
+    made = planned(params, "params.yaml")
     found = []
     for step in STEPS:
         times = _seconds(root / BENCHMARKS, step)

@@ -104,6 +104,21 @@ def plan(given: Sequence[Params]) -> Plan:
     return Plan([_digests(params.tree()) for params in given])
 
 
+def planned(params: Params, file: str, given: Sequence[Params] | None = None) -> Plan:
+    """Return the plan of a study, whose cells are `given` where they are known already.
+
+    Raises UserError as `cells`, and for two cells that are the same: a comparison of them would compare nothing.
+    """
+    made = plan(cells(params, file) if given is None else given)
+    seen: dict[str, int] = {}
+    for number, digests in enumerate(made.cells):
+        other = seen.setdefault(digests["evaluate"], number)
+        if other != number:
+            first, second = (title(levels(params)[k]) for k in (other, number))
+            raise UserError(f"{file}: study.axes: {second} is the same as {first}, expected results that may differ")
+    return made
+
+
 def title(combination: Mapping[str, Any]) -> str:
     """Return a cell's values of the axes on one line."""
     return ", ".join(f"{name}={label(value)}" for name, value in combination.items())

@@ -197,7 +197,7 @@ def _close_epoch(job: Job, epoch: int, running: Tensor, per_epoch: int, log: Log
     if not math.isfinite(mean):
         raise UserError(
             f"{job.name}: the loss is {mean} in epoch {epoch + 1}, expected a finite one; "
-            f"lower its optimizer.lr (found {job.recipe.optimizer.lr:g}) or its optimizer.clip"
+            f"lower its optimizer.lr (found {job.recipe.optimizer.lr:g}), its optimizer.clip or its loss's options"
         )
     log.to_file(f"{job.name}: epoch {epoch + 1} of {job.recipe.epochs}, loss {mean:.4f}")
     return mean

@@ -1,0 +1,197 @@
+"""What sections must agree on: everything that can be told from the parameters alone is told before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imbnas.params.adapt import AdaptParams
+from imbnas.params.base import short
+from imbnas.params.dataset import PATH_DATASETS, DatasetName
+from imbnas.params.evaluate import EvaluateParams
+from imbnas.params.recipe import AugmentParams
+from imbnas.params.retrain import RetrainParams
+from imbnas.params.search import SearchParams
+from imbnas.params.shared import SpaceParams
+from imbnas.params.supernet import SupernetParams
+from imbnas.params.target import TargetParams
+
+FROZEN = ("none", "head")
+"""Strategies of `adapt` whose backbone does not learn; then it does not in a differentiable search either."""
+
+
+def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: SearchParams) -> None:
+    """Raise ValueError where the sampling of paths or the search does not fit the space."""
+    for section, sampling in (("supernet", supernet), ("adapt", adapt.sampling)):
+        if (space.name, sampling) == ("darts", "fair"):
+            raise ValueError(
+                f"{section}.sampling is fair in the space darts, expected mixture, uniform or sandwich: a node has "
+                "hundreds of choices"
+            )
+        if sampling == "mixture" and space.name != "darts":
+            raise ValueError(
+                f"{section}.sampling is mixture in the space {space.name}, expected uniform, fair or sandwich"
+            )
+    if search.method == "darts":
+        _check_darts_space(space, search)
+        _check_darts_start(adapt, search)
+    if search.method == "fixed":
+        _check_architecture(space, search)
+    cached = adapt.feature_cache.paths if adapt.strategy == "head" else 0
+    width = max(space.choices) if adapt.sampling == "fair" else 1
+    if cached % width:
+        raise ValueError(
+            f"adapt.feature_cache.paths is {cached}, expected a multiple of {width}, the paths of one step with "
+            "adapt.sampling fair"
+        )
+
+
+def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
+    if space.name not in ("darts", "nasbench201"):
+        raise ValueError(f"search.method is darts in the space {space.name}, expected the space darts or nasbench201")
+    options = search.darts
+    needs_cells = {
+        "search.darts.branches": options.branches == "bilateral",
+        "search.darts.relaxation": options.relaxation == "sigmoid",
+        "search.darts.edge_weights": options.edge_weights,
+        "search.darts.collapse.skip": options.collapse.skip != "none",
+    }
+    for name, wanted in needs_cells.items():
+        if wanted and space.name != "darts":
+            raise ValueError(f"{name} is set in the space {space.name}, expected the space darts")
+    if options.branches == "bilateral" and space.darts.layers < 4:
+        raise ValueError(
+            f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
+            "4: the last cell must be a normal one"
+        )
+
+
+def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
+    """Refuse what would need weights to learn that the adaptation froze, and margins on what is no cosine."""
+    options = search.darts
+    idle = {
+        "order is second": options.order == "second",
+        "branches is bilateral": options.branches == "bilateral",
+        "objective is barlow-twins": options.objective == "barlow-twins",
+        f"collapse.skip is {options.collapse.skip}": options.collapse.skip != "none",
+        f"collapse.perturbation is {options.collapse.perturbation}": options.collapse.perturbation != "none",
+    }
+    for found in (text for text, wanted in idle.items() if wanted and adapt.strategy in FROZEN):
+        raise ValueError(
+            f"search.darts.{found} with adapt.strategy {adapt.strategy}, whose weights stay as they are; expected "
+            "adapt.strategy finetune or scratch, or the default"
+        )
+    classifier = {"none": "linear", "head": adapt.head.name}.get(adapt.strategy, adapt.classifier.chosen(adapt.loss))
+    if options.loss == "ldam" and options.objective == "labels" and classifier != "cosine":
+        name = "adapt.head.name" if adapt.strategy == "head" else "adapt.classifier.name"
+        raise ValueError(
+            f"search.darts.loss is ldam on a head that is {classifier} ({name}, with adapt.strategy "
+            f"{adapt.strategy}), expected a cosine one: its margins are on cosines"
+        )
+
+
+def _check_architecture(space: SpaceParams, search: SearchParams) -> None:
+    given, counts = search.architecture, space.choices
+    if given is None:
+        if not space.single:
+            raise ValueError(
+                f"search.method is fixed and search.architecture is null, expected its choices, one a block, because "
+                f"the space {space.name} has more than one architecture"
+            )
+        return
+    if len(given) != len(counts):
+        raise ValueError(f"search.architecture has {len(given)} choices, expected {len(counts)}, one a block")
+    for number, (choice, count) in enumerate(zip(given, counts, strict=True), 1):
+        if choice >= count:
+            raise ValueError(f"search.architecture: choice {number} is {choice}, expected at most {count - 1}")
+
+
+def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
+    """Raise ValueError where the final training has options of derived networks and the space is another one."""
+    for name in ("auxiliary", "drop_path"):
+        value = getattr(retrain, name)
+        if value and space.name != "darts":
+            raise ValueError(f"retrain.{name} is {value} in the space {space.name}, expected 0, or the space darts")
+
+
+def check_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:
+    """Raise ValueError where `retrain` has corrected the classes' shares that `evaluate` is to correct."""
+    corrected = retrain.prior_corrected()
+    if evaluate.logit_adjustment > 0.0 and corrected:
+        raise ValueError(
+            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} with retrain.{corrected}, expected 0.0: both "
+            "together correct the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do"
+        )
+
+
+def check_validation(target: TargetParams, adapt: AdaptParams, search: SearchParams, retrain: RetrainParams) -> None:
+    """Raise ValueError where no validation rows are reserved for those who ask for some."""
+    if target.validation.from_ != "reserve" or target.validation.per_class:
+        return
+    head = adapt.head
+    needed = {
+        f"search.method {search.method} (fixed needs none)": search.method not in ("fixed", "darts"),
+        "adapt.head.tau auto": adapt.strategy == "head" and head.name == "tau-norm" and head.tau == "auto",
+        "retrain.head.tau auto": retrain.head.name == "tau-norm" and retrain.head.tau == "auto",
+        "retrain.rows train+validation": retrain.rows != "train",
+    }
+    for name in (name for name, wanted in needed.items() if wanted):
+        raise ValueError(f"target.validation.per_class is 0 with {name}, expected more: it needs rows of its own")
+
+
+def check_padding(
+    source: DatasetName,
+    target: DatasetName,
+    supernet: SupernetParams,
+    adapt: AdaptParams,
+    search: SearchParams,
+    retrain: RetrainParams,
+) -> None:
+    """Raise ValueError where the crop that `auto` means takes no padding and some is given."""
+    used = _augments(supernet, adapt, search, retrain)
+    for name, augment in used:
+        dataset = source if name == "supernet" else target
+        if augment.crop == "auto" and augment.pad != "auto" and dataset in PATH_DATASETS:
+            raise ValueError(
+                f"{name}.augment.pad is {augment.pad} and crop auto is resized for {dataset}, expected auto, or crop "
+                "pad: only that uses it"
+            )
+
+
+def _augments(
+    supernet: SupernetParams, adapt: AdaptParams, search: SearchParams, retrain: RetrainParams
+) -> Iterator[tuple[str, AugmentParams]]:
+    """Yield the augmentations that act, by the names of their recipes."""
+    yield "supernet", supernet.augment
+    if adapt.strategy != "none":
+        yield f"adapt.{adapt.strategy}", getattr(adapt, adapt.strategy).augment
+    if search.method == "darts":
+        yield "search.darts", search.darts.augment
+    yield "retrain", retrain.augment
+    if retrain.head.name != "none":
+        yield "retrain.head", retrain.head.augment
+
+
+def refuse_axes(axes: dict[str, list[object]]) -> None:
+    """Raise ValueError where two axes of a study set the same parameter: the later one would win unseen."""
+    leaves: dict[str, str] = {}
+    for axis, values in axes.items():
+        for leaf in {leaf for value in values for leaf in _leaves(axis, value)}:
+            other = next((one for one in leaves if _overlap(one, leaf)), None)
+            if other is not None and leaves[other] != axis:
+                raise ValueError(
+                    f"study.axes.{axis} sets {leaf} and study.axes.{leaves[other]} sets {short(other)}, expected each "
+                    "parameter in one axis"
+                )
+            leaves[leaf] = axis
+
+
+def _leaves(name: str, value: object) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(f"{name}.{key}", item)
+    else:
+        yield name
+
+
+def _overlap(first: str, second: str) -> bool:
+    return first == second or first.startswith(f"{second}.") or second.startswith(f"{first}.")
