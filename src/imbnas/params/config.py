@@ -79,10 +79,13 @@ class Params(Section):
         check_space(self.space, self.supernet.sampling, self.adapt.sampling, self.search)
         check_cells(self.space, self.retrain)
         if self._own_images_listed_twice():
+            ours, theirs = (
+                "null" if name is None else repr(name) for name in (self.source.splits.train, self.target.splits.train)
+            )
             raise ValueError(
-                f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "
-                f"{self.target.splits.train!r} below the one root {self.target.root}, expected the same name (the two "
-                "then take disjoint rows) or a root for each: an image in both would leak"
+                f"source.splits.train is {ours} and target.splits.train is {theirs} below the one root "
+                f"{self.target.root}, expected the same name (the two then take disjoint rows) or a root for each: an "
+                "image in both would leak"
             )
         _refuse_two_corrections(self.retrain, self.evaluate)
         return self
