@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -88,6 +89,16 @@ def truncate_png(photos: Path) -> None:
     file.write_bytes(file.read_bytes()[:60])
 
 
+def odd_name(name: bytes) -> Callable[[Path], None]:
+    """Give a damaged image a name of these bytes."""
+
+    def bad(photos: Path) -> None:
+        truncate_png(photos)
+        (photos / "cat/7.png").rename(photos / "cat" / os.fsdecode(name))
+
+    return bad
+
+
 def empty_class(photos: Path) -> None:
     (photos / "eel").mkdir()
 
@@ -129,6 +140,14 @@ CASES: list[tuple[str, str, Edit, str]] = [
         folder(lambda p: (p / "cat/7.png").write_bytes(b"GIF") and None, verify="headers"),
         r"cat/7\.png",
     ),
+    (
+        "image name not UTF-8",
+        "target",
+        folder(odd_name(b"\xff\xfe.png")),
+        r"cat/\\xff\\xfe\.png: the name is not valid",
+    ),
+    ("newline in an image's name", "target", folder(odd_name(b"7\n8.png")), r"cat/7\\n8\.png: cannot be read as an"),
+    ("link to itself", "target", folder(lambda p: (p / "cat/x.png").symlink_to("x.png")), r"cat/x\.png: Too many lev"),
     ("empty class", "target", folder(empty_class), r"eel"),
     ("label not a number", "target", listing("cat/1.png dog"), r"train\.txt:61: "),
     ("label out of range", "target", listing("cat/x.png -1"), r"train\.txt:61: "),

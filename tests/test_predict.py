@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,14 @@ class TestErrors:
     def test_directory(self, model: Path, tmp_path: Path) -> None:
         self.expect(model, [tmp_path], r"cannot be read as an image")
 
+    def test_names_that_are_no_line(self, model: Path, tmp_path: Path) -> None:
+        self.expect(model, [tmp_path / "no\nne.png"], r"/no\\nne\.png: not found, expected an image")
+        bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+        bad.write_text("hello")
+        self.expect(model, [bad], r"/\\xff\.png: cannot be read as an image")
+        (tmp_path / "m\t.safetensors").write_text("")
+        self.expect(tmp_path / "m\t.safetensors", [], r"/m\\t\.safetensors: not a whole safetensors file")
+
     def test_missing_network(self, photos: list[Path], tmp_path: Path) -> None:
         self.expect(tmp_path / "m.safetensors", photos[:1], r"m\.safetensors: not found")
 
@@ -198,6 +207,24 @@ class TestPrinting:
         assert "cat [1]" in text
         assert "70.0%" in text
         assert "\t" not in text
+
+    def test_names_that_would_break_lines(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        image = os.fsdecode(b"a\tb\n\xff.png")
+        found = [Prediction(Path(image), [("c\td\n", 1.0)])]
+        print_predictions(found, False)
+        assert capsys.readouterr().out == "a\\tb\\n\\xff.png\tc\\td\\n\t1.000000\n"
+        print_predictions(found, True)
+        text = capsys.readouterr().out
+        assert json.loads(text) == [{"image": image, "classes": [{"class": "c\td\n", "probability": 1.0}]}]
+        text.encode()
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+        print_predictions(found, False)
+        rows = [line for line in capsys.readouterr().out.splitlines() if "100.0%" in line]
+        assert len(rows) == 1
+        assert "a\\tb\\n\\xff.png" in rows[0]
+        assert "c\\td\\n" in rows[0]
 
 
 class TestCommand:

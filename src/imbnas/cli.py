@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from imbnas.errors import UserError
+from imbnas.errors import UserError, naming_files, visible
 from imbnas.steps.graph import PATHS, STEPS, cost_details
 
 app = typer.Typer(
@@ -82,7 +82,7 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     if tail not in ("natural", "counts"):
         tail = f"{tail} ratio {params.imbalance.ratio:g}"
     print(
-        f"{config}: {params.source.dataset} -> {params.target.dataset}, {tail}, {params.space.name}, "
+        f"{visible(config)}: {params.source.dataset} -> {params.target.dataset}, {tail}, {params.space.name}, "
         f"adapt {params.adapt.strategy}, search {params.search.method}"
     )
 
@@ -102,13 +102,13 @@ def init(
             print(f"{name:16} {presets.summary(name)}")
         return
     done = presets.initialise(preset, root, force)
-    print(f"{done.params}: preset {preset} {'written' if done.changed else 'was there already'}")
+    print(f"{visible(done.params)}: preset {preset} {'written' if done.changed else 'was there already'}")
     for directory in done.roots:
-        print(f"{root / directory}: {'bring its files' if directory in done.to_fill else 'ready'}")
+        print(f"{visible(root / directory)}: {'bring its files' if directory in done.to_fill else 'ready'}")
     if not (root / "Snakefile").exists():
         print(
-            f"no Snakefile in {root}: run the steps one by one (imbnas {', imbnas '.join(STEPS)}), or clone the "
-            "repository, whose workflow runs them with Snakemake or DVC"
+            f"no Snakefile in {visible(root)}: run the steps one by one (imbnas {', imbnas '.join(STEPS)}), or clone "
+            "the repository, whose workflow runs them with Snakemake or DVC"
         )
 
 
@@ -183,7 +183,7 @@ def export(
     """Write a network and its preprocessing as a torch.export program that runs without imbnas."""
     from imbnas.export import export
 
-    print(f"{export(model, output)}: written; its logits equal the network's bit by bit")
+    print(f"{visible(export(model, output))}: written; its logits equal the network's bit by bit")
 
 
 @app.command()
@@ -251,7 +251,8 @@ def main() -> None:
     # Threads that wait for each other by spinning make a shared machine ten times slower; read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
-        app()
+        with naming_files():
+            app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,11 +1,49 @@
-"""The one exception that a user is meant to see."""
+"""What a user is meant to see of a fault: one line, with names in it that every terminal and log file can show."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Control characters, the line separators of Unicode, and surrogates: Python's stand-ins for bytes that are no UTF-8.
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def visible(text: object) -> str:
+    """Return a name as one line that is valid UTF-8: a newline becomes \\n, a byte that is no UTF-8 becomes \\xff.
+
+    What holds none of these stays as it is, a backslash too.
+    """
+    return _UNSHOWN.sub(lambda match: _escape(match[0]), str(text))
+
+
+def is_utf8(name: object) -> bool:
+    """Return whether a name can be written down as it is: one made of bytes that are no UTF-8 cannot."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escape(character: str) -> str:
+    byte = ord(character) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else repr(character)[1:-1]
 
 
 class UserError(Exception):
     """Bad input: the message is one line that names the file, parameter or row, what was found and what was expected.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with code 2. Names in it may hold any character: those that
+    would break the line are escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        """Take the message."""
+        super().__init__(visible(message))
 
 
 class Interrupted(Exception):  # noqa: N818 - it is a request, not an error
@@ -14,3 +52,31 @@ class Interrupted(Exception):  # noqa: N818 - it is a request, not an error
 
 class PeerLost(Exception):  # noqa: N818 - what went wrong is told by the other process
     """Another process of the same training has ended, without which this one cannot go on."""
+
+
+_EXPECTED = {
+    errno.EACCES: "permission to use it",
+    errno.EPERM: "permission to use it",
+    errno.EROFS: "a place that can be written",
+    errno.ENOSPC: "space for it",
+    errno.EDQUOT: "space for it",
+    errno.ENOENT: "it there",
+    errno.EEXIST: "a directory there",
+    errno.ENOTDIR: "a directory",
+    errno.EISDIR: "a file",
+    errno.ELOOP: "a link that leads to a file",
+    errno.ENAMETOOLONG: "a shorter name",
+}
+
+
+@contextmanager
+def naming_files() -> Iterator[None]:
+    """Turn an OSError that names a file into a UserError that does; one without a name may be anything and passes."""
+    try:
+        yield
+    except OSError as error:
+        # A number is a file that is open already.
+        if error.filename is None or isinstance(error.filename, int):
+            raise
+        expected = _EXPECTED.get(error.errno or 0, "a file or directory that can be used")
+        raise UserError(f"{os.fsdecode(error.filename)}: {error.strerror}, expected {expected}") from error

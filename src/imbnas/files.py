@@ -21,16 +21,24 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
     What need not outlive a crash of the machine is not `durable`: thousands of small files are flushed one by one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield part
-        if durable:
-            with part.open("rb+") as stream:
-                os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Libraries that write files do not all say which one could not be opened.
+        part.touch()
+        try:
+            yield part
+            if durable:
+                with part.open("rb+") as stream:
+                    os.fsync(stream.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        # The temporary name tells nobody anything.
+        if error.filename in (part, str(part)):
+            error.filename = str(path)
+        raise
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
@@ -56,6 +64,8 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected {what}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}, expected {what}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error}), expected {what}") from None
 

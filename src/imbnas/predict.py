@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from imbnas.data.decode import decode_file
-from imbnas.errors import UserError
+from imbnas.errors import UserError, visible
 from imbnas.networks import Network, load_subnet
 
 BATCH = 64
@@ -58,7 +58,10 @@ def _batch(network: Network, images: Sequence[Path], top: int) -> list[Predictio
 
 
 def print_predictions(predictions: Sequence[Prediction], as_json: bool) -> None:
-    """Print as JSON, as a table on a terminal, and else as lines of image, class and probability, tab-separated."""
+    """Print as JSON, as a table on a terminal, and else as lines of image, class and probability, tab-separated.
+
+    Control characters in names, which would break lines and tables, are escaped; JSON has its own way for them.
+    """
     if as_json:
         entries = [
             {
@@ -67,13 +70,15 @@ def print_predictions(predictions: Sequence[Prediction], as_json: bool) -> None:
             }
             for one in predictions
         ]
-        print(json.dumps(entries, indent=2, ensure_ascii=False))
+        text = json.dumps(entries, indent=2, ensure_ascii=False)
+        # JSON can name bytes that are no UTF-8, but not hold them.
+        print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     elif sys.stdout.isatty():
         _print_table(predictions)
     else:
         for one in predictions:
             for name, share in one.classes:
-                print(f"{one.image}\t{name}\t{share:.6f}")
+                print(f"{visible(one.image)}\t{visible(name)}\t{share:.6f}")
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:
@@ -89,6 +94,6 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
     for one in predictions:
         for place, (name, share) in enumerate(one.classes):
             # Text, because brackets in a name would be taken for rich's markup.
-            cells = Text(str(one.image) if place == 0 else ""), Text(name), f"{share:.1%}"
+            cells = Text(visible(one.image) if place == 0 else ""), Text(visible(name)), f"{share:.1%}"
             table.add_row(*cells, style="bold" if place == 0 else "", end_section=place == len(one.classes) - 1)
     Console().print(table)

@@ -28,7 +28,8 @@ class Log:
         self._silent = silent
         if file is not None and not silent:
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = file.open("a", encoding="utf-8", buffering=1)
+            # A name that is no UTF-8 must not end a step.
+            self._stream = file.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
 
     def __call__(self, message: str) -> None:
         """Write one line."""

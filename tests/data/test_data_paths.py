@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,73 @@ def test_bad_trees_are_refused_by_name(tree: Path, prepare, message):
     prepare(tree)
     with pytest.raises(UserError, match=message):
         folder(tree, train="train", test="test")
+
+
+def misnamed(path: Path, name: bytes) -> None:
+    path.rename(path.with_name(os.fsdecode(name)))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda t: misnamed(t / "train/dog/1.png", b"\xff\xfe.png"), r"train/dog/\xff\xfe.png: the name is not valid"),
+        (
+            lambda t: misnamed(t / "train/dog/sub", b"\xff"),
+            r"train/dog/\xff: the name is not valid UTF-8, expected one",
+        ),
+        (lambda t: misnamed(t / "train/dog", b"d\xf6g"), r"train/d\xf6g: the name is not valid UTF-8, expected one"),
+        (lambda t: misnamed(t / "test/dog", b"d\xf6g"), r"test/d\xf6g: the name is not valid UTF-8, expected one"),
+        (lambda t: misnamed(t / "train/dog/1.png", b"a\nb"), r"train/dog/a\nb: not an image by its name"),
+        (lambda t: (t / "train/cat/a\n\tb.png").write_text(""), r"train/cat/a\n\tb.png: not an image by its content"),
+        (
+            lambda t: (t / "train/cat/x.png").symlink_to("x.png"),
+            r"train/cat/x.png: Too many levels of symbolic links, ",
+        ),
+        (
+            lambda t: (t / "train/x").symlink_to("x"),
+            r"train/x: Too many levels of symbolic links, expected an image or",
+        ),
+    ],
+)
+def test_odd_names_and_links_are_refused_in_one_line(tree: Path, prepare, message):
+    prepare(tree)
+    with pytest.raises(UserError) as caught:
+        folder(tree, train="train", test="test")
+    told = str(caught.value)
+    assert told.startswith(f"{tree}/{message}")
+    assert told.isascii()
+    assert told.isprintable()
+
+
+def test_other_files_beside_the_classes_may_have_any_name(tree: Path):
+    (tree / "train/notes").write_text("x")
+    misnamed(tree / "train/notes", b"\xff")
+    (tree / "train/cat/.hidden").write_text("x")
+    misnamed(tree / "train/cat/.hidden", b".\xff")
+    assert folder(tree, train="train").train.classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train", "a directory with one directory per class"),
+        ("train/cat", "a directory of images"),
+        ("train/dog/sub", "a directory of images"),
+    ],
+)
+def test_directories_that_may_not_be_read_are_named(tree: Path, permissions_count, name, expected):
+    (tree / name).chmod(0)
+    with pytest.raises(UserError) as caught:
+        folder(tree, train="train")
+    (tree / name).chmod(0o700)
+    assert str(caught.value) == f"{tree / name}: Permission denied, expected {expected}"
+
+
+def test_images_that_may_not_be_read_are_named(tree: Path, permissions_count):
+    (tree / "train/cat/b.webp").chmod(0)
+    with pytest.raises(UserError) as caught:
+        folder(tree, train="train")
+    assert str(caught.value).startswith(f"{tree}/train/cat/b.webp: cannot be read as an image (Permission denied), ")
 
 
 def test_one_class_is_not_enough(tmp_path: Path, save_image):
@@ -150,6 +218,13 @@ def test_absent_and_binary_lists(listed: Path):
     (listed / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"train\.txt: not UTF-8 text"):
         read_list(listed, {"train": "train.txt"}, "source")
+
+
+def test_a_listed_link_to_itself_is_named(listed: Path):
+    (listed / "b/1.jpg").unlink()
+    (listed / "b/1.jpg").symlink_to("1.jpg")
+    with pytest.raises(UserError, match=r"train\.txt:4: b/1\.jpg: .*\(Too many levels of symbolic links\), expected"):
+        load_dataset("list", listed, splits={"train": "train.txt"})
 
 
 @pytest.mark.parametrize("verify", ["headers", "full"])

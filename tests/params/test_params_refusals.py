@@ -142,6 +142,18 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             {"target.dataset": "list", "target.image_size": 32},
             "target.splits.train is null for a list dataset, expected",
         ),
+        (
+            {
+                "source.dataset": "folder",
+                "source.root": "datasets/birds",
+                "target.dataset": "list",
+                "target.root": "datasets/birds",
+                "target.image_size": 32,
+                "target.splits.train": "train.txt",
+            },
+            "source.splits.train is null and target.splits.train is 'train.txt' below the one root datasets/birds, "
+            "expected the same name (the two then take disjoint rows) or a root for each: an image in both would leak",
+        ),
         ({"target.dataset": "folder"}, "target.image_size is null for folder, expected a number of pixels"),
         ({"source.download": True}, "source.download is true for digits, expected false: there is nothing to download"),
         (

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from workflow_project import ROOT
 
+from imbnas.errors import UserError
+
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 import controller
 import outputs
@@ -56,6 +58,16 @@ def test_a_fingerprint_follows_links_and_ends(images: Path, tmp_path: Path) -> N
     assert controller.fingerprint(images) == plain
     assert controller.fingerprint(tmp_path / "nothing") == controller.fingerprint(tmp_path / "nothing")
     assert controller.fingerprint(tmp_path / "nothing") != plain
+
+
+def test_raw_files_that_cannot_be_listed_are_named(images: Path, permissions_count: None) -> None:
+    (images / "owl").chmod(0)
+    with pytest.raises(UserError, match=rf"^{images}/owl: Permission denied, expected permission to use it$"):
+        controller.fingerprint(images)
+    (images / "owl").chmod(0o700)
+    (images / "jay/x.png").symlink_to("x.png")
+    with pytest.raises(UserError, match=rf"^{images}/jay/x\.png: Too many levels of symbolic links, expected a link"):
+        controller.fingerprint(images)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import environment
 from yaml import YAMLError
 
 from imbnas.closure import look_again, step_digest, step_files
-from imbnas.errors import UserError
+from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
 from imbnas.params.config import Params, decode, parse, read, uses
 from imbnas.steps.graph import STEPS
@@ -91,6 +91,7 @@ def prepare(project: Path) -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
+@naming_files()
 def begin(project: Path, sources: Sources) -> Run:
     """Return the controller's run, written down for its jobs. UserError for bad parameters, before any job starts."""
     params = sources.read()
@@ -178,6 +179,7 @@ def raw_files(step: str, tree: Mapping[str, Any], look: Callable[[Path], str] | 
     return [f"files below {tree[step]['root']}: {found}"]
 
 
+@naming_files()
 def fingerprint(root: Path) -> str:
     """Return a digest of the relative path, size and modification time of every file below `root`.
 

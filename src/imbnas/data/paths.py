@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from imbnas.data.raw import Raw, relative_path
-from imbnas.data.verify import KINDS, LONGEST, has_image_name
+from imbnas.data.verify import KINDS, LONGEST, entries, has_image_name
 from imbnas.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -79,17 +79,13 @@ def _class_names(root: Path, top: str | None, apart: set[str]) -> list[str]:
     """Return the sorted names of the class directories in `root/top`, without those in `apart`."""
     folder = root / top if top else root
     names = []
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}, expected a directory with one directory per class") from None
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name in apart:
+    for name, is_folder in entries(folder, "a directory with one directory per class"):
+        if name in apart:
             continue
-        if entry.is_dir():
-            names.append(entry.name)
-        elif has_image_name(entry.name):
-            raise UserError(f"{folder / entry.name}: an image outside any class, expected it in a class directory")
+        if is_folder:
+            names.append(name)
+        elif has_image_name(name):
+            raise UserError(f"{folder / name}: an image outside any class, expected it in a class directory")
     if not names:
         raise UserError(f"{folder}: no class directories found, expected one directory per class")
     return names
@@ -119,13 +115,11 @@ def _images_in(root: Path, where: str, seen: set[str]) -> list[str]:
         raise UserError(f"{root / where}: a link to a directory that is read already, expected each directory once")
     seen.add(real)
     found: list[str] = []
-    for entry in os.scandir(root / where):
-        name = f"{where}/{entry.name}"
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
+    for entry, is_folder in entries(root / where, "a directory of images"):
+        name = f"{where}/{entry}"
+        if is_folder:
             found += _images_in(root, name, seen)
-        elif has_image_name(entry.name):
+        elif has_image_name(entry):
             found.append(name)
         else:
             raise UserError(f"{root / name}: not an image by its name, expected {KINDS} (hidden files are passed over)")

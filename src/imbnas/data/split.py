@@ -7,6 +7,7 @@ columns label and row (position in the raw split), and path for path datasets. `
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,6 +125,8 @@ def _open_images(file: Path, info: Info) -> np.ndarray | None:
     except FileNotFoundError:
         raise UserError(f"{file}: not found, expected uint8 images {expected}") from None
     except (OSError, ValueError, EOFError, SyntaxError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"{file}: {os.strerror(error.errno)}, expected uint8 images {expected}") from None
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: truncated or not an .npy file ({reason}), expected uint8 {expected}") from None
     if not isinstance(images, np.memmap) or images.dtype != np.uint8 or images.shape != expected:
@@ -161,6 +164,10 @@ def read_columns(file: Path, columns: dict[str, pa.DataType]) -> pa.Table:
     except FileNotFoundError:
         raise UserError(f"{file}: not found, expected a parquet file with columns {', '.join(columns)}") from None
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(
+                f"{file}: {os.strerror(error.errno)}, expected a parquet file with columns {', '.join(columns)}"
+            ) from None
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{file}: truncated or not parquet ({reason})") from None
     for name in columns:

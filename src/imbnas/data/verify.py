@@ -1,4 +1,4 @@
-"""Checking image files before anything is computed with them, on several threads (PIL decodes without the GIL)."""
+"""Image files, listed and checked before anything is computed with them, on threads (PIL decodes without the GIL)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from imbnas.errors import UserError
+from imbnas.errors import UserError, is_utf8
 
 Result = TypeVar("Result")
 
@@ -24,6 +24,31 @@ _CHUNK = 128
 def has_image_name(path: str) -> bool:
     """Return whether a file's name ends as an accepted image's does, in upper or lower case."""
     return path.lower().endswith(EXTENSIONS)
+
+
+def entries(folder: Path, expected: str) -> list[tuple[str, bool]]:
+    """Return the name of each file in `folder` that is not hidden, and whether it is a directory, sorted by name.
+
+    Raises UserError naming what cannot be read, with what was `expected` of the folder, and a directory or an image
+    whose name is not UTF-8, as which names go into the split's index and description.
+    """
+    found = []
+    try:
+        listed = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}, expected {expected}") from None
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        try:
+            is_folder = entry.is_dir()
+        # A link to itself is neither a file nor a directory.
+        except OSError as error:
+            raise UserError(f"{folder / entry.name}: {error.strerror}, expected an image or a directory") from None
+        if (is_folder or has_image_name(entry.name)) and not is_utf8(entry.name):
+            raise UserError(f"{folder / entry.name}: the name is not valid UTF-8, expected one that is")
+        found.append((entry.name, is_folder))
+    return found
 
 
 def threads() -> int:
@@ -76,4 +101,7 @@ def fault_of(file: Path, full: bool) -> str | None:
 def unreadable(error: Exception) -> str:
     """Return one line for whatever PIL raised on a damaged image file."""
     reason = " ".join(str(error).split())[:120] or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        # Not the file's name once more, which may be long.
+        reason = error.strerror
     return f"cannot be read as an image ({reason}), expected a complete JPEG, PNG, WebP or BMP"

@@ -81,10 +81,13 @@ class Params(Section):
         across.check_corrections(self.retrain, self.evaluate)
         across.refuse_axes(self.study.axes)
         if self._own_images_listed_twice():
+            ours, theirs = (
+                "null" if name is None else repr(name) for name in (self.source.splits.train, self.target.splits.train)
+            )
             raise ValueError(
-                f"source.splits.train is {self.source.splits.train!r} and target.splits.train is "
-                f"{self.target.splits.train!r} below the one root {self.target.root}, expected the same name (the two "
-                "then take disjoint rows) or a root for each: an image in both would leak"
+                f"source.splits.train is {ours} and target.splits.train is {theirs} below the one root "
+                f"{self.target.root}, expected the same name (the two then take disjoint rows) or a root for each: an "
+                "image in both would leak"
             )
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from imbnas.closure import step_digest
-from imbnas.errors import UserError
+from imbnas.errors import UserError, is_utf8
 from imbnas.files import canonical_json, controlled, digest_file, discard, read_json, taken, write_json
 from imbnas.progress import Log
 from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
@@ -47,8 +48,22 @@ class Context:
     def check_inputs(self) -> None:
         """Raise UserError naming the first missing input and the step that makes it."""
         for name in STEPS[self.step].inputs:
+            _refuse_odd_bytes(self.path(name))
             if not self.path(name).exists():
                 raise UserError(f"{self.path(name)}: not found, expected the output of `imbnas {maker(name)}`")
+
+    def check_outputs(self) -> None:
+        """Raise UserError naming the first output that could not be written: hours later is late to hear of it."""
+        for name in STEPS[self.step].outputs:
+            path = self.path(name)
+            _refuse_odd_bytes(path)
+            place = path if path.is_dir() else path.parent
+            while not place.exists():
+                place = place.parent
+            if not place.is_dir():
+                raise UserError(f"{path}: {place} is a file, expected a directory")
+            if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+                raise UserError(f"{path}: the directory {place} cannot be written, expected permission to write there")
 
     def identify(self, view_json: str, versions: Mapping[str, str]) -> str:
         """Fix and return the digest of all that determines the outputs: parameters, inputs, code and versions."""
@@ -141,6 +156,12 @@ def _costs(table: Any) -> dict[str, Any]:
     ):
         raise UserError("no table of steps with their seconds")
     return dict(steps)
+
+
+def _refuse_odd_bytes(path: Path) -> None:
+    # The libraries for networks and tables take no other names.
+    if not is_utf8(path):
+        raise UserError(f"{path}: the path is not valid UTF-8, expected one that is")
 
 
 def _hash(parts: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ ASK_SECONDS = 10.0
 def lock_path(root: Path, step: str, outputs: Iterable[Path]) -> Path:
     """Return the lock file of a step that writes `outputs`; the same step may run for other outputs meanwhile."""
     names = "\n".join(os.path.relpath(output, root) for output in outputs)
-    return root / ".imbnas" / "locks" / f"{step}-{hashlib.sha256(names.encode()).hexdigest()[:8]}.lock"
+    return root / ".imbnas" / "locks" / f"{step}-{hashlib.sha256(os.fsencode(names)).hexdigest()[:8]}.lock"
 
 
 @contextmanager

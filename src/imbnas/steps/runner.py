@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from imbnas.closure import step_digest
-from imbnas.errors import Interrupted, PeerLost, UserError
+from imbnas.errors import Interrupted, PeerLost, UserError, naming_files
 from imbnas.params.base import View
 from imbnas.params.config import Params
 from imbnas.progress import Log
@@ -34,9 +34,9 @@ def run_step(
 ) -> int:
     """Run `step` in the project directory `root` and return the process's exit code.
 
-    0: done; 2: bad input, told in one line; 143: stopped by a signal with its state saved. Any other exception leaves
-    its traceback in the log and is raised again. `overrides` moves single files or directories of `graph.PATHS`; `code`
-    is the digest of the step's code that the caller expects to run.
+    0: done; 2: bad input, or a file that cannot be used, told in one line; 143: stopped by a signal with its state
+    saved. Any other exception leaves its traceback in the log and is raised again. `overrides` moves single files or
+    directories of `graph.PATHS`; `code` is the digest of the step's code that the caller expects to run.
 
     A step whose `runtime.processes` is more than one is run by so many: this one starts them, unless torchrun or an
     earlier call has, and then it is one of them.
@@ -44,7 +44,12 @@ def run_step(
     view = params.view(step)
     processes = getattr(getattr(view, "runtime", None), "processes", 1)
     rank = launch.rank() if processes > 1 else 0
-    log = Log(step, log_file, silent=bool(rank))
+    try:
+        with naming_files():
+            log = Log(step, log_file, silent=bool(rank))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER
     context = Context(
         step,
         root,
@@ -56,16 +61,8 @@ def run_step(
     )
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _check_code(step, code)
-        outputs = [context.path(name) for name in STEPS[step].outputs]
-        if processes > 1 and launch.launched():
-            launch.follow_launcher()
-            _run(step, view, context, processes, rank)
-            return 0
-        with nullcontext() if rank else lock.sole(lock.lock_path(root, step, outputs), log):
-            if rank is None:
-                return _launch(step, params, context, processes, log_file, code)
-            _run(step, view, context, processes, rank)
+        with naming_files():
+            return _attempt(params, view, context, processes, rank, log_file, code)
     except UserError as error:
         log.to_file(f"error: {error}")
         print(f"error: {error}", file=sys.stderr)
@@ -81,12 +78,36 @@ def run_step(
     except BaseException:
         log.to_file(traceback.format_exc())
         raise
+
+
+def _attempt(
+    params: Params,
+    view: View,
+    context: Context,
+    processes: int,
+    rank: int | None,
+    log_file: Path | None,
+    code: str | None,
+) -> int:
+    """Run the step alone, or start its processes, or be one of them, and return the exit code."""
+    step = context.step
+    _check_code(step, code)
+    if processes > 1 and launch.launched():
+        launch.follow_launcher()
+        _run(step, view, context, processes, rank)
+        return 0
+    outputs = [context.path(name) for name in STEPS[step].outputs]
+    with nullcontext() if rank else lock.sole(lock.lock_path(context.root, step, outputs), context.log):
+        if rank is None:
+            return _launch(step, params, context, processes, log_file, code)
+        _run(step, view, context, processes, rank)
     return 0
 
 
 def _run(step: str, view: View, context: Context, processes: int, rank: int | None) -> None:
     """Run the step on a device of its own, unless it only uses the processor or whoever started it has seen to that."""
     context.check_inputs()
+    context.check_outputs()
     context.identify(view.model_dump_json(by_alias=True), _versions())
     numerics = getattr(view, "runtime", None)
     given = numerics is None or numerics.device == "cpu" or processes > 1
@@ -103,6 +124,7 @@ def _launch(
 ) -> int:
     """Run the step in several processes, on CUDA with a GPU for each, and return the exit code."""
     context.check_inputs()
+    context.check_outputs()
     options = ["--root", str(context.root)]
     options += [word for name, path in context.overrides.items() for word in ("--path", f"{name}={path}")]
     options += ["--log", str(log_file)] if log_file else []

@@ -33,6 +33,11 @@ def load_meta(path: Path, kind: str | None = None) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path}: not found, expected a network written by imbnas")
     try:
+        # safetensors takes a file that may not be read for an absent one.
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}, expected a network written by imbnas") from None
+    try:
         with safe_open(str(path), framework="pt") as stream:
             metadata = stream.metadata() or {}
     except (SafetensorError, OSError) as error:
