@@ -165,7 +165,7 @@ def test_too_much_is_refused_before_anything_is_computed(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: adapt.feature_cache.limit: 8 paths x 2 views x ")
     assert "expected at most 1e-05 GiB" in error
-    assert tiny_chain.run(root, "adapt", adapt__feature_cache={"paths": 6}) == 2
+    assert tiny_chain.run(root, "adapt", adapt__feature_cache={"paths": 6}, adapt__sampling="sandwich") == 2
     assert "adapt.feature_cache.paths: found 6, expected a multiple of 4" in capsys.readouterr().err
     assert numbers == []
     assert not (root / ".imbnas/kept/adapt").exists()

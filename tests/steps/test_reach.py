@@ -117,12 +117,6 @@ def test_class_aware_gives_every_class_its_turn(seen: Seen, root: Path, length: 
     assert everything.max() - everything.min() <= 4
 
 
-def test_a_deferral_that_would_bend_the_epochs_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sampler = {"name": "class-aware", "length": "longest", "defer": 0.5}
-    assert tiny_chain.run(root, "retrain", retrain__sampler=sampler) == 2
-    assert "deferred sampling: found epochs of" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("strategy", ["head", "finetune", "scratch"])
 def test_the_sampler_reaches_every_strategy_of_adapt(seen: Seen, root: Path, strategy: str) -> None:
     change = {f"adapt__{strategy}": RECIPE, "adapt__strategy": strategy}

@@ -84,8 +84,6 @@ def test_limits_hold_and_fixed_takes_what_it_is_given(chain: Path, tmp_path: Pat
     [
         ({"search__max_macs": 10}, "search.max_macs"),
         ({"search__max_params": 10}, "search.max_params"),
-        ({"search__method": "fixed", "search__architecture": [0, 0]}, "architecture"),
-        ({"search__method": "fixed", "search__architecture": [0, 0, 4]}, "architecture"),
         (
             {"search__method": "fixed", "search__architecture": [2, 2, 2], "search__max_macs": 30_000},
             "search.max_macs",

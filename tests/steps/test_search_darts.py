@@ -181,7 +181,7 @@ def test_a_blind_search_does_not_see_labels(cells: Path, tmp_path: Path, monkeyp
 
 
 def test_after_the_head_strategy_only_the_architecture_learns(
-    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tiny_chain.copy(cells, tmp_path)
     change = {**CHAIN, "adapt__strategy": "head", "search__darts": SEARCH}
@@ -203,7 +203,9 @@ def test_after_the_head_strategy_only_the_architecture_learns(
     found = table(root)
     assert found["train_loss"].isna().all()
     assert found["search_loss"].notna().all()
-    assert tiny_chain.run(root, "search", **{**change, "search__darts": {"order": "second"}}) == 2
+    # The parameters refuse it; here they are others than those of the adaptation.
+    assert tiny_chain.run(root, "search", **{**CHAIN, "search__darts": {"order": "second"}}) == 2
+    assert "order: found second with adapt.strategy head" in capsys.readouterr().err
 
 
 def test_derived_networks_are_trained_with_all_that_belongs_to_them(cells: Path, tmp_path: Path) -> None:
@@ -243,7 +245,11 @@ def test_the_cell_of_nas_bench_201_is_searched_too(cells: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"search__darts": {"loss": "ldam"}}, "search.darts.loss: found ldam with a linear classifier"),
+        (
+            # The parameters are others than those of the adaptation.
+            {"search__darts": {"loss": "ldam"}, "adapt__classifier": {"name": "cosine"}},
+            "search.darts.loss: found ldam with a linear classifier",
+        ),
         ({"search__darts": {"optimizer": {"lr": 1e30, "nesterov": False}}}, "expected finite ones"),
     ],
 )
