@@ -14,7 +14,7 @@ from workflow_docs import commands
 from workflow_project import ROOT, Done, Project, ran
 
 # Thirty commands, five evaluations among them: minutes on a busy machine.
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.workflow, pytest.mark.pages, pytest.mark.timeout(1800)]
 
 
 def equip(project: Project) -> None:
