@@ -268,7 +268,7 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         ({"evaluate.bins": 1001}, "evaluate.bins: found 1001, expected a number of at most 1000"),
         (
             {"study.axes": {"adapt": [{"strategy": "head"}], "adapt.strategy": ["head", "scratch"]}},
-            "study.axes.adapt.strategy sets adapt.strategy and study.axes.adapt sets text 'adapt.strategy', expected",
+            "study.axes.adapt.strategy sets adapt.strategy and axes.adapt sets adapt.strategy, expected one axis for",
         ),
         ({"space.mobile.kernels": [3, 3]}, "space.mobile.kernels are [3, 3], expected at least one and none twice"),
     ],

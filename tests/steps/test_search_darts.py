@@ -205,7 +205,7 @@ def test_after_the_head_strategy_only_the_architecture_learns(
     assert found["search_loss"].notna().all()
     # The parameters refuse it; here they are others than those of the adaptation.
     assert tiny_chain.run(root, "search", **{**CHAIN, "search__darts": {"order": "second"}}) == 2
-    assert "order: found second with adapt.strategy head" in capsys.readouterr().err
+    assert "search.darts.order is second with adapt.strategy head" in capsys.readouterr().err
 
 
 def test_derived_networks_are_trained_with_all_that_belongs_to_them(cells: Path, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imbnas.params.adapt import AdaptParams
-from imbnas.params.base import short
 from imbnas.params.dataset import PATH_DATASETS, DatasetName
+from imbnas.params.differentiable import DartsParams
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import RetrainParams
@@ -67,19 +67,9 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
 
 def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
     """Refuse what would need weights to learn that the adaptation froze, and margins on what is no cosine."""
-    options = search.darts
-    idle = {
-        "order is second": options.order == "second",
-        "branches is bilateral": options.branches == "bilateral",
-        "objective is barlow-twins": options.objective == "barlow-twins",
-        f"collapse.skip is {options.collapse.skip}": options.collapse.skip != "none",
-        f"collapse.perturbation is {options.collapse.perturbation}": options.collapse.perturbation != "none",
-    }
-    for found in (text for text, wanted in idle.items() if wanted and adapt.strategy in FROZEN):
-        raise ValueError(
-            f"search.darts.{found} with adapt.strategy {adapt.strategy}, whose weights stay as they are; expected "
-            "adapt.strategy finetune or scratch, or the default"
-        )
+    options, idle = search.darts, idle_option(search.darts, adapt.strategy)
+    if idle:
+        raise ValueError(idle)
     classifier = {"none": "linear", "head": adapt.head.name}.get(adapt.strategy, adapt.classifier.chosen(adapt.loss))
     if options.loss == "ldam" and options.objective == "labels" and classifier != "cosine":
         name = "adapt.head.name" if adapt.strategy == "head" else "adapt.classifier.name"
@@ -87,6 +77,22 @@ def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
             f"search.darts.loss is ldam on a head that is {classifier} ({name}, with adapt.strategy "
             f"{adapt.strategy}), expected a cosine one: its margins are on cosines"
         )
+
+
+def idle_option(options: DartsParams, strategy: str) -> str:
+    """Return what is wrong with an option that needs weights to learn which the adaptation froze; "" for nothing."""
+    idle = {
+        "order is second": options.order == "second",
+        "branches is bilateral": options.branches == "bilateral",
+        "objective is barlow-twins": options.objective == "barlow-twins",
+        f"collapse.skip is {options.collapse.skip}": options.collapse.skip != "none",
+        f"collapse.perturbation is {options.collapse.perturbation}": options.collapse.perturbation != "none",
+    }
+    found = next((text for text, wanted in idle.items() if wanted and strategy in FROZEN), "")
+    return found and (
+        f"search.darts.{found} with adapt.strategy {strategy}, whose weights stay as they are; expected "
+        "adapt.strategy finetune or scratch, or the default"
+    )
 
 
 def _check_architecture(space: SpaceParams, search: SearchParams) -> None:
@@ -147,8 +153,7 @@ def check_padding(
     retrain: RetrainParams,
 ) -> None:
     """Raise ValueError where the crop that `auto` means takes no padding and some is given."""
-    used = _augments(supernet, adapt, search, retrain)
-    for name, augment in used:
+    for name, augment in _augments(supernet, adapt, search, retrain):
         dataset = source if name == "supernet" else target
         if augment.crop == "auto" and augment.pad != "auto" and dataset in PATH_DATASETS:
             raise ValueError(
@@ -169,29 +174,3 @@ def _augments(
     yield "retrain", retrain.augment
     if retrain.head.name != "none":
         yield "retrain.head", retrain.head.augment
-
-
-def refuse_axes(axes: dict[str, list[object]]) -> None:
-    """Raise ValueError where two axes of a study set the same parameter: the later one would win unseen."""
-    leaves: dict[str, str] = {}
-    for axis, values in axes.items():
-        for leaf in {leaf for value in values for leaf in _leaves(axis, value)}:
-            other = next((one for one in leaves if _overlap(one, leaf)), None)
-            if other is not None and leaves[other] != axis:
-                raise ValueError(
-                    f"study.axes.{axis} sets {leaf} and study.axes.{leaves[other]} sets {short(other)}, expected each "
-                    "parameter in one axis"
-                )
-            leaves[leaf] = axis
-
-
-def _leaves(name: str, value: object) -> Iterator[str]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _leaves(f"{name}.{key}", item)
-    else:
-        yield name
-
-
-def _overlap(first: str, second: str) -> bool:
-    return first == second or first.startswith(f"{second}.") or second.startswith(f"{first}.")

@@ -79,7 +79,6 @@ class Params(Section):
             self.source.dataset, self.target.dataset, self.supernet, self.adapt, self.search, self.retrain
         )
         across.check_corrections(self.retrain, self.evaluate)
-        across.refuse_axes(self.study.axes)
         if self._own_images_listed_twice():
             ours, theirs = (
                 "null" if name is None else repr(name) for name in (self.source.splits.train, self.target.splits.train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Self
 
 from pydantic import model_validator
@@ -26,3 +27,26 @@ class StudyParams(Section):
             if name.split(".")[0] == "study":
                 raise ValueError(f"axes.{name} is given, expected a parameter outside the study")
         return self
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        owners: dict[str, str] = {}
+        for name, values in self.axes.items():
+            for leaf in sorted({leaf for value in values for leaf in _leaves(name, value)}):
+                for other, owner in owners.items():
+                    inside = f"{leaf}.".startswith(f"{other}.") or f"{other}.".startswith(f"{leaf}.")
+                    if inside and owner != name:
+                        raise ValueError(
+                            f"axes.{name} sets {leaf} and axes.{owner} sets {other}, expected one axis for a parameter"
+                        )
+                owners[leaf] = name
+        return self
+
+
+def _leaves(name: str, value: object) -> Iterator[str]:
+    """Yield the dotted names of the parameters that a value of an axis sets."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(f"{name}.{key}", item)
+    else:
+        yield name

@@ -23,7 +23,7 @@ from imbnas.differentiable.table import trajectory_table
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
-from imbnas.params.across import FROZEN
+from imbnas.params.across import FROZEN, idle_option
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.search import SearchView
@@ -124,7 +124,9 @@ class DartsSearch:
         learner = self._wrapped(network, fresh=meta["recipe"]["strategy"] == "scratch")
         if frozen:
             learner.requires_grad_(False)
-            self._refuse_idle(meta["recipe"]["strategy"])
+            # The parameters are refused for this; the file may be of others.
+            if idle := idle_option(params, meta["recipe"]["strategy"]):
+                raise UserError(idle)
         return learner, frozen
 
     def _add_skips(self, network: SearchNetwork) -> None:
@@ -142,22 +144,6 @@ class DartsSearch:
             assert isinstance(network, SearchNetwork)  # the parameters refuse another space
             return Bilateral(network, fresh=fresh)
         return Classifier(network)
-
-    def _refuse_idle(self, strategy: str) -> None:
-        """Refuse options that would need weights to learn which the strategy froze."""
-        params = self.params
-        idle = {
-            "search.darts.order: found second": params.order == "second",
-            "search.darts.branches: found bilateral": params.branches == "bilateral",
-            "search.darts.objective: found barlow-twins": params.objective == "barlow-twins",
-            "search.darts.collapse.skip: found an auxiliary skip": params.collapse.skip != "none",
-            "search.darts.collapse.perturbation: found one": params.collapse.perturbation != "none",
-        }
-        for found in (text for text, wanted in idle.items() if wanted):
-            raise UserError(
-                f"{found} with adapt.strategy {strategy}, whose weights stay as they are; expected adapt.strategy "
-                "finetune or scratch, or the default"
-            )
 
     # The rows
 
