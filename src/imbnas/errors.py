@@ -11,6 +11,8 @@ from contextlib import contextmanager
 # Control characters, the line separators of Unicode, and surrogates: Python's stand-ins for bytes that are no UTF-8.
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_HEAD, _TAIL = 2000, 1000
+
 
 def visible(text: object) -> str:
     """Return a name as one line that is valid UTF-8: a newline becomes \\n, a byte that is no UTF-8 becomes \\xff.
@@ -29,6 +31,12 @@ def is_utf8(name: object) -> bool:
     return True
 
 
+def _cut(message: str) -> str:
+    """Leave out the middle of a long message: its ends name the place and what was expected there."""
+    left_out = len(message) - _HEAD - _TAIL
+    return message if left_out <= 0 else f"{message[:_HEAD]} ... ({left_out} characters) ... {message[-_TAIL:]}"
+
+
 def _escape(character: str) -> str:
     byte = ord(character) - 0xDC00
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else repr(character)[1:-1]
@@ -43,7 +51,7 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         """Take the message."""
-        super().__init__(visible(message))
+        super().__init__(visible(_cut(message)))
 
 
 class Interrupted(Exception):  # noqa: N818 - it is a request, not an error

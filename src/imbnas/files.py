@@ -7,12 +7,86 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
 
 from imbnas.errors import UserError
+
+PARAMETERS_LIMIT = 16 << 20
+RECORD_LIMIT = 256 << 20
+LIST_LIMIT = 4 << 30
+IMAGE_LIMIT = 1 << 30
+TABLE_LIMIT = MODEL_LIMIT = 64 << 30
+"""The most bytes of a file that a user may hand over, by its kind: several times what the largest use needs."""
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class NotRegularError(UserError):
+    """A path leads to something that must not be opened; `fault` is the message without the path."""
+
+    def __init__(self, path: Path, fault: str) -> None:
+        """Take the path, and what was found and expected."""
+        super().__init__(f"{path}: {fault}")
+        self.fault = fault
+
+
+def check_regular(path: Path, limit: int | None = None) -> None:
+    """Raise NotRegularError unless `path` leads to a regular file of at most `limit` bytes; OSError as `open` does.
+
+    For libraries that open files themselves. Opening a pipe would wait for ever, and a device may have no end.
+    """
+    _check(path.stat(), path, limit)
+
+
+def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
+    """Open a file to read its bytes, after the checks of `check_regular`."""
+    check_regular(path, limit)
+    # It might have become a pipe since.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check(os.fstat(descriptor), path, limit)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the bytes of a file, after the checks of `check_regular`; it may say that it is empty and not be."""
+    with open_regular(path, limit) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise NotRegularError(path, _too_large(len(content), limit))
+    return content
+
+
+def read_text(path: Path, limit: int, encoding: str = "utf-8") -> str:
+    """Return the text of a file as `Path.read_text` does, after the checks of `check_regular`."""
+    return read_regular(path, limit).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _check(status: os.stat_result, path: Path, limit: int | None) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        found = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise NotRegularError(path, f"found {found}, expected a regular file")
+    if limit is not None and status.st_size > limit:
+        raise NotRegularError(path, _too_large(status.st_size, limit))
+
+
+def _too_large(found: int, limit: int) -> str:
+    return f"found at least {found:,} bytes, expected at most {limit:,} in such a file"
 
 
 @contextmanager
@@ -61,12 +135,12 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, what: str) -> Any:
     """Return the JSON value in `path`; `what` names it in the UserError raised when it is absent or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path, RECORD_LIMIT))
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected {what}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}, expected {what}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}), expected {what}") from None
 
 
@@ -77,7 +151,7 @@ def digest_bytes(content: bytes) -> str:
 
 def digest_file(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal, read in pieces."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -29,7 +30,9 @@ class Log:
         if file is not None and not silent:
             file.parent.mkdir(parents=True, exist_ok=True)
             # A name that is no UTF-8 must not end a step.
-            self._stream = file.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+            self._stream = os.fdopen(
+                _without_waiting(file), "a", encoding="utf-8", errors="backslashreplace", buffering=1
+            )
 
     def __call__(self, message: str) -> None:
         """Write one line."""
@@ -69,6 +72,13 @@ class Log:
                 yield Bar(progress, progress.add_task(f"{self.step}: {title}", total=total, completed=done, note=""))
             finally:
                 self._bar = None
+
+
+def _without_waiting(file: Path) -> int:
+    """Open a file to append to it; a pipe which nobody reads is an error, since waiting might last for ever."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 class Bar:

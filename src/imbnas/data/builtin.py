@@ -13,6 +13,7 @@ import numpy as np
 
 from imbnas.data.raw import Raw
 from imbnas.errors import UserError
+from imbnas.files import check_regular
 
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 _FOLDERS = {
@@ -45,6 +46,7 @@ def load_torchvision(name: str, root: Path, download: bool, section: str) -> tup
     reader = getattr(datasets, _TORCHVISION[name])
     halves = []
     with _one_at_a_time(root) if download else nullcontext():
+        _refuse_odd_files(root, name, getattr(reader, "filename", None))
         for train in (True, False):
             try:
                 data = reader(str(root), train=train, download=download)
@@ -53,6 +55,15 @@ def load_torchvision(name: str, root: Path, download: bool, section: str) -> tup
                 raise UserError(_complaint(name, root, download, section, error)) from None
             halves.append(_as_raw(data, root))
     return halves[0], halves[1]
+
+
+def _refuse_odd_files(root: Path, name: str, archive: str | None) -> None:
+    """Raise NotRegularError for a pipe or the like among the files that torchvision will open."""
+    folder = root / _FOLDERS[name]
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    for file in [*files, root / archive] if archive else files:
+        if file.exists() and not file.is_dir():
+            check_regular(file)
 
 
 @contextmanager

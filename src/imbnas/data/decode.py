@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from imbnas.data.raw import Shape
-from imbnas.data.verify import FORMATS, unreadable
+from imbnas.data.verify import open_image, unreadable
 from imbnas.errors import UserError
 
 
@@ -20,8 +20,10 @@ def decode_file(file: Path, side: int, channels: int) -> np.ndarray:
     Raises UserError naming a file that is missing or damaged.
     """
     try:
-        with Image.open(file, formats=FORMATS) as opened:
+        with open_image(file) as opened:
             image = _eight_bit(opened, channels)
+    except UserError:
+        raise
     # On damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, and its own bomb error.
     except Exception as error:
         raise UserError(f"{file}: {unreadable(error)}") from None

@@ -16,6 +16,7 @@ import numpy as np
 
 from imbnas.data.raw import Raw
 from imbnas.data.verify import map_threaded
+from imbnas.files import IMAGE_LIMIT, open_regular
 
 _TAIL = 4096
 
@@ -50,12 +51,12 @@ def _file_keys(root: Path, paths: Sequence[str]) -> list[Hashable]:
 
 
 def _tail(file: Path) -> tuple[int, bytes]:
-    with file.open("rb") as stream:
+    with open_regular(file, IMAGE_LIMIT) as stream:
         size = stream.seek(0, 2)
         stream.seek(max(0, size - _TAIL))
         return size, hashlib.blake2b(stream.read(), digest_size=16).digest()
 
 
 def _content(file: Path) -> bytes:
-    with file.open("rb") as stream:
+    with open_regular(file, IMAGE_LIMIT) as stream:
         return hashlib.file_digest(stream, "sha256").digest()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from imbnas.errors import UserError
+from imbnas.files import RECORD_LIMIT, read_text
 from imbnas.seeds import stream
 
 SHAPED = ("exponential", "step", "pareto")
@@ -59,7 +60,7 @@ def from_file(file: Path, classes: Sequence[str]) -> np.ndarray:
     Raises UserError naming FILE:LINE of a wrong line, or the file when its number of lines is not that of the classes.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(file, RECORD_LIMIT, "utf-8-sig").split("\n")
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}, expected a text file with one count a class") from None
     except UnicodeDecodeError as error:

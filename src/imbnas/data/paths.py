@@ -13,10 +13,13 @@ import numpy as np
 from imbnas.data.raw import Raw, relative_path
 from imbnas.data.verify import KINDS, LONGEST, entries, has_image_name
 from imbnas.errors import UserError
+from imbnas.files import LIST_LIMIT, open_regular
 
 SPLITS = ("train", "validation", "test")
 _CHUNK = 1 << 18
 """Bytes of a list that are read together: few enough to stay in the processor's cache."""
+_LONGEST_LINE = 1 << 16
+"""Bytes of a line: no system has longer paths."""
 _DIGITS = 10
 """A label has fewer."""
 
@@ -187,8 +190,10 @@ def _read_lines(file: Path) -> _Lines:
     value: dict[str, int] = {}
     number = 0
     try:
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK) + stream.readline():
+        with open_regular(file, LIST_LIMIT) as stream:
+            while chunk := stream.read(_CHUNK) + stream.readline(_LONGEST_LINE):
+                if len(chunk) - chunk.rfind(b"\n") > _LONGEST_LINE:
+                    raise _endless(file, number + chunk.count(b"\n") + 1)
                 words = _plain_words(chunk)
                 if words is None:
                     words, rows, lines = _odd_words(file, number, chunk)
@@ -208,6 +213,10 @@ def _read_lines(file: Path) -> _Lines:
     if not paths:
         raise UserError(f"{file}: no lines found, expected lines `path label`")
     return _Lines(file, paths, np.array(labels, dtype=np.int64), np.array(numbers, dtype=np.int64))
+
+
+def _endless(file: Path, number: int) -> UserError:
+    return UserError(f"{file}:{number}: found a line of over {_LONGEST_LINE} bytes, expected a path and a label")
 
 
 def _plain_words(chunk: bytes) -> list[str] | None:

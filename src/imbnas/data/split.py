@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from imbnas.data.raw import relative_path
 from imbnas.errors import UserError
-from imbnas.files import read_json, write_with
+from imbnas.files import TABLE_LIMIT, check_regular, read_json, write_with
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,6 +121,7 @@ def _check_info(info: Info) -> None:
 def _open_images(file: Path, info: Info) -> np.ndarray | None:
     expected = (info.rows if info.kind == "array" else 0, *info.shape)
     try:
+        check_regular(file)
         images = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{file}: not found, expected uint8 images {expected}") from None
@@ -154,6 +155,7 @@ def read_columns(file: Path, columns: dict[str, pa.DataType]) -> pa.Table:
     """Return the named columns of a parquet file; UserError names the file when it lacks one, or a value is null."""
     try:
         # Not pq.read_table: it would take directory names like `seed=1` for columns.
+        check_regular(file, TABLE_LIMIT)
         parquet = pq.ParquetFile(file)
         schema = parquet.schema_arrow
         for name, kind in columns.items():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
 from imbnas.errors import UserError, is_utf8
+from imbnas.files import IMAGE_LIMIT, NotRegularError, open_regular
 
 Result = TypeVar("Result")
 
@@ -85,9 +87,11 @@ def check_images(root: Path, paths: Sequence[str], full: bool, place: Callable[[
 def fault_of(file: Path, full: bool) -> str | None:
     """Return what is wrong with an image file in a few words, None when nothing is."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with open_image(file) as image:
             if full:
                 image.load()
+    except NotRegularError as error:
+        return error.fault
     except FileNotFoundError:
         return "image not found, expected a file there"
     except UnidentifiedImageError:
@@ -96,6 +100,13 @@ def fault_of(file: Path, full: bool) -> str | None:
     except Exception as error:
         return unreadable(error)
     return None
+
+
+@contextmanager
+def open_image(file: Path) -> Iterator[Image.Image]:
+    """Open an image of the accepted formats; raise NotRegularError for a pipe or the like, and whatever PIL raises."""
+    with open_regular(file, IMAGE_LIMIT) as stream, Image.open(stream, formats=FORMATS) as image:
+        yield image
 
 
 def unreadable(error: Exception) -> str:

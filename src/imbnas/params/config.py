@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from imbnas.errors import UserError
+from imbnas.files import PARAMETERS_LIMIT, read_text
 from imbnas.params import across
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.base import Section, View, explain, short
@@ -171,7 +172,7 @@ def read(path: Path) -> Any:
     It may be a part of the parameters, as in `snakemake --configfile`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, PARAMETERS_LIMIT)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}, expected a parameter file") from None
     except UnicodeDecodeError:

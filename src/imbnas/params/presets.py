@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imbnas.errors import UserError
-from imbnas.files import canonical_json, write_bytes
+from imbnas.files import PARAMETERS_LIMIT, canonical_json, read_regular, write_bytes
 from imbnas.params.config import decode, parse
 
 PARAMS = "params.yaml"
@@ -130,7 +130,7 @@ def initialise(name: str, root: Path, force: bool) -> Written:
     """
     content, target = text(name).encode(), root / PARAMS
     try:
-        present = target.read_bytes() if target.exists() else None
+        present = read_regular(target, PARAMETERS_LIMIT) if target.exists() else None
         unchanged = {text(other).encode() for other in names()}
         if present is not None and present not in unchanged and not force:
             raise UserError(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from imbnas.errors import UserError
-from imbnas.files import canonical_json, read_json
+from imbnas.files import TABLE_LIMIT, canonical_json, check_regular, read_json
 from imbnas.longtail.intervals import Difference, Seeds, differences, intervals, over_seeds
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import make_rule
@@ -137,6 +137,7 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"{path}: not found, expected {_EXPECTED}")
     try:
+        check_regular(path, TABLE_LIMIT)
         table = pd.read_parquet(path, columns=_COLUMNS)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a table of predictions ({str(error).splitlines()[0]}), run evaluate") from None

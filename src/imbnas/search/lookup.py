@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from imbnas.errors import UserError
-from imbnas.files import read_json
+from imbnas.files import RECORD_LIMIT, check_regular, read_json
 from imbnas.spaces.cells import EDGES, OPERATIONS
 from imbnas.spaces.chain import Architecture
 from imbnas.spaces.nasbench201 import from_string, to_string
@@ -34,6 +34,7 @@ def read_accuracies(path: Path, dataset: str) -> dict[Architecture, float]:
     if dataset not in COLUMNS:
         raise UserError(f"dataset: found {dataset!r}, expected one of {', '.join(COLUMNS)}")
     try:
+        check_regular(path, RECORD_LIMIT)
         table = pd.read_csv(path, usecols=[NAME, COLUMNS[dataset]])
     except (OSError, ValueError) as error:
         raise UserError(

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from imbnas.data.split import Split, read_columns, read_split, write_table
 from imbnas.errors import UserError
-from imbnas.files import read_json, write_json
+from imbnas.files import TABLE_LIMIT, check_regular, read_json, write_json
 from imbnas.longtail.shots import GROUPS, Rule, make_rule, rule_text, shot_groups, thresholds_of
 from imbnas.networks import Network, load_references, load_subnet
 from imbnas.params.evaluate import EvaluateView
@@ -143,6 +143,7 @@ def _read_candidates(context: Context) -> pd.DataFrame:
     path = context.path("search")
     columns = ["evaluation", "generation", "architecture", "score", "standard_error", "macs", "params", "chosen"]
     try:
+        check_regular(path, TABLE_LIMIT)
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a table of candidates ({str(error).splitlines()[0]}), run search") from None

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from imbnas.errors import UserError
-from imbnas.files import read_json
+from imbnas.files import TABLE_LIMIT, check_regular, read_json
 from imbnas.longtail.intervals import over_seeds, paired_bootstrap
 from imbnas.longtail.shots import Rule, make_rule
 from imbnas.seeds import derive
@@ -147,6 +147,7 @@ class _Answers:
         if cell not in self._known:
             path = self._grid.file("predictions", cell)
             try:
+                check_regular(path, TABLE_LIMIT)
                 table = pd.read_parquet(path, columns=["network", "row", "label", "predicted"])
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from imbnas.errors import UserError
-from imbnas.files import canonical_json, write_with
+from imbnas.files import MODEL_LIMIT, canonical_json, open_regular, write_with
 
 FORMAT = 1
 KEY = "imbnas"
@@ -34,7 +34,7 @@ def load_meta(path: Path, kind: str | None = None) -> dict[str, Any]:
         raise UserError(f"{path}: not found, expected a network written by imbnas")
     try:
         # safetensors takes a file that may not be read for an absent one.
-        path.open("rb").close()
+        open_regular(path, MODEL_LIMIT).close()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}, expected a network written by imbnas") from None
     try:
