@@ -10,7 +10,7 @@ SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
 .PHONY: help setup run test lint format lock sync schema record accept experiments longtail adaptation bench \
-	darts-results darts-speed regret clean
+	darts-results darts-speed regret docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ lock: $(UV) ## requirements.lock, after an edit of pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--extra workflow --extra dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		-c requirements.lock docs/requirements.in --output-file docs/requirements.lock
 
 sync: $(READY) ## dvc.yaml and the JSON schema, after an edit of imports or parameters
 	$(BIN)/python workflow/scripts/sync_dvc.py
@@ -79,6 +82,10 @@ darts-speed: $(READY) ## time of a search step beside a plain transcription of t
 regret: $(READY) ## random search, evolution and DARTS on NAS-Bench-201: make regret TABLE=file.csv (DATA=DIR: CIFAR-10)
 	$(BIN)/python benchmarks/regret.py $(TABLE) $(if $(wildcard $(DATA)),--data $(DATA)) $(DARTS)
 
+docs: $(VENV)/.docs ## the documentation as a site: docs/_build/html/docs/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -b html . docs/_build/html
+	@echo 'docs/_build/html/docs/index.html'
+
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results study/*/ study/*.csv study/*.html study/*.parquet logs benchmarks/*.tsv benchmarks/study \
 		.snakemake .imbnas
@@ -105,4 +112,10 @@ $(READY): $(UV) requirements.lock pyproject.toml
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Sphinx and its theme are no part of the lock file that results depend on.
+$(VENV)/.docs: $(READY) docs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r docs/requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docs/requirements.lock
 	@touch $@

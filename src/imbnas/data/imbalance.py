@@ -82,19 +82,20 @@ def class_counts(
     profile: str,
     ratio: float,
     available: np.ndarray,
-    n_max: int | None,
-    order: str,
-    seed: int,
-    file: Path | None,
-    classes: Sequence[str],
+    n_max: int | None = None,
+    order: str = "native",
+    seed: int = 0,
+    file: Path | None = None,
+    classes: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Return how many rows each class keeps: int64 (C,) in label order.
 
     `available` (C,) are the rows of each class; `n_max` None takes the largest for which every class has enough;
     `order` "native", "reversed" or "shuffled" (by `seed`) says which class is the head; `file` serves the profile
-    "counts". The profile "natural" keeps every row. Raises UserError naming the parameter and the class that has too
-    few rows, or that would keep none.
+    "counts". The profile "natural" keeps every row; `classes` names them in messages, by index unless given. Raises
+    UserError naming the parameter and the class that has too few rows, or that would keep none.
     """
+    classes = [str(k) for k in range(len(available))] if classes is None else classes
     if profile == "natural":
         return available.astype(np.int64)
     if profile == "counts":

@@ -16,7 +16,7 @@ BinRule = Literal["upper", "lower"]
 def expected_calibration_error(
     confidence: ArrayLike, correct: ArrayLike, bins: int = 15, rule: BinRule = "upper"
 ) -> float:
-    """Return sum over bins of |mean accuracy - mean confidence|, weighted by the share of rows (Guo et al. 2017).
+    """Return the mean over bins of `|accuracy - confidence|`, weighted by the share of rows (Guo et al. 2017).
 
     `confidence` (N,) is the predicted class's probability in [0, 1], `correct` (N,) whether the prediction is right.
     The rules differ only for confidences on an edge: see `reliability_table`.

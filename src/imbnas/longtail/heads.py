@@ -100,7 +100,7 @@ class ScaledHead(nn.Module):
 
 
 def tau_normalise(head: nn.Linear, tau: float) -> nn.Linear:
-    """Return a linear head of weights w_k / |w_k|^tau without bias (Kang et al. 2020); tau 1 gives unit rows.
+    """Return a linear head of weights `w_k / |w_k|^tau` without bias (Kang et al. 2020); tau 1 gives unit rows.
 
     tau 0 leaves the weights as they are; the bias is dropped all the same. A row of zeros stays zero.
     """
