@@ -150,6 +150,18 @@ def tabular(accuracies: dict[Architecture, float], budgets: list[int], seeds: in
     return rows
 
 
+def free(accuracies: dict[Architecture, float]) -> list[str]:
+    """Return the table's rows of what costs no training: the expectation over all cells, and the most expensive cell."""
+    best = 100.0 * max(accuracies.values())
+    costs = SPACE.cost_table((32, 32, 3), 10)
+    largest = max(accuracies, key=lambda cell: (costs.cost(cell).macs, costs.cost(cell).params))
+    mean = 100.0 * statistics.mean(accuracies.values())
+    return [
+        f"| one random cell, expected | 0 | all cells | {best - mean:.2f} |",
+        f"| the cell with most MACs | 0 | 1 | {best - 100.0 * accuracies[largest]:.2f} |",
+    ]
+
+
 def _methods(budget: int) -> dict[str, Callable[[int], Callable[[Field, Archive], None]]]:
     """Return the methods that a budget of trainings allows, by name."""
 
@@ -206,6 +218,7 @@ def document(options: argparse.Namespace, accuracies: dict[Architecture, float],
         "",
         "| method | networks trained | runs | regret in points |",
         "|---|---:|---:|---:|",
+        *free(accuracies),
         *tabular(accuracies, options.budgets, options.seeds),
     ]
     if found:

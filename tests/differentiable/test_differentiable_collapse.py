@@ -9,6 +9,7 @@ from torch import nn
 from imbnas.differentiable.collapse import (
     adversarial_perturbation,
     dominant_eigenvalue,
+    epoch_before_rise,
     perturbation_radius,
     random_perturbation,
     should_stop,
@@ -45,11 +46,33 @@ def test_the_adversary_climbs_or_stays() -> None:
     def loss(weights: Relaxed) -> torch.Tensor:
         return (weights.operations["normal"] * target).sum()
 
-    after = adversarial_perturbation(before, 0.1, loss)
+    generator = torch.Generator().manual_seed(0)
+    after = adversarial_perturbation(before, 0.1, loss, generator)
     assert loss(after) > loss(before)
     assert not after.operations["normal"].requires_grad
-    stays = adversarial_perturbation(before, 0.1, lambda weights: -weights.operations["normal"].square().sum() * 0.0)
+
+    def level(weights: Relaxed) -> torch.Tensor:
+        return -weights.operations["normal"].square().sum() * 0.0
+
+    stays = adversarial_perturbation(before, 0.1, level, generator)
     assert torch.equal(stays.operations["normal"], before.operations["normal"])
+
+
+def test_the_adversary_starts_at_a_random_point_within_the_radius() -> None:
+    before, seen = relaxed(), []
+
+    def loss(weights: Relaxed) -> torch.Tensor:
+        seen.append(weights.operations["normal"].detach().clone())
+        return weights.operations["normal"].square().sum()
+
+    for seed in (0, 1):
+        adversarial_perturbation(before, 0.1, loss, torch.Generator().manual_seed(seed))
+    # A call looks at the loss nine times: where it is, after the random start and seven times on its way.
+    assert len(seen) == 2 * 9
+    assert torch.equal(seen[0], before.operations["normal"])
+    assert not torch.equal(seen[1], seen[0])
+    assert not torch.equal(seen[1], seen[10])
+    assert (seen[1] - seen[0]).abs().max() < 0.2
 
 
 def test_power_iteration_finds_the_largest_eigenvalue() -> None:
@@ -76,3 +99,13 @@ def test_the_search_stops_when_the_smoothed_eigenvalue_jumps() -> None:
     # Means of five: 1.2 after one jump, 1.4 after two.
     assert stops.index(True) == 13
     assert not should_stop(rising, 1.9, 5, 4, 10)
+
+
+@pytest.mark.parametrize(
+    ("detected", "window", "back", "patience", "taken"),
+    [(30, 5, 4, 10, 24), (14, 5, 4, 10, 10), (17, 5, 4, 10, 11), (10, 5, 4, 10, 10), (9, 1, 2, 1, 7)],
+)
+def test_the_architecture_before_the_rise_is_taken(
+    detected: int, window: int, back: int, patience: int, taken: int
+) -> None:
+    assert epoch_before_rise(detected, window, back, patience) == taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -10,10 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from imbnas.differentiable.barlow import barlow_twins
+from imbnas.differentiable.cells import RelaxedCells
 from imbnas.differentiable.learners import Bilateral, Classifier, Draw, Setting, Twins
 from imbnas.differentiable.relaxation import ArchitectureParameters, edge_softmax, mean_entropy, zero_one_loss
+from imbnas.params.shared import SpaceParams
 from imbnas.spaces.darts import DartsSpace, Size
 from imbnas.spaces.darts_ops import OPERATIONS
+from imbnas.spaces.registry import make_space
 
 SPACE = DartsSpace(Size(4, 4), Size(4, 4), OPERATIONS)
 
@@ -162,3 +166,24 @@ def test_the_zero_one_loss_and_its_gradient() -> None:
         gradient = torch.autograd.grad(zero_one_loss(fair(), norm), fair.operations["normal"])[0]
         sigmoid = fair.operations["normal"].detach().sigmoid()
         torch.testing.assert_close(gradient, expected(sigmoid) * sigmoid * (1 - sigmoid) / (2 * 14 * 8))
+
+
+def test_the_benchmarks_cell_has_no_scale_of_its_own_where_weights_learn() -> None:
+    space = make_space(SpaceParams(name="nasbench201", last_channels=None))
+    torch.manual_seed(0)
+    supernet = space.build_supernet(3, 1)
+    kept = RelaxedCells(copy.deepcopy(supernet), learned=False)
+    learned = RelaxedCells(supernet, learned=True)
+    names = {name for name, _ in learned.named_parameters()}
+    gone = {name for name, _ in kept.named_parameters()} - names
+    assert gone
+    assert all(".edges." in name and ".norm." in name for name in gone)
+    assert not any(".edges." in name and ".norm." in name for name in names)
+    # An operation's convolution may grow as it likes: what it adds to a node depends on its weight alone.
+    images, parameters = draws(3)[0].images, ArchitectureParameters(learned.layout, "softmax")
+    before = learned.train()(images, parameters())
+    with torch.no_grad():
+        for name, parameter in learned.named_parameters():
+            if ".edges." in name:
+                parameter *= 8.0
+    torch.testing.assert_close(learned(images, parameters()), before, rtol=1e-3, atol=1e-3)

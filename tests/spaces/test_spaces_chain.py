@@ -11,6 +11,7 @@ from torch import nn
 
 from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages, Stem
+from imbnas.spaces.chain import classify
 from imbnas.spaces.registry import make_space
 
 SPACES = {name: make_space(SpaceParams(name=name)) for name in ("shufflenet", "mobile", "resnet")}
@@ -204,3 +205,19 @@ def test_a_cifar_scale_space_runs_at_three_resolutions():
             x = step(x)
             sides.append(x.shape[2])
     assert sides == [32, 32, 16, 8, 8]
+
+
+def test_scores_do_not_tie_in_half_precision() -> None:
+    head = nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        # Rounded to eight bits both classes score 1, and the first one, the larger, would win.
+        head.weight.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 0.001, 0.0, 0.0]]))
+    features = torch.ones(1, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert head(features).argmax() == 0
+        scores = classify(head, features)
+        assert torch.is_autocast_enabled("cpu")
+    assert scores.dtype == torch.float32
+    assert scores.argmax() == 1
+    exact = features.double()
+    assert classify(head.double(), exact).dtype == torch.float64

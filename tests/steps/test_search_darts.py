@@ -90,8 +90,9 @@ def test_the_trajectory_has_a_row_an_epoch_and_ends_in_the_chosen_cells(cells: P
         {"order": "second"},
         {"branches": "bilateral", "architecture": {"schedule": "cumulative"}, "collapse": {"skip": "linear"}},
         {"relaxation": "sigmoid", "zero_one": 10.0, "objective": "barlow-twins", "barlow": {"hidden": 8, "outputs": 8}},
+        {"collapse": {"perturbation": "adversarial", "eigenvalue_rows": 32}},
     ],
-    ids=["second", "hlrs", "ssf"],
+    ids=["second", "hlrs", "ssf", "smooth"],
 )
 def test_a_killed_search_ends_with_the_same_bytes(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
@@ -178,6 +179,26 @@ def test_a_blind_search_does_not_see_labels(cells: Path, tmp_path: Path, monkeyp
     assert searched(plain, **labelled) == 0
     assert searched(permuted, **labelled) == 0
     assert not table(plain).equals(table(permuted)), "with a loss on labels the same change must show"
+
+
+def test_an_early_stop_takes_the_architecture_before_the_eigenvalue_rose(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eigenvalues = [1.0, 1.0, 1.0, 9.0]
+    left = iter(eigenvalues)
+    monkeypatch.setattr("imbnas.differentiable.collapse.dominant_eigenvalue", lambda *_: next(left))
+    root = tiny_chain.copy(cells, tmp_path)
+    guards = {"eigenvalue_rows": 8, "stop_ratio": 1.3, "window": 1, "back": 2, "patience": 1}
+    assert searched(root, epochs=6, architecture={"lr": 1.0}, collapse=guards) == 0
+    found = table(root)
+    # After epoch 4 the eigenvalue is nine times that of epoch 2, which was the last before the rise.
+    assert found["eigenvalue"].tolist() == eigenvalues
+    assert found["chosen"].tolist() == [False, True, False, False]
+    record = json.loads((root / "results/architecture.json").read_text())
+    chosen = "-".join(map(str, record["chosen"]["architecture"]))
+    assert chosen == found["architecture"].iloc[1]
+    assert record["chosen"]["score"] == found["score"].iloc[1]
+    assert chosen != found["architecture"].iloc[-1], "else the test would show nothing"
 
 
 def test_after_the_head_strategy_only_the_architecture_learns(

@@ -9,17 +9,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbnas.spaces.cells import EDGES, NODES, OPERATIONS, ActivatedConv, CellSupernet, ChoiceCell, Nothing
+from imbnas.spaces.chain import classify
 from imbnas.spaces.relaxed import Layout, Relaxed
 
 KIND = "cell"
 
 
 class RelaxedCells(nn.Module):
-    """A NAS-Bench-201 supernet that mixes its operations; all cells share one matrix of weights (6, 5)."""
+    """A NAS-Bench-201 supernet that mixes its operations; all cells share one matrix of weights (6, 5).
 
-    def __init__(self, supernet: CellSupernet) -> None:
-        """Take the supernet, whose weights are used as they are."""
+    Where its weights learn, the operations' BatchNorm has no weights of its own, as in DARTS and in the benchmark's
+    code: a factor per operation would do what the architecture's weights are there to do, and hide it from them.
+    """
+
+    def __init__(self, supernet: CellSupernet, *, learned: bool) -> None:
+        """Take the supernet; `learned` says whether its weights are trained along with the architecture."""
         super().__init__()
+        if learned:
+            for block in supernet.blocks:
+                for operation in block.modules() if isinstance(block, ChoiceCell) else ():
+                    if isinstance(operation, ActivatedConv):
+                        operation.norm = nn.BatchNorm2d(cast(nn.BatchNorm2d, operation.norm).num_features, affine=False)
         self.supernet = supernet
         self.layout = Layout((KIND,), tuple(node for _, node in EDGES), OPERATIONS)
 
@@ -39,8 +49,7 @@ class RelaxedCells(nn.Module):
 
     def forward(self, x: Tensor, relaxed: Relaxed) -> Tensor:
         """Map images (N, C, H, W) to logits (N, classes)."""
-        logits: Tensor = self.head(self.features(x, relaxed))
-        return logits
+        return classify(self.head, self.features(x, relaxed))
 
 
 def mixed_cell(x: Tensor, cell: ChoiceCell, rows: list[tuple[Tensor, ...]]) -> Tensor:

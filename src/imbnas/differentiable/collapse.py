@@ -29,26 +29,32 @@ def projected(relaxed: Relaxed, moves: dict[str, Tensor]) -> Relaxed:
 
 def random_perturbation(relaxed: Relaxed, radius: float, generator: torch.Generator) -> Relaxed:
     """Return weights moved by uniform noise in [-radius, radius] of a CPU generator (SmoothDARTS, RS)."""
-    moves = {
+    return projected(relaxed, _noise(relaxed, radius, generator))
+
+
+def _noise(relaxed: Relaxed, radius: float, generator: torch.Generator) -> dict[str, Tensor]:
+    return {
         kind: ((2.0 * torch.rand(weights.shape, generator=generator) - 1.0) * radius).to(weights)
         for kind, weights in relaxed.operations.items()
     }
-    return projected(relaxed, moves)
 
 
-def adversarial_perturbation(relaxed: Relaxed, radius: float, loss: Callable[[Relaxed], Tensor]) -> Relaxed:
+def adversarial_perturbation(
+    relaxed: Relaxed, radius: float, loss: Callable[[Relaxed], Tensor], generator: torch.Generator
+) -> Relaxed:
     """Return weights moved uphill by projected gradient ascent in the maximum norm (SmoothDARTS, ADV).
 
-    Seven steps of 2/7 of the radius from the weights themselves; they stay where they are unless the loss has risen.
+    Seven steps of 2/7 of the radius from a random point within it, drawn from a CPU generator, as in the authors' code;
+    the weights stay where they are unless the loss has risen.
     """
     start = relaxed.detached()
-    moves = {kind: torch.zeros_like(weights) for kind, weights in start.operations.items()}
-    before: Tensor | None = None
+    with torch.no_grad():
+        before = loss(start)
+    moves = _noise(start, radius, generator)
     for _ in range(STEPS):
         for move in moves.values():
             move.requires_grad_(True)
         value = loss(projected(start, moves))
-        before = value.detach() if before is None else before
         gradients = torch.autograd.grad(value, list(moves.values()), allow_unused=True, materialize_grads=True)
         moves = {
             kind: (move.detach() + 2.0 * radius / STEPS * gradient.sign()).clamp(-radius, radius)
@@ -57,7 +63,6 @@ def adversarial_perturbation(relaxed: Relaxed, radius: float, loss: Callable[[Re
     end = projected(start, moves)
     with torch.no_grad():
         after = loss(end)
-    assert before is not None
     return end if bool(after > before) else start
 
 
@@ -102,3 +107,12 @@ def should_stop(values: Sequence[float], ratio: float, window: int, back: int, p
 
     earlier = mean(len(values) - back)
     return earlier > 0.0 and mean(len(values)) / earlier > ratio
+
+
+def epoch_before_rise(detected: int, window: int, back: int, patience: int) -> int:
+    """Return the 1-based epoch whose architecture is taken when `should_stop` has fired after epoch `detected`.
+
+    The mean over `window` epochs is centred on its middle and was compared with that of `back` epochs earlier, so that
+    the rise began after epoch detected - (window // 2 + back); none before `patience` is taken (R-DARTS' code).
+    """
+    return max(detected - (window // 2 + back), min(patience, detected))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imbnas.differentiable.barlow import Projector, barlow_twins
 from imbnas.differentiable.cells import RelaxedCells
 from imbnas.errors import UserError
-from imbnas.spaces.chain import init_head
+from imbnas.spaces.chain import classify, init_head
 from imbnas.spaces.darts_network import SearchNetwork
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.loop import Loss
@@ -118,8 +118,7 @@ class Bilateral(Learner):
 
     def mixed(self, uniform: Tensor, balanced: Tensor, mixing: float) -> Tensor:
         """Return the logits of two branches' features at a mixing factor."""
-        logits: Tensor = self.head(2.0 * torch.cat([mixing * uniform, (1.0 - mixing) * balanced], dim=1))
-        return logits
+        return classify(self.head, 2.0 * torch.cat([mixing * uniform, (1.0 - mixing) * balanced], dim=1))
 
     def loss(self, batch: Sequence[Draw], relaxed: Relaxed, setting: Setting) -> Tensor:
         """Return the mixed loss on a uniform and a re-balancing draw; of a single draw that of both branches."""
@@ -176,7 +175,7 @@ class Twins(Learner):
         outputs = self.projector(seen), self.projector(self.network.features(second.images, relaxed))
         total = barlow_twins(outputs[0], outputs[1], self._off_diagonal) / self.projector.outputs
         if self._supervised:
-            total = total + self._supervised * setting.loss(self.network.head(seen), first.labels)
+            total = total + self._supervised * setting.loss(classify(self.network.head, seen), first.labels)
         return total
 
     def forward(self, images: Tensor, relaxed: Relaxed) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -227,10 +228,32 @@ class _Run:
         if guards.perturbation == "none":
             return relaxed
         radius = collapse.perturbation_radius(epoch, self.search.epochs, guards.first_radius, guards.last_radius)
+        generator = torch.Generator().manual_seed(derive(self.search.seed, "perturbation", self.step))
         if guards.perturbation == "random":
-            generator = torch.Generator().manual_seed(derive(self.search.seed, "perturbation", self.step))
             return collapse.random_perturbation(relaxed, radius, generator)
-        return collapse.adversarial_perturbation(relaxed, radius, lambda moved: self.loss(batch, moved, setting))
+        self.learner.eval()
+        try:
+            return collapse.adversarial_perturbation(
+                relaxed, radius, lambda moved: self.loss(batch, moved, setting), generator
+            )
+        finally:
+            self.learner.train()
+
+    def statistics(self) -> AbstractContextManager[None]:
+        """Return the context in which BatchNorm normalises with each batch's own statistics.
+
+        Running ones are kept for the adversary alone: it sees the network in evaluation mode, as in SmoothDARTS' code.
+        """
+        adversarial = self.search.guards.perturbation == "adversarial"
+        return nullcontext() if adversarial else batch_statistics(self.learner)
+
+    @property
+    def chosen(self) -> int:
+        """The place in `rows` of the architecture that the search ends with."""
+        if not self.stopped:
+            return len(self.rows) - 1
+        guards = self.search.guards
+        return collapse.epoch_before_rise(len(self.rows), guards.window, guards.back, guards.patience) - 1
 
     def setting(self, epoch: int) -> Setting:
         search = self.search
@@ -314,12 +337,15 @@ class _Run:
         else:
             batch = [Draw(self.runtime.lay_out(self.search.augment(images, None)), labels) for images, labels in draws]
         generator = torch.Generator().manual_seed(derive(self.search.seed, "eigenvalue"))
-        loss = self.loss(batch, self.parameters(), self.setting(epoch))
-        return collapse.dominant_eigenvalue(loss, list(self.parameters.parameters()), generator, CURVATURE_STEPS)
+        with batch_statistics(self.learner):
+            loss = self.loss(batch, self.parameters(), self.setting(epoch))
+            return collapse.dominant_eigenvalue(loss, list(self.parameters.parameters()), generator, CURVATURE_STEPS)
 
 
-def search_architecture(search: Search, runtime: Runtime, state: ResumeState, log: Log) -> list[Row]:
-    """Search and return one row per epoch; the last one holds the architecture at the end.
+def search_architecture(search: Search, runtime: Runtime, state: ResumeState, log: Log) -> tuple[list[Row], int]:
+    """Search and return one row per epoch, and the place of the row whose architecture is the outcome.
+
+    That is the last row, unless the search stopped early: then it is the one before the eigenvalue rose.
 
     The learner and the architecture parameters are changed in place. Every random draw is a function of
     (seed, counter), so that an interrupted search ends with the same bytes. Raises UserError when the loss stops being
@@ -327,7 +353,7 @@ def search_architecture(search: Search, runtime: Runtime, state: ResumeState, lo
     """
     run = _Run(search, runtime)
     run.restore(state, log)
-    with batch_statistics(run.learner), log.bar(search.name, run.steps, run.step) as bar:
+    with run.statistics(), log.bar(search.name, run.steps, run.step) as bar:
         for epoch in range(run.step // run.per_epoch, search.epochs):
             if run.stopped:
                 break
@@ -338,7 +364,10 @@ def search_architecture(search: Search, runtime: Runtime, state: ResumeState, lo
                 f"{row['architecture_rate']:.3g}, edge entropy {row['entropy']:.4f}"
             )
     if run.stopped:
-        log(f"{search.name}: stopped after epoch {len(run.rows)}, the eigenvalue rose too fast")
+        log(
+            f"{search.name}: stopped after epoch {len(run.rows)}, the eigenvalue rose too fast; takes the architecture "
+            f"of epoch {run.chosen + 1}, before the rise"
+        )
     # The end is a state too: a kill before the outputs are written then repeats nothing.
     state.save(run.snapshot())
-    return run.rows
+    return run.rows, run.chosen

@@ -35,9 +35,9 @@ macs and params are those of the network derived after the epoch."""
 
 
 def trajectory_table(
-    rows: Sequence[Mapping[str, Any]], kinds: Sequence[str], cost: Callable[[tuple[int, ...]], Cost]
+    rows: Sequence[Mapping[str, Any]], chosen: int, kinds: Sequence[str], cost: Callable[[tuple[int, ...]], Cost]
 ) -> pa.Table:
-    """Return one row per epoch; the architecture derived after the last one is chosen.
+    """Return one row per epoch, of which the one at `chosen` gives the architecture.
 
     Each kind of cell adds `skips_<kind>`, its skip connections, and `alpha_<kind>`, its architecture parameters (edges,
     operations) in one list, row by row.
@@ -47,7 +47,6 @@ def trajectory_table(
         **{f"skips_{kind}": pa.int64() for kind in kinds},
         **{f"alpha_{kind}": pa.list_(pa.float64()) for kind in kinds},
     }
-    last = len(rows) - 1
     records = []
     for place, row in enumerate(rows):
         architecture = tuple(row["architecture"])
@@ -59,8 +58,8 @@ def trajectory_table(
                 "architecture": "-".join(map(str, architecture)),
                 "macs": spent.macs,
                 "params": spent.params,
-                "rank": 1 if place == last else None,
-                "chosen": place == last,
+                "rank": 1 if place == chosen else None,
+                "chosen": place == chosen,
             }
         )
     return pa.table({name: [record.get(name) for record in records] for name in schema}, schema=pa.schema(schema))

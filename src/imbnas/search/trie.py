@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
-from imbnas.spaces.chain import Architecture, Supernet
+from imbnas.spaces.chain import Architecture, Supernet, classify
 from imbnas.training.batchnorm import averaged
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Tally, tally
@@ -83,7 +83,7 @@ class TrieScorer:
         for _ in self._calibrated(steps, kept, len(steps)):
             pass
         head = self._supernet.head
-        answers = [head(features).argmax(dim=1) for features in self._validated(steps, kept, len(steps))]
+        answers = [classify(head, features).argmax(dim=1) for features in self._validated(steps, kept, len(steps))]
         return tally(answers, self._validation.labels(), self._num_classes)
 
     def _calibrated(self, steps: list[nn.Module], kept: list[_Kept], end: int) -> Iterator[Tensor]:

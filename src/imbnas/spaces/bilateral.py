@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.spaces.blocks import GlobalPool
+from imbnas.spaces.chain import classify
 
 
 class Branch(nn.Module):
@@ -76,11 +77,9 @@ class BilateralSubnet(nn.Module):
         of the head get a gradient of exactly zero. Raises ValueError for an odd number of images.
         """
         if alpha is None:
-            logits: Tensor = self.head(self.features(images))
-            return logits
+            return classify(self.head, self.features(images))
         if len(images) % 2:
             raise ValueError(f"expected a conventional and a re-balancing half, found {len(images)} images")
         halves = zip(self.branches, images.chunk(2), (2.0 * alpha, 2.0 * (1.0 - alpha)), strict=True)
         mixed = torch.cat([factor * branch(self.trunk(half)) for branch, half, factor in halves], dim=1)
-        logits = self.head(mixed)
-        return logits
+        return classify(self.head, mixed)

@@ -16,6 +16,20 @@ Architecture = tuple[int, ...]
 Net = TypeVar("Net", bound=nn.Module)
 
 
+def classify(head: nn.Module, features: Tensor) -> Tensor:
+    """Return a head's scores of features (N, F), in float32 where the rest of the network runs in half precision.
+
+    Scores with eight bits tie, and arg max breaks ties in favour of the lower index: in a long tail, the head classes.
+    """
+    device = features.device.type
+    if not torch.is_autocast_enabled(device):
+        scores: Tensor = head(features)
+        return scores
+    with torch.autocast(device, enabled=False):
+        scores = head(features.float())
+    return scores
+
+
 class Supernet(nn.Module):
     """All candidates of all choice blocks; one forward pass takes the path that an architecture names.
 
@@ -59,8 +73,7 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Map images (N, C, H, W) to logits (N, num_classes)."""
-        logits: Tensor = self.head(self.features(x, architecture))
-        return logits
+        return classify(self.head, self.features(x, architecture))
 
 
 class Subnet(nn.Module):
@@ -87,8 +100,7 @@ class Subnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to logits (N, num_classes)."""
-        logits: Tensor = self.head(self.features(x))
-        return logits
+        return classify(self.head, self.features(x))
 
 
 def init_head(head: nn.Module) -> None:

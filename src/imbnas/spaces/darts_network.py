@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from imbnas.spaces.chain import Architecture, Supernet
+from imbnas.spaces.chain import Architecture, Supernet, classify
 from imbnas.spaces.darts_cell import EDGES, Mix, SearchCell, mix_of, path_mix
 from imbnas.spaces.darts_genotype import CELLS, NODES, Cell, decode
 from imbnas.spaces.darts_ops import projected, reduced, single
@@ -119,8 +119,7 @@ class SearchNetwork(Supernet):
 
     def forward(self, x: Tensor, architecture: Relaxed | Architecture | None = None) -> Tensor:
         """Map images (N, C, H, W) to logits (N, num_classes)."""
-        logits: Tensor = self.head(self.features(x, architecture))
-        return logits
+        return classify(self.head, self.features(x, architecture))
 
 
 class PathCells(nn.Module):

@@ -45,7 +45,6 @@ from imbnas.training.scoring import Batches, Scorer
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import load_weights
 
-"""Strategies of `adapt` after which the weights stay as they are and the architecture alone is searched."""
 REVERSED = SamplerParams(name="reversed")
 
 
@@ -86,12 +85,12 @@ class DartsSearch:
         if self.validation is None:
             self.context.log("no validation rows judge the search network: its trajectory has no score")
         with self.state.held():
-            rows = search_architecture(search, self.runtime, self.state, self.context.log)
+            rows, chosen = search_architecture(search, self.runtime, self.state, self.context.log)
         table = space.cost_table(info.shape, len(info.classes))
-        write_table(self.context.path("search"), trajectory_table(rows, layout.kinds, table.cost))
-        last = rows[-1]
-        outcome = {"score": last["score"], "standard_error": last["standard_error"]}
-        return Found(tuple(last["architecture"]), outcome, self.validation)
+        write_table(self.context.path("search"), trajectory_table(rows, chosen, layout.kinds, table.cost))
+        row = rows[chosen]
+        outcome = {"score": row["score"], "standard_error": row["standard_error"]}
+        return Found(tuple(row["architecture"]), outcome, self.validation)
 
     # The network
 
@@ -115,7 +114,7 @@ class DartsSearch:
         supernet.load_state_dict(weights)
         frozen = meta["recipe"]["strategy"] in FROZEN
         if isinstance(supernet, CellSupernet):
-            network: SearchNetwork | RelaxedCells = RelaxedCells(supernet)
+            network: SearchNetwork | RelaxedCells = RelaxedCells(supernet, learned=not frozen)
         else:
             assert isinstance(supernet, SearchNetwork)
             network = supernet
