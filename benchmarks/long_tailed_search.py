@@ -25,7 +25,8 @@ from scipy import stats
 
 from imbnas.files import write_bytes
 from imbnas.params import presets
-from imbnas.params.config import Params, decode, parse
+from imbnas.params.config import Params, parse
+from imbnas.params.reading import decode
 from imbnas.seeds import stream
 from imbnas.spaces.registry import make_space
 from imbnas.steps.runner import run_step

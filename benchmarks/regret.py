@@ -25,7 +25,8 @@ from scipy import stats
 
 from imbnas.files import write_bytes
 from imbnas.params import presets
-from imbnas.params.config import Params, decode, parse
+from imbnas.params.config import Params, parse
+from imbnas.params.reading import decode
 from imbnas.search.archive import Archive, Score
 from imbnas.search.lookup import COLUMNS, read_accuracies
 from imbnas.search.methods import Field, evolution, random_search

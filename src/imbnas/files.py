@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from imbnas.errors import UserError
 
-PARAMETERS_LIMIT = 16 << 20
+PARAMETERS_LIMIT = 1 << 20
 RECORD_LIMIT = 256 << 20
 LIST_LIMIT = 4 << 30
 IMAGE_LIMIT = 1 << 30

@@ -15,7 +15,8 @@ from imbnas.cli import main
 from imbnas.data.imbalance import class_counts
 from imbnas.errors import UserError
 from imbnas.params import presets
-from imbnas.params.config import Params, decode, load, parse
+from imbnas.params.config import Params, load, parse
+from imbnas.params.reading import decode
 
 METHODS = ["balanced-softmax", "bbn", "ce", "ce-drw", "crt", "ldam-drw", "logit-adjustment"]
 LITERATURE = [f"literature/{dataset}-lt-{method}" for dataset in ("cifar10", "cifar100") for method in METHODS]

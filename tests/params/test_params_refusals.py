@@ -12,6 +12,7 @@ from params_trees import DEFAULT, FREE, OTHERS, altered, default_tree, leaves, w
 
 from imbnas.errors import UserError
 from imbnas.params.config import load, parse
+from imbnas.params.reading import read
 
 
 def complaint(tree: Any) -> str:
@@ -355,6 +356,14 @@ def test_what_is_no_tree_of_plain_data_is_refused(tree: Any, line: str) -> None:
     assert complaint(tree).startswith(line)
 
 
+BOMB = b"a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (k, k, b",".join([b"*a%d" % (k - 1)] * 9)) for k in range(1, 11)
+)
+MERGES = b"a0: &a0 {k: v}\n" + b"".join(
+    b"a%d: &a%d {<<: [%s]}\n" % (k, k, b",".join([b"*a%d" % (k - 1)] * 9)) for k in range(1, 11)
+)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
@@ -365,8 +374,30 @@ def test_what_is_no_tree_of_plain_data_is_refused(tree: Any, line: str) -> None:
         ("p.yaml", b"seed: 2026-13-45\n", "not valid YAML: "),
         ("p.yaml", b"seed: 2026-01-02\n", "not plain data: found 2026-01-02 of type date; expected"),
         ("p.yaml", b"? [a, b]\n: 1\n", "not valid YAML: "),
-        ("p.yaml", b"a: &a [*a]\n", "not valid YAML: "),
-        ("p.yaml", b"[" * 5000, "not valid YAML: "),
+        ("p.yaml", b"a: &a [*a]\n", "line 1: an alias of what it stands in, expected"),
+        ("p.yaml", b"[" * 5000, "line 1: more than 32 levels, expected"),
+        ("p.yaml", b"a:\n" + b"- 1\n" * 20_000, "line 9999: the 10,001th value, expected at most 10,000"),
+        ("p.yaml", BOMB, "line 5: its aliases stand for 66,430 values of 59,049 characters, expected at most 10,000 "),
+        ("p.yaml", MERGES, "line 5: its aliases stand for 22,141 values of 14,760 characters, expected"),
+        (
+            "p.yaml",
+            b"seed: 0\na: 010\n",
+            "line 2: 010 is 8 to YAML 1.1 (octal, by its leading zero), expected a plain ",
+        ),
+        (
+            "p.yaml",
+            b"a: -010\n",
+            "line 1: -010 is -8 to YAML 1.1 (octal, by its leading zero), expected a plain number; ",
+        ),
+        (
+            "p.yaml",
+            b"a: [1:30]\n",
+            "line 1: 1:30 is 90 to YAML 1.1 (in base 60, by its colon), expected a plain number",
+        ),
+        ("p.yaml", b"a: 1:30.5\n", "line 1: 1:30.5 is 90.5 to YAML 1.1 (in base 60, by its colon), expected a plain "),
+        ("p.yaml", b"010: 1\n", "line 1: 010 is 8 to YAML 1.1"),
+        ("p.json", b'{"seed": ' + b"[" * 300 + b"]" * 300 + b"}", "not plain data: recursion limit exceeded"),
+        ("p.json", b'{"seed": "\\ud800"}', "not plain data: "),
         ("p.yaml", b"seed: \xff\n", "not UTF-8 text, expected a parameter file"),
         ("p.yaml", b"", "found nothing, expected a mapping of sections"),
         ("p.json", b"{", "not valid JSON: "),
@@ -402,3 +433,62 @@ def test_a_json_snapshot_may_hold_json_s_floats(tmp_path: Path) -> None:
     file.write_text(json.dumps(altered("retrain.optimizer.lr", 1e-5)), encoding="utf-8")
     assert "1e-05" in file.read_text(encoding="utf-8")
     assert load(file).retrain.optimizer.lr == 1e-5
+
+
+def test_numbers_that_every_reader_takes_alike_stay(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("a: [0, -0, 0.5, 00.5, 0x10, 1_000, '010', \"1:30\", 08, 1e-05]\nb: &b {c: 1}\nd: [*b, *b]\n")
+    assert read(file) == {
+        "a": [0, 0, 0.5, 0.5, 16, 1000, "010", "1:30", "08", 1e-05],
+        "b": {"c": 1},
+        "d": [{"c": 1}, {"c": 1}],
+    }
+
+
+WIDE = {"space.stages.channels": [65536] * 3, "space.stages.repeats": [300] * 3}
+LARGE = {"target.dataset": "folder", "target.root": "photos", "target.image_size": 4096}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"space.stem.channels": 2**30}, "space.stem.channels: found 1073741824, expected a number of at most 65536"),
+        ({"space.stages.repeats": [10**9, 1, 1]}, "space.stages.repeats[0]: found 1000000000, expected a number of at"),
+        ({"space.stages.repeats": [1000, 1, 1]}, "space.stages.repeats add up to 1002 blocks, expected at most 1000"),
+        ({"space.stages.channels": [16] * 500}, "space.stages.channels: found [16, 16"),
+        ({"target.image_size": 10**6}, "target.image_size: found 1000000, expected a number of at most 8192"),
+        ({"runtime.processes": 10**6}, "runtime.processes: found 1000000, expected a number of at most 1024"),
+        ({"runtime.workers": 10**6}, "runtime.workers: found 1000000, expected a number of at most 1024"),
+        ({"space.darts.layers": 10**6}, "space.darts.layers: found 1000000, expected a number of at most 1000"),
+        ({"retrain.epochs": 10**9}, "retrain.epochs: found 1000000000, expected a number of at most 1000000"),
+        ({"search.architecture": [0] * 2000}, "search.architecture: found [0, 0"),
+        ({"source.root": "a\0b"}, "source.root: found text 'a\\x00b', expected a name without NUL"),
+        ({"source.root": "x" * 5000}, "source.root: found text 'xxx"),
+        ({"target.splits": {"train": "a\0"}}, "target.splits.train: found text 'a\\x00', expected a name without NUL"),
+        ({"imbalance.counts": "a\0"}, "imbalance.counts: found text 'a\\x00', expected a name without NUL"),
+        (
+            {"study.axes": {f"a{k}": list(range(10)) for k in range(10)}},
+            "study.axes: 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 x 10 values are 10,000,000,000 cells, expected at "
+            "most 10,000",
+        ),
+        (WIDE, "space has widths and blocks whose supernet has 28,768 GiB at the least, expected at most 1,024"),
+        (
+            {**LARGE, "retrain.batch_size": 2**16},
+            "retrain.batch_size is 65536, with images of 4096 pixels a step that takes",
+        ),
+        (
+            {**LARGE, "evaluate.batch_size": 2**20},
+            "evaluate.batch_size is 1048576, with images of 4096 pixels a pass that takes 65,536 GiB at the least",
+        ),
+    ],
+)
+def test_what_no_machine_can_hold_is_refused_from_the_file(changes: dict[str, Any], line: str) -> None:
+    tree = default_tree()
+    for dotted, value in changes.items():
+        tree = altered(dotted, value, tree)
+    assert complaint(tree).startswith(line)
+
+
+def test_a_batch_has_no_more_rows_than_its_dataset() -> None:
+    found = {need.name: need.least for need in parse(altered("retrain.batch_size", 2**20), "p").needs()}
+    assert found["retrain.batch_size"] == found["supernet.batch_size"] * 1797 // 64

@@ -79,8 +79,8 @@ FLOATS = {
     "retrain.weighting.beta": st.floats(min_value=0, max_value=1, exclude_max=True),
     "evaluate.confidence": st.floats(min_value=0.5, max_value=1, exclude_min=True, exclude_max=True),
     "seed": st.integers(min_value=0, max_value=2**31 - 1),
-    "target.image_size": st.none() | st.integers(min_value=1, max_value=2**31 - 1),
-    "retrain.augment.pad": st.just("auto") | st.integers(min_value=0, max_value=2**31 - 1),
+    "target.image_size": st.none() | st.integers(min_value=1, max_value=2048),
+    "retrain.augment.pad": st.just("auto") | st.integers(min_value=0, max_value=2**13),
     "retrain.augment.flip": st.just("auto") | st.booleans(),
 }
 

@@ -24,7 +24,8 @@ from yaml import YAMLError
 from imbnas.closure import look_again, step_digest, step_files
 from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
-from imbnas.params.config import Params, decode, parse, read, uses
+from imbnas.params.config import Params, parse, uses
+from imbnas.params.reading import decode, read
 from imbnas.steps.graph import STEPS
 
 HANDOVER = "IMBNAS_RUN"

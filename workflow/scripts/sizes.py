@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from imbnas.params.config import Params
-from imbnas.params.dataset import PATH_DATASETS
+from imbnas.params.dataset import PATH_DATASETS, ROWS, SIDES
 
-ROWS = {"digits": 1_797, "mnist": 70_000, "fashion-mnist": 70_000, "cifar10": 60_000, "cifar100": 60_000}
-SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "cifar10": 32, "cifar100": 32}
 UNKNOWN_ROWS = 200_000
 """Of a folder of images, which is not searched for a number."""
 SNAKEMAKE_MB, TORCH_MB, CUDA_MB, LOADER_MB = 400, 1600, 4000, 1000

@@ -18,7 +18,7 @@ from imbnas.params.longtail import (
     check_smoothing,
 )
 from imbnas.params.recipe import OptimizerParams, RecipeParams
-from imbnas.params.shared import Count, Positive, SpaceParams, TrainingNumerics
+from imbnas.params.shared import Epochs, Paths, Rounds, SpaceParams, TrainingNumerics
 from imbnas.params.supernet import Sampling
 
 Tau = Literal["auto"] | NonNegative
@@ -37,17 +37,17 @@ class HeadParams(RecipeParams):
     """Exponent of tau-norm; `auto` takes the best of 0, 0.1, ... 2 on the validation rows."""
     adjustment: NonNegative = 1.0
     """Factor of the log-prior that logit-adjustment subtracts."""
-    paths: Positive = 16
+    paths: Rounds = 16
     """Random paths whose features ncm averages, and tau-norm judges its exponent on."""
 
 
 class FeatureCacheParams(Section):
     """Features of some paths, computed once: the head's training then costs no forward pass."""
 
-    paths: Count = 0
+    paths: Paths = 0
     """Paths that are drawn once, as `adapt.sampling` draws those of the first steps; 0: none, every step draws its own
     and passes through the backbone."""
-    views: Count = 1
+    views: Epochs = 1
     """Augmented passes over the rows for each path, taken in turn; 0: the plain images."""
     limit: Annotated[float, Field(gt=0.0)] = 8.0
     """Most GiB of disk that the features may take; more is refused before anything is computed."""

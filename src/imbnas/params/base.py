@@ -140,6 +140,7 @@ _EXPECTED = {
     "greater_than_equal": "a number of at least {ge}",
     "less_than": "a number below {lt}",
     "less_than_equal": "a number of at most {le}",
+    "too_long": "at most {max_length} entries",
 }
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from imbnas.errors import UserError
-from imbnas.files import PARAMETERS_LIMIT, read_text
-from imbnas.params import across
+from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.base import Section, View, explain, short
-from imbnas.params.dataset import PATH_DATASETS, same_images
+from imbnas.params.dataset import PATH_DATASETS, SIDES, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
+from imbnas.params.reading import read
 from imbnas.params.retrain import RetrainParams, RetrainView
 from imbnas.params.search import SearchParams, SearchView
 from imbnas.params.shared import RuntimeParams, SpaceParams
@@ -80,6 +79,7 @@ class Params(Section):
             self.source.dataset, self.target.dataset, self.supernet, self.adapt, self.search, self.retrain
         )
         across.check_corrections(self.retrain, self.evaluate)
+        memory.refuse(self.needs(), memory.MOST, "")
         if self._own_images_listed_twice():
             ours, theirs = (
                 "null" if name is None else repr(name) for name in (self.source.splits.train, self.target.splits.train)
@@ -97,6 +97,21 @@ class Params(Section):
         listed = [(part.dataset, part.splits.train) for part in (self.source, self.target)]
         return both_own and listed[0] != listed[1]
 
+    def needs(self) -> Iterator[memory.Need]:
+        """Yield what the steps take of memory at the least."""
+        side = self.target.image_size or SIDES[self.target.dataset]
+        return memory.needs(
+            self.space,
+            self.source.dataset,
+            self.target.dataset,
+            side,
+            self.supernet,
+            self.adapt,
+            self.search,
+            self.retrain,
+            self.evaluate,
+        )
+
     def tree(self) -> dict[str, Any]:
         """Return the parameters as JSON values."""
         tree: dict[str, Any] = json.loads(self.model_dump_json(by_alias=True))
@@ -105,36 +120,6 @@ class Params(Section):
     def view(self, step: str) -> View:
         """Return the part that `step` may see."""
         return VIEWS[step].of(self.tree())
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that refuses a key given twice, which it would otherwise take silently."""
-
-
-def _unique(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    _refuse_twice([key.value for key in keys], [key.start_mark.line + 1 for key in keys])
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)
-# `dvc exp run -S` writes small numbers as Python prints them, 1e-05, which is text to YAML 1.1. What people write,
-# 1e-3, stays text here and is refused with a hint: Snakemake and other readers would take it for text too.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"-?[0-9](\.[0-9]+)?e[-+][0-9]{2,}$"), list("-0123456789")
-)
-
-
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    _refuse_twice([key for key, _ in pairs])
-    return dict(pairs)
-
-
-def _refuse_twice(keys: list[str], lines: list[int] | None = None) -> None:
-    for place, key in enumerate(keys):
-        if key in keys[:place]:
-            where = f"line {lines[place]}: " if lines else ""
-            raise UserError(f"{where}{' '.join(key.split())} is given twice, expected once")
 
 
 def _not_plain(value: object) -> str:
@@ -148,45 +133,23 @@ def parse(tree: Any, file: str) -> Params:
         raise UserError(f"{file}: found {found}, expected a mapping of sections")
     try:
         text = json.dumps(tree, default=_not_plain)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not plain data: {error}; expected text, numbers, lists and mappings") from None
     try:
         return Params.model_validate_json(text)
     except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            # Levels without end, or a character that no text holds.
+            raise UserError(
+                f"{file}: not plain data: {first['ctx']['error']}; expected text, numbers, lists and mappings"
+            ) from None
         raise explain(error, Params, file) from None
-
-
-def decode(text: str) -> Any:
-    """Return what a YAML text holds; UserError for a key given twice, yaml.YAMLError for what is not YAML."""
-    return yaml.load(text, Loader=_Loader)
 
 
 def load(path: Path) -> Params:
     """Return the parameters in a JSON file (by its suffix) or a YAML file, or raise UserError with one line."""
     return parse(read(path), str(path))
-
-
-def read(path: Path) -> Any:
-    """Return what a JSON file (by its suffix) or a YAML file holds, unchecked, or raise UserError with one line.
-
-    It may be a part of the parameters, as in `snakemake --configfile`.
-    """
-    try:
-        text = read_text(path, PARAMETERS_LIMIT)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, expected a parameter file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text, expected a parameter file") from None
-    try:
-        # JSON is read as such: YAML 1.1 takes JSON's 1e-05 for text.
-        if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=_unique_pairs)
-        return decode(text)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (yaml.YAMLError, json.JSONDecodeError, RecursionError, ValueError) as error:
-        language = "JSON" if path.suffix == ".json" else "YAML"
-        raise UserError(f"{path}: not valid {language}: {' '.join(str(error).split())}") from None
 
 
 def uses(step: str) -> list[str]:

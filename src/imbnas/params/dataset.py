@@ -7,11 +7,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from imbnas.params.base import Section
-from imbnas.params.shared import Count, Positive
+from imbnas.errors import is_utf8
+from imbnas.params.base import Section, short
+from imbnas.params.shared import Count, Positive, Side
 
 DatasetName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "list"]
 PATH_DATASETS = ("folder", "list")
+SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "cifar10": 32, "cifar100": 32}
+"""Of the images of the published datasets, in pixels."""
+ROWS = {"digits": 1_797, "mnist": 70_000, "fashion-mnist": 70_000, "cifar10": 60_000, "cifar100": 60_000}
+"""How many images they have."""
+LONGEST_NAME = 4096
+"""Bytes of a path that systems take."""
+
+
+def _file_name(value: str) -> str:
+    """Refuse what no file can be called."""
+    if not is_utf8(value) or "\0" in value or len(value.encode()) >= LONGEST_NAME:
+        raise ValueError(
+            f"found {short(value)}, expected a name without NUL, valid as UTF-8, of less than {LONGEST_NAME} bytes"
+        )
+    return value
 
 
 def _plain_path(value: str) -> str:
@@ -24,17 +40,18 @@ def _plain_path(value: str) -> str:
     return value
 
 
-RootPath = Annotated[str, AfterValidator(_plain_path)]
+FileName = Annotated[str, AfterValidator(_file_name)]
+RootPath = Annotated[str, AfterValidator(_file_name), AfterValidator(_plain_path)]
 
 
 class Splits(Section):
     """Names below `root`: for `folder` the directories of class directories, for `list` the text files."""
 
-    train: str | None = None
+    train: FileName | None = None
     """Training images; required by `list`; `folder` takes `root` itself when it is null."""
-    validation: str | None = None
+    validation: FileName | None = None
     """Published validation images, used when `validation.from` is published."""
-    test: str | None = None
+    test: FileName | None = None
     """Published test images; null: a seeded, stratified share of the training images (`test_fraction`)."""
 
 
@@ -90,7 +107,7 @@ class Shape(Section):
 
     dataset: DatasetName
     """See `target.dataset`."""
-    image_size: Positive | None
+    image_size: Side | None
     """See `target.image_size`."""
     channels: Literal[1, 3] | None
     """See `target.channels`."""

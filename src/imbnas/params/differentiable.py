@@ -18,7 +18,7 @@ from imbnas.params.longtail import (
     check_loss,
 )
 from imbnas.params.recipe import AugmentParams, OptimizerParams
-from imbnas.params.shared import Count, Fraction, Positive
+from imbnas.params.shared import Count, Epochs, Fraction, Pairs, Rounds, Width
 
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -37,7 +37,7 @@ class ArchitectureParams(Section):
     schedule: Literal["constant", "cumulative", "cosine", "freeze", "increasing"] = "constant"
     """`constant`: DARTS; with t the share of the search, `cumulative`: 1 - t^2 (HLRS), `cosine`: half a cosine,
     `freeze`: until 1 - t^2 falls below a half, `increasing`: t^2."""
-    warmup: Count = 0
+    warmup: Epochs = 0
     """Epochs in which only the weights learn (PC-DARTS: 15)."""
     sampler: Literal["same", "instance", "class-balanced"] = "same"
     """Rows of the architecture's step: `same` as the weights', both branches included, or one draw of another kind."""
@@ -46,9 +46,9 @@ class ArchitectureParams(Section):
 class BarlowParams(Section):
     """Barlow Twins (Zbontar et al. 2021)."""
 
-    hidden: Positive = 512
+    hidden: Width = 512
     """Width of the projector's hidden layers."""
-    outputs: Positive = 512
+    outputs: Width = 512
     """Width of its output."""
     off_diagonal: NonNegative = 0.005
     """Weight of the correlations between different outputs."""
@@ -59,15 +59,15 @@ class BarlowParams(Section):
 class PretrainParams(Section):
     """Barlow Twins on the long-tailed rows before the final training: no label is looked at."""
 
-    epochs: Count = 0
+    epochs: Epochs = 0
     """Passes over the rows; 0: none."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Pairs = 128
     """Rows in one step, each of them twice."""
     lr: Above = 0.1
     """Peak learning rate; what else there is to the optimiser, schedule and augmentation is the final training's."""
-    hidden: Positive = 512
+    hidden: Width = 512
     """Width of the projector's hidden layers."""
-    outputs: Positive = 512
+    outputs: Width = 512
     """Width of its output."""
     off_diagonal: NonNegative = 0.005
     """Weight of the correlations between different outputs."""
@@ -88,11 +88,11 @@ class CollapseParams(Section):
     """Rows on which the dominant eigenvalue of the Hessian is measured after each epoch; 0: not measured."""
     stop_ratio: NonNegative = 0.0
     """R-DARTS (Zela et al. 2020, 1.3): stop when the smoothed eigenvalue grows by this factor; 0: never."""
-    window: Positive = 5
+    window: Rounds = 5
     """Epochs over which the eigenvalue is averaged."""
-    back: Positive = 4
+    back: Rounds = 4
     """Epochs over which its growth is measured."""
-    patience: Positive = 10
+    patience: Rounds = 10
     """Epochs before the search may stop."""
 
     @model_validator(mode="after")
@@ -109,9 +109,9 @@ class DartsParams(Section):
 
     order: Literal["first", "second"] = "first"
     """`second` differentiates through the weights' next step: better founded, two to three times slower."""
-    epochs: Positive = 50
+    epochs: Rounds = 50
     """Passes over the weights' half of the rows."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Pairs = 64
     """Rows of each half in one step."""
     share: Open = 0.5
     """Share of each class's rows on which the weights learn; the architecture learns on the others."""

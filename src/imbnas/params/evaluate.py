@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View
-from imbnas.params.shared import Count, Numerics, Positive, SpaceParams
+from imbnas.params.shared import Batch, Count, Numerics, SpaceParams
 
 
 class ThresholdParams(Section):
@@ -40,9 +40,9 @@ class EvaluateParams(Section):
     """Confidence bins of the calibration error."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Level of the bootstrap intervals."""
-    resamples: Positive = 2000
+    resamples: Annotated[int, Field(gt=0, le=10**5)] = 2000
     """Bootstrap resamples of the test rows."""
-    batch_size: Positive = 512
+    batch_size: Batch = 512
     """Test rows in one forward pass."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View, short
-from imbnas.params.dataset import RootPath, Validation
+from imbnas.params.dataset import FileName, RootPath, Validation
 from imbnas.params.shared import Positive
 
 
@@ -22,7 +22,7 @@ class ImbalanceParams(Section):
     """Rows of the largest class; null takes the most that every class allows."""
     order: Literal["native", "reversed", "shuffled"] = "native"
     """Which class is the head: the first (the literature's choice), the last, or a seeded shuffle."""
-    counts: str | None = None
+    counts: FileName | None = None
     """For the profile `counts`: a text file below `target.root` with one number a class, in label order."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Chooses the rows within each class; 0 gives the published CIFAR-10-LT and CIFAR-100-LT subsets."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section
-from imbnas.params.shared import Fraction, Positive
+from imbnas.params.shared import Batch, Fraction
 
 LossName = Literal[
     "ce",
@@ -142,7 +142,7 @@ class SamplerParams(Section):
     """`instance`: every row once. Drawn with replacement, with chances p_k of class k: `class-balanced` (equal),
     `square-root` (n_k^0.5), `progressive` (from the one to the other over the epochs), `reversed` (1 / n_k, Zhou et al.
     2020). `class-aware` (Kang et al. 2020) goes round the classes without replacement."""
-    per_class: Positive = 4
+    per_class: Batch = 4
     """Rows that a class gives in its turn; of class-aware."""
     length: Literal["natural", "longest"] = "natural"
     """Rows of a class-aware epoch: as many as there are, or the largest class times the number of classes."""

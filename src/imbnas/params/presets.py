@@ -14,7 +14,8 @@ from typing import Any
 
 from imbnas.errors import UserError
 from imbnas.files import PARAMETERS_LIMIT, canonical_json, read_regular, write_bytes
-from imbnas.params.config import decode, parse
+from imbnas.params.config import parse
+from imbnas.params.reading import decode
 
 PARAMS = "params.yaml"
 BASE = "digits"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section
-from imbnas.params.shared import Count, Fraction, Positive
+from imbnas.params.shared import Batch, Epochs, Fraction, Pixels
 
 PolicyName = Literal["none", "autoaugment-cifar10", "autoaugment-imagenet", "autoaugment-svhn", "randaugment"]
 
@@ -42,7 +42,7 @@ class ScheduleParams(Section):
     """`cosine` falls to zero, `constant` stays, `step` multiplies by `gamma` at each milestone."""
     warmup: Fraction = 0.05
     """Share of the training in which the rate rises linearly from zero."""
-    milestones: list[Fraction] = []
+    milestones: Annotated[list[Fraction], Field(max_length=1000)] = []
     """Where `step` acts, as fractions of the training, ascending: 0.8 is epoch 160 of 200."""
     gamma: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """The factor of `step`."""
@@ -63,17 +63,17 @@ class AugmentParams(Section):
 
     crop: Literal["auto", "pad", "resized", "none"] = "auto"
     """`pad`: zero padding, a random offset per image; `resized`: random area and aspect ratio; `auto`: by dataset."""
-    pad: Literal["auto"] | Count = "auto"
+    pad: Literal["auto"] | Pixels = "auto"
     """Pixels of padding for `pad`; `auto` takes an eighth of the image's side."""
     flip: Literal["auto"] | bool = "auto"
     """Mirror half of the images; `auto` does it for all datasets but `digits` and `mnist`."""
     policy: PolicyName = "none"
     """AutoAugment (Cubuk et al. 2019) with the table learned on a dataset, or RandAugment (Cubuk et al. 2020)."""
-    operations: Positive = 2
+    operations: Annotated[int, Field(gt=0, le=100)] = 2
     """Of `randaugment`: operations on each image."""
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """Of `randaugment`: strength of the operations, from 0 to 30."""
-    cutout: Count = 0
+    cutout: Pixels = 0
     """Side of a square that is blanked at a random place, in pixels; 0 for none."""
 
     @model_validator(mode="after")
@@ -99,9 +99,9 @@ class MixingParams(Section):
 class RecipeParams(Section):
     """One training."""
 
-    epochs: Count
+    epochs: Epochs
     """Passes over the training rows."""
-    batch_size: Positive = 64
+    batch_size: Batch = 64
     """Rows in one optimiser step; the last, smaller batch of an epoch is trained too unless it has one row."""
     optimizer: OptimizerParams = OptimizerParams()
     """The optimiser."""

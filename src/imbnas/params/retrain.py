@@ -21,7 +21,7 @@ from imbnas.params.longtail import (
     prior_corrected,
 )
 from imbnas.params.recipe import OptimizerParams, RecipeParams
-from imbnas.params.shared import Count, Fraction, SpaceParams, TrainingNumerics
+from imbnas.params.shared import Epochs, Fraction, SpaceParams, TrainingNumerics
 
 OF_LINEAR = ("lws", "tau-norm", "logit-adjustment")
 """Heads that correct the trained classifier, which is linear for that."""
@@ -38,7 +38,7 @@ class SecondStageParams(RecipeParams):
     batchnorm: Literal["frozen", "batch", "update"] = "frozen"
     """`frozen`: the trained statistics, so that features are computed once; `batch`: each batch's own; `update`: each
     batch's own, and the trained statistics follow them."""
-    views: Count = 1
+    views: Epochs = 1
     """For frozen: augmented passes over the rows whose features are kept and taken in turn; 0: the plain images."""
     loss: LossName = "ce"
     """Of linear and cosine."""

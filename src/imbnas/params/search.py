@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View, short
 from imbnas.params.differentiable import DartsParams
-from imbnas.params.shared import Cost, Numerics, Positive, SpaceParams
+from imbnas.params.shared import MOST_BLOCKS, Batch, Cost, Count, Numerics, Positive, Rounds, SpaceParams
 
 
 class CalibrationParams(Section):
@@ -18,7 +18,7 @@ class CalibrationParams(Section):
     """How many rows, at most all of them."""
     sampling: Literal["instance", "balanced"] = "instance"
     """`instance`: drawn like the long tail; `balanced`: the same number of each class as far as there are any."""
-    batch_size: Positive = 256
+    batch_size: Batch = 256
     """Rows in one forward pass; the statistics are the mean over the passes."""
 
 
@@ -29,25 +29,25 @@ class SearchParams(Section):
     """How architectures are proposed; `darts` descends on a continuous one, `fixed` takes `architecture` as given."""
     objective: Literal["balanced_accuracy", "accuracy", "worst_class"] = "balanced_accuracy"
     """What is maximised on the validation rows."""
-    population: Annotated[int, Field(ge=2)] = 20
+    population: Annotated[int, Field(ge=2, le=10**5)] = 20
     """Architectures in one generation of `evolution` and `nsga2`."""
-    generations: Positive = 8
+    generations: Rounds = 8
     """Generations of `evolution` and `nsga2`, the random first one included."""
-    parents: Positive = 8
+    parents: Rounds = 8
     """Best architectures so far that `evolution` breeds from."""
     mutation: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     """Chance that mutation redraws a choice block."""
-    candidates: Positive = 160
+    candidates: Rounds = 160
     """Architectures that `random` and `tpe` evaluate."""
     max_macs: Cost | None = None
     """Most multiply-accumulate operations for one image; null: no limit."""
     max_params: Cost | None = None
     """Most parameters, the head included; null: no limit."""
-    architecture: list[Annotated[int, Field(ge=0)]] | None = None
+    architecture: Annotated[list[Count], Field(max_length=MOST_BLOCKS)] | None = None
     """The choices of `fixed`, one a block; null: the only architecture of a space that has no choices."""
     calibration: CalibrationParams = CalibrationParams()
     """BatchNorm calibration."""
-    batch_size: Positive = 512
+    batch_size: Batch = 512
     """Validation rows in one forward pass; does not change scores beyond rounding."""
     darts: DartsParams = DartsParams()
     """Of the method `darts`."""

@@ -9,7 +9,32 @@ from pydantic import Field, model_validator
 from imbnas.params.base import Section
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
+"""Of rows, which a machine either has or has not; what makes something so large has a limit of its own below."""
 Count = Annotated[int, Field(ge=0, lt=2**31)]
+Width = Annotated[int, Field(gt=0, le=2**16)]
+"""Channels of a layer; the widest published ones have some thousand."""
+Even = Annotated[int, Field(ge=2, le=2**16, multiple_of=2)]
+"""Channels that are split in two."""
+Side = Annotated[int, Field(gt=0, le=2**13)]
+"""Of an image, in pixels."""
+Pixels = Annotated[int, Field(ge=0, le=2**13)]
+Depth = Annotated[int, Field(gt=0, le=1000)]
+"""Blocks or cells on top of each other."""
+Batch = Annotated[int, Field(gt=0, le=2**20)]
+"""Rows in one step."""
+Pairs = Annotated[int, Field(ge=2, le=2**20)]
+"""Rows in one step that is not defined for one."""
+Epochs = Annotated[int, Field(ge=0, le=10**6)]
+Rounds = Annotated[int, Field(gt=0, le=10**6)]
+"""Of what is computed so many times, one after the other."""
+Paths = Annotated[int, Field(ge=0, le=10**5)]
+Workers = Annotated[int, Field(ge=0, le=1024)]
+"""Processes or threads; more than any machine has processors."""
+Some = Annotated[int, Field(gt=0, le=1024)]
+"""The same, at least one."""
+MOST_STAGES = 64
+MOST_BLOCKS = 1000
+"""Of all stages together."""
 Cost = Annotated[int, Field(gt=0, lt=2**53)]
 """Of operations or parameters, which large networks have more than 2^31 of."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -20,7 +45,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 class Stem(Section):
     """The first convolution, 3x3."""
 
-    channels: Positive = 16
+    channels: Width = 16
     """Output channels."""
     stride: Literal[1, 2] = 1
     """1 for images up to 64 pixels, 2 for ImageNet's 224."""
@@ -29,11 +54,11 @@ class Stem(Section):
 class Stages(Section):
     """Stages of choice blocks: one entry a stage in each list."""
 
-    channels: list[Positive] = [16, 32, 64]
+    channels: Annotated[list[Width], Field(max_length=MOST_STAGES)] = [16, 32, 64]
     """Output channels of each stage."""
-    repeats: list[Positive] = [2, 2, 2]
+    repeats: Annotated[list[Depth], Field(max_length=MOST_STAGES)] = [2, 2, 2]
     """Choice blocks in each stage."""
-    strides: list[Literal[1, 2]] = [1, 2, 2]
+    strides: Annotated[list[Literal[1, 2]], Field(max_length=MOST_STAGES)] = [1, 2, 2]
     """Stride of each stage's first block."""
 
     @model_validator(mode="after")
@@ -44,6 +69,8 @@ class Stages(Section):
                 f"channels, repeats and strides have {len(self.channels)}, {len(self.repeats)} and "
                 f"{len(self.strides)} entries, expected the same number, at least one"
             )
+        if sum(self.repeats) > MOST_BLOCKS:
+            raise ValueError(f"repeats add up to {sum(self.repeats)} blocks, expected at most {MOST_BLOCKS}")
         return self
 
 
@@ -86,13 +113,13 @@ class MobileChoices(Section):
 class DartsChoices(Section):
     """Options of the `darts` space."""
 
-    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    channels: Even = 16
     """Channels of the search network's first cells; the stem has three times as many."""
-    layers: Annotated[int, Field(ge=3)] = 8
+    layers: Annotated[int, Field(ge=3, le=1000)] = 8
     """Cells of the search network; those at a third and two thirds halve the resolution."""
-    derived_channels: Annotated[int, Field(ge=2, multiple_of=2)] = 36
+    derived_channels: Even = 36
     """Channels of a derived network's first cells."""
-    derived_layers: Annotated[int, Field(ge=3)] = 20
+    derived_layers: Annotated[int, Field(ge=3, le=1000)] = 20
     """Cells of a derived network."""
     operations: list[
         Literal[
@@ -139,7 +166,7 @@ class SpaceParams(Section):
     """The first convolution."""
     stages: Stages = Stages()
     """The choice blocks."""
-    last_channels: Positive | None = 128
+    last_channels: Width | None = 128
     """Width of the final 1x1 convolution, the number of features that the head sees; null: no such convolution."""
     shufflenet: ShuffleChoices = ShuffleChoices()
     """Used when `name` is shufflenet."""
@@ -217,7 +244,7 @@ class Numerics(Section):
     precision: Precision = "fp32"
     """Of convolutions and matrix products, each with other bits: `tf32` rounds their inputs to 10 bits, on CUDA alone;
     `bf16` computes them in bfloat16: faster on CUDA and AVX512-BF16."""
-    threads: Positive = 2
+    threads: Some = 2
     """CPU threads of the arithmetic; another number gives other bits, so it does not follow the machine."""
     channels_last: bool = True
     """Memory layout NHWC: 1.2 to 1.8 times faster convolutions on CPUs, other bits."""
@@ -228,7 +255,7 @@ class Numerics(Section):
 class TrainingNumerics(Numerics):
     """The same for the steps that train: `supernet`, `adapt` and `retrain`."""
 
-    processes: Positive = 1
+    processes: Some = 1
     """Processes that share each batch of a training, on CUDA with a GPU each: for trainings that take too long on one.
     `batch_size` stays that of all together. Sums are taken in another order: other bits."""
 
@@ -238,7 +265,7 @@ class RuntimeParams(TrainingNumerics):
 
     state_interval: Annotated[float, Field(ge=0.0)] = 300.0
     """Seconds between two saved states of a training; 0 saves after every optimiser step."""
-    workers: Count = 2
+    workers: Workers = 2
     """Processes that make batches ahead: they decode images of path datasets and apply `augment.policy` to them, on
     CUDA to arrays too. Where a step waits for them, more are faster, up to the number of cores."""
     memory: Annotated[float, Field(ge=0.0, le=2**20)] = 2.0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any, Self
 
 from pydantic import model_validator
 
 from imbnas.params.base import Section
+
+MOST_CELLS = 10_000
+"""Of a study: each takes the whole chain, and a line in its tables."""
 
 
 class StudyParams(Section):
@@ -26,6 +30,14 @@ class StudyParams(Section):
                 raise ValueError(f"axes.{name} is [{', '.join(texts)}], expected at least one value and none twice")
             if name.split(".")[0] == "study":
                 raise ValueError(f"axes.{name} is given, expected a parameter outside the study")
+        return self
+
+    @model_validator(mode="after")
+    def _few(self) -> Self:
+        cells = math.prod(len(values) for values in self.axes.values())
+        if cells > MOST_CELLS:
+            sizes = " x ".join(str(len(values)) for values in self.axes.values())
+            raise ValueError(f"axes: {sizes} values are {cells:,} cells, expected at most {MOST_CELLS:,}")
         return self
 
     @model_validator(mode="after")

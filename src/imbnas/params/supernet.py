@@ -6,7 +6,7 @@ from typing import Literal
 
 from imbnas.params.base import View
 from imbnas.params.recipe import RecipeParams
-from imbnas.params.shared import Positive, SpaceParams, TrainingNumerics
+from imbnas.params.shared import Rounds, SpaceParams, TrainingNumerics
 
 Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
 
@@ -17,7 +17,7 @@ class SupernetParams(RecipeParams):
     sampling: Sampling = "fair"
     """Paths of one optimiser step: one uniform path; every choice of every block once (FairNAS); or the largest, the
     smallest and two uniform paths. `mixture`, in the space darts: no path, but all operations at equal weights."""
-    probe_paths: Positive = 32
+    probe_paths: Rounds = 32
     """Random paths whose mean balanced accuracy on the source's validation rows is logged at the end."""
 
 

@@ -8,13 +8,13 @@ from pydantic import Field, model_validator
 
 from imbnas.params.base import View, short
 from imbnas.params.dataset import PATH_DATASETS, DatasetParams, Identity, Validation
-from imbnas.params.shared import Positive
+from imbnas.params.shared import Side
 
 
 class TargetParams(DatasetParams):
     """The target dataset, before any imbalance."""
 
-    image_size: Positive | None = None
+    image_size: Side | None = None
     """Side of the network's square input in pixels; null keeps the dataset's own; required by `folder` and `list`."""
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for colour; null keeps the dataset's own (3 for `folder` and `list`)."""

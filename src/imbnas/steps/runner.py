@@ -18,7 +18,7 @@ from imbnas.errors import Interrupted, PeerLost, UserError, naming_files
 from imbnas.params.base import View
 from imbnas.params.config import Params
 from imbnas.progress import Log
-from imbnas.steps import launch, lease, lock
+from imbnas.steps import launch, lease, lock, machine
 from imbnas.steps.context import Context
 from imbnas.steps.graph import STEPS
 from imbnas.steps.launch import EXIT_PEER, EXIT_STOPPED, EXIT_USER
@@ -92,6 +92,7 @@ def _attempt(
     """Run the step alone, or start its processes, or be one of them, and return the exit code."""
     step = context.step
     _check_code(step, code)
+    machine.check_memory(step, params)
     if processes > 1 and launch.launched():
         launch.follow_launcher()
         _run(step, view, context, processes, rank)
