@@ -9,7 +9,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments longtail adaptation bench \
+.PHONY: help setup run test lint format lock sync schema record accept experiments longtail adaptation coverage bench \
 	darts-results darts-speed regret docs clean
 
 help: ## this list
@@ -69,6 +69,9 @@ longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR 
 
 adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)
+
+coverage: $(READY) ## how often intervals over seeds exclude 0 where there is no difference: docs/results/intervals.md
+	$(BIN)/python experiments/interval_coverage.py
 
 bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
 	$(BIN)/python benchmarks/run.py $(BENCH)

@@ -226,6 +226,10 @@ def compare(
     group: Annotated[
         str | None, typer.Option("--group", metavar="GROUP", help="Show many-, medium- or few-shot accuracy too.")
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", metavar="SHARE", help="Test for differences below it: 0.01 is a point. Default: no."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every score as JSON.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
@@ -238,7 +242,9 @@ def compare(
 
     if as_json and markdown:
         raise UserError("--json and --markdown: found both, expected one of them")
-    found = compare.compare(runs, PATHS["details"], PATHS["predictions"], baseline)
+    if margin is not None and not 0.0 < margin < 1.0:
+        raise UserError(f"--margin {margin:g}: expected a share above 0 and below 1, as 0.01 for one point")
+    found = compare.compare(runs, PATHS["details"], PATHS["predictions"], baseline, margin)
     scores = compare_tables.shown_scores(found, group)
     if as_json:
         print(json.dumps(compare_tables.comparison_json(found), indent=2, ensure_ascii=False))

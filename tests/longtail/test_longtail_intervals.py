@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from imbnas.errors import UserError
 from imbnas.longtail.calibration import expected_calibration_error
-from imbnas.longtail.intervals import Difference, bootstrap, differences, intervals, over_seeds, paired_bootstrap
+from imbnas.longtail.intervals import bootstrap, corrected, differences, intervals, over_seeds, paired_bootstrap
 from imbnas.longtail.metrics import SCORES, standard_error, summarise
 from imbnas.longtail.resampling import resample
+from imbnas.longtail.student import difference_of_runs, holm, mean_of_runs
 
 ECE = ["ece", "ece_many", "ece_medium", "ece_few"]
 
@@ -17,6 +19,10 @@ def toy():
     labels = [0] * 2 + [1] * 4 + [2] * 4
     predictions = [0, 0, 1, 1, 0, 0, 2, 0, 0, 1]
     return labels, predictions, [200, 50, 5]
+
+
+def ends(one):
+    return one.value, one.low, one.high
 
 
 def simulated(rows=120, seed=7):
@@ -164,9 +170,12 @@ class TestDifferences:
     def test_by_hand_over_all_resamples_of_two_rows(self):
         """One class of two rows: b gets the first right, a both; a resample's difference is the share of row two."""
         found = paired_bootstrap([0, 0], [0, 0], [0, 1], [5, 5], "kang", resamples=4000, level=0.6)
-        assert found["accuracy"] == Difference(0.5, 0.0, 1.0)
+        assert ends(found["accuracy"]) == (0.5, 0.0, 1.0)
         inner = paired_bootstrap([0, 0], [0, 0], [0, 1], [5, 5], "kang", resamples=4000, level=0.4)
-        assert inner["accuracy"] == Difference(0.5, 0.5, 0.5)
+        assert ends(inner["accuracy"]) == (0.5, 0.5, 0.5)
+        # A quarter of the resamples has no difference, and none is below 0.
+        assert found["accuracy"].p == pytest.approx(0.5, abs=0.03)
+        assert found["accuracy"].covers == "rows"
 
     def test_variance_is_that_of_the_rows_where_they_differ(self):
         labels, a, counts = simulated(200)
@@ -190,7 +199,8 @@ class TestDifferences:
             labels, predictions, predictions, [300, 50, 50, 9, 1], "kang", sure, sure, resamples=20, seeds=seeds
         )
         assert set(found) >= {"balanced_accuracy", "ece"}
-        assert set(found.values()) == {Difference(0.0, 0.0, 0.0)}
+        assert {ends(one) for one in found.values()} == {(0.0, 0.0, 0.0)}
+        assert {one.p for one in found.values()} == {1.0}
         assert not any(one.excludes_zero for one in found.values())
 
     def test_is_antisymmetric(self):
@@ -213,20 +223,64 @@ class TestDifferences:
         values = [summarise(labels, one, counts, "kang")["medium"] for one in (*a, *b)]
         assert found["medium"].value == pytest.approx(np.mean(values[:3]) - np.mean(values[3:]))
 
-    def test_resampled_seeds_add_the_noise_of_training(self):
-        """Runs without row noise, accuracies 0, 0, 1 against 0: means of three draws are 0, 1/3, 2/3, 1.
-
-        Their probabilities are 8, 12, 6 and 1 of 27, hence the percentiles.
-        """
+    def test_seeds_add_the_noise_of_training(self):
+        """Runs without row noise, accuracies 0, 0, 1 against 0: Student's t of them, where resamples see half of it."""
         labels = [0] * 6
         a, b = [[1] * 6, [1] * 6, [0] * 6], [[1] * 6] * 3
         arguments = (labels, a, b, [5, 5], "kang")
         fixed = paired_bootstrap(*arguments, seeds="fixed", resamples=500)["accuracy"]
-        assert fixed == Difference(1 / 3, 1 / 3, 1 / 3)
-        for seeds in ("paired", "independent"):
-            for level, ends in ((0.36, (1 / 3, 1 / 3)), (0.6, (0, 2 / 3)), (0.95, (0, 1))):
-                found = paired_bootstrap(*arguments, resamples=6000, level=level, seeds=seeds)["accuracy"]
-                assert (found.low, found.high) == pytest.approx(ends), (seeds, level)
+        assert ends(fixed) == (1 / 3, 1 / 3, 1 / 3)
+        expected = stats.ttest_1samp([0, 0, 1], 0.0)
+        found = paired_bootstrap(*arguments, resamples=50, level=0.9)["accuracy"]
+        assert found.covers == "seeds and rows"
+        assert found.p == pytest.approx(expected.pvalue)
+        assert (found.low, found.high) == pytest.approx(expected.confidence_interval(0.9))
+        # b has no variance, and so no part in the degrees of freedom.
+        apart = paired_bootstrap(*arguments, resamples=50, level=0.9, seeds="independent")["accuracy"]
+        assert ends(apart) == pytest.approx(ends(found))
+
+    @pytest.mark.parametrize("seeds", ["paired", "independent"])
+    def test_the_variance_of_the_rows_is_added(self, seeds):
+        """The bootstrap's is that of the mean difference of a row's outcomes, class by class."""
+        labels, _, counts = simulated(60)
+        a, b = (np.array([simulated(60, seed=s)[1] for s in kinds]) for kinds in ((1, 2, 3), (4, 5, 6)))
+        found = paired_bootstrap(labels, a, b, counts, "kang", resamples=4000, seeds=seeds, margin=0.2)["accuracy"]
+        apart = (a == labels).mean(axis=0) - (b == labels).mean(axis=0)
+        rows = sum(apart[labels == k].var() * 60 for k in range(10)) / len(labels) ** 2
+        one, other = (a == labels).mean(axis=1), (b == labels).mean(axis=1)
+        made = mean_of_runs(one - other, rows) if seeds == "paired" else difference_of_runs(one, other, rows)
+        assert found.high - found.low == pytest.approx(np.subtract(*made.ends(0.95)[::-1]), rel=0.1)
+        assert found.value == pytest.approx(float(made.value))
+        assert found.p == pytest.approx(float(made.p()), abs=0.05)
+        assert found.p_equivalent == pytest.approx(float(made.p_equivalent(0.2)), abs=0.02)
+
+    @pytest.mark.parametrize("runs", [(1, 1), (1, 3), (3, 1)])
+    def test_a_single_run_gives_the_interval_of_the_rows_and_says_so(self, runs):
+        labels, _, counts = simulated(20)
+        a, b = ([simulated(20, seed=s)[1] for s in range(10 * n, 10 * n + n)] for n in runs)
+        found = paired_bootstrap(labels, a, b, counts, "kang", seeds="independent", resamples=200)["accuracy"]
+        assert found == paired_bootstrap(labels, a, b, counts, "kang", seeds="fixed", resamples=200)["accuracy"]
+        assert found.covers == "rows"
+
+    def test_equivalence_of_one_run_counts_the_resamples_beyond_the_margin(self):
+        found = [
+            paired_bootstrap([0, 0], [0, 0], [0, 1], [5, 5], "kang", resamples=4000, margin=margin)["accuracy"]
+            for margin in (0.4, 0.75, 1.5)
+        ]
+        # The difference is 0, a half or 1, in a quarter, a half and a quarter of the resamples.
+        assert [one.p_equivalent for one in found] == pytest.approx([0.75, 0.25, 0.0], abs=0.03)
+
+    def test_a_family_is_corrected(self):
+        labels, first, counts = simulated(40)
+        others = [np.where(np.arange(len(labels)) % k == 0, labels, first) for k in (31, 37, 41)]
+        family = [
+            paired_bootstrap(labels, other, first, counts, "kang", resamples=200, margin=0.01)["accuracy"]
+            for other in others
+        ]
+        found = corrected(family)
+        assert [one.p_holm for one in found] == holm([one.p for one in family])
+        assert [one.p_equivalent_holm for one in found] == holm([one.p_equivalent for one in family])
+        assert [ends(one) for one in found] == [ends(one) for one in family]
 
     def test_pairing_of_seeds_removes_what_they_share(self):
         """Every run of a is right on one row more than the run of b under its seed, whatever that one's accuracy."""
@@ -240,7 +294,7 @@ class TestDifferences:
         assert spread["paired"].value == spread["independent"].value == pytest.approx(0.1)
         width = {seeds: one.high - one.low for seeds, one in spread.items()}
         assert width["paired"] < 0.4
-        assert width["independent"] > 0.7
+        assert width["independent"] > 1.0
 
     def test_calibration_errors_differ_by_their_mirrored_interval(self):
         labels, a, counts = simulated(40)
@@ -263,7 +317,7 @@ class TestIntervals:
         labels, predictions, counts = simulated(50)
         worse = np.where(np.arange(len(labels)) % 3 == 0, (labels + 1) % 10, predictions)
         runs = resample(labels, [predictions, worse], counts, "kang", resamples=400)
-        fixed, both = (intervals(runs, 0.95, seeds)["accuracy"] for seeds in ("fixed", "resampled"))
+        fixed, both = (intervals(runs, 0.95, seeds)["accuracy"] for seeds in ("fixed", "counted"))
         assert both[1] - both[0] > 3 * (fixed[1] - fixed[0])
         middle = (runs[0].values["accuracy"] + runs[1].values["accuracy"]) / 2
         assert fixed[0] < middle < fixed[1]
@@ -299,6 +353,10 @@ class TestOverSeeds:
         (lambda: paired_bootstrap([0], [[0], [0]], [0], [1], "kang"), "found 2 and 1, expected as many"),
         (lambda: paired_bootstrap([0], [0, 0], [0], [1], "kang"), r"expected \(rows,\) twice"),
         (lambda: intervals([]), "found no runs"),
+        (
+            lambda: paired_bootstrap([0], [0], [0], [1], "kang", margin=0.0),
+            "margin: found 0.0, expected a number above",
+        ),
     ],
 )
 def test_bad_input(call, message):

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from imbnas.files import write_json
 from imbnas.longtail.calibration import expected_calibration_error
 from imbnas.longtail.intervals import paired_bootstrap
 from imbnas.longtail.metrics import summarise
+from imbnas.longtail.student import holm
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.progress import Log
 from imbnas.report.compare import Comparison, compare
@@ -107,9 +109,9 @@ class TestNumbers:
             seed=derive(0, "compare"),
         )
         assert row.differences is not None
-        assert {name: row.differences[name] for name in ("few", "macro_f1")} == {
-            name: expected[name] for name in ("few", "macro_f1")
-        }
+        for name in ("few", "macro_f1"):
+            # One method is compared with the baseline: there is nothing to correct for.
+            assert row.differences[name] == replace(expected[name], p_holm=expected[name].p)
         assert row.differences["balanced_accuracy"].value > 0.15
 
     def test_the_same_predictions_differ_by_exactly_nothing(self, make: Make, tmp_path: Path) -> None:
@@ -118,6 +120,7 @@ class TestNumbers:
         row = compared([f"A={first}", f"B={tmp_path / 'b'}"]).rows[1]
         assert row.differences is not None
         assert {(one.value, one.low, one.high) for one in row.differences.values()} == {(0.0, 0.0, 0.0)}
+        assert {(one.p, one.covers) for one in row.differences.values()} == {(1.0, "rows")}
 
     def test_sign_follows_the_baseline(self, make: Make) -> None:
         groups = [f"low={make('low', 0, right=0.3)}", f"high={make('high', 0, right=0.9)}"]
@@ -127,7 +130,19 @@ class TestNumbers:
         assert other is not None
         assert one["accuracy"].value == -other["accuracy"].value > 0.3
 
-    def test_other_seeds_are_resampled_by_themselves(self, make: Make) -> None:
+    def test_p_values_are_corrected_for_the_methods_that_are_compared(self, make: Make) -> None:
+        groups = [
+            f"{name}={','.join(make(f'{name}{seed}', seed, name, right) for seed in (0, 1, 2))}"
+            for name, right in (("ce", 0.5), ("vs", 0.8), ("cdt", 0.7), ("ldam", 0.65))
+        ]
+        rows = compare(groups, *PLACES, margin=0.05).rows
+        for score in ("balanced_accuracy", "few"):
+            found = [row.differences[score] for row in rows if row.differences is not None]
+            assert [one.p_holm for one in found] == holm([one.p for one in found])
+            assert [one.p_equivalent_holm for one in found] == holm([one.p_equivalent or 0.0 for one in found])
+            assert min(one.p_holm or 0.0 for one in found) > min(one.p for one in found)
+
+    def test_other_seeds_are_not_paired(self, make: Make) -> None:
         first, second = [make(f"a{seed}", seed) for seed in (0, 1)], [make("b4", 4)]
         assert compared([f"A={','.join(first)}", f"B={second[0]}"]).rows[1].pairing == "independent"
 
@@ -241,7 +256,7 @@ class TestShown:
     def arguments(self, make: Make) -> list[str]:
         groups = (("CE", "ce", 0.6), ("CE again", "ce2", 0.6), ("LDAM-DRW", "ldam", 0.95))
         return [
-            f"{name}={','.join(make(f'{word}{seed}', seed, word, right) for seed in (0, 1, 2))}"
+            f"{name}={','.join(make(f'{word}{seed}', seed, word, right) for seed in range(5))}"
             for name, word, right in groups
         ]
 
@@ -270,11 +285,28 @@ class TestShown:
         assert mean["mean"] is not None
         assert mean["std"] is not None
         assert (
-            f"| LDAM-DRW | 3 | {100 * mean['mean']:.2f} ± {100 * mean['std']:.2f} "
+            f"| LDAM-DRW | 5 | {100 * mean['mean']:.2f} ± {100 * mean['std']:.2f} "
             f"| [{100 * low:.2f}, {100 * high:.2f}] "
-            f"| {100 * one.value:+.2f} [{100 * one.low:+.2f}, {100 * one.high:+.2f}] |" in lines
+            f"| {100 * one.value:+.2f} [{100 * one.low:+.2f}, {100 * one.high:+.2f}]; p {one.p_holm:.3f} |" in lines
         )
-        assert sum("; does not exclude 0 |" in line for line in lines) == 1
+        assert sum("; does not exclude 0; p " in line for line in lines) == 1
+
+    def test_equivalence_is_tested_within_a_margin(self, make: Make) -> None:
+        arguments = self.arguments(make)
+        wide = CliRunner().invoke(app, ["compare", *arguments, "--markdown", "--margin", "0.6"]).output
+        assert "; comparable, p " in next(line for line in wide.splitlines() if line.startswith("| CE again"))
+        assert "Comparable: within ±60 points, by two one-sided tests" in wide
+        narrow = CliRunner().invoke(app, ["compare", *arguments, "--markdown", "--margin", "0.001"]).output
+        assert narrow.count("; not shown comparable, p ") == 2
+        wrong = CliRunner().invoke(app, ["compare", *arguments, "--margin", "1"])
+        assert str(wrong.exception) == "--margin 1: expected a share above 0 and below 1, as 0.01 for one point"
+
+    def test_a_single_run_is_labelled(self, make: Make) -> None:
+        found = compared([f"A={make('a', 0)}", f"B={make('b', 0, right=0.9)}"])
+        text = comparison_markdown(found, shown_scores(found, None))
+        assert "; test rows only; p" in text
+        assert "the interval is of the test rows only" in text
+        assert "Student" not in text
 
     def test_json_holds_every_score(self, make: Make) -> None:
         found = json.loads(json.dumps(comparison_json(compared(self.arguments(make), "LDAM-DRW"))))
@@ -285,7 +317,8 @@ class TestShown:
         assert first["differences"]["balanced_accuracy"]["excludes_zero"] is True
         assert first["differences"]["balanced_accuracy"]["value"] < -0.2
         assert set(first["scores"]["ece"]) == {"mean", "std", "n", "low", "high"}
-        assert first["seeds"] == [0, 1, 2]
+        assert first["seeds"] == [0, 1, 2, 3, 4]
+        assert (found["margin"], first["differences"]["few"]["p_equivalent"]) == (None, None)
 
     def test_command(self, make: Make) -> None:
         arguments = self.arguments(make)

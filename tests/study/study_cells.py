@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ CLASSES, ROWS = 3, 30
 COUNTS = {10.0: [40, 9, 4], 50.0: [40, 6, 1]}
 
 
-def study(axes: dict[str, list[Any]] | None = None) -> Params:
+def study(axes: dict[str, list[Any]] | None = None, margin: float | None = None) -> Params:
     """Return the default parameters with other axes."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    tree["study"]["axes"] = AXES if axes is None else axes
+    tree["study"] = {"axes": AXES if axes is None else axes, "margin": margin}
     return parse(tree, "params.yaml")
 
 
@@ -38,8 +39,16 @@ def right(level: dict[str, Any]) -> int:
     return 8 - 2 * (level["imbalance.ratio"] == 50.0) + (level["adapt.strategy"] == "scratch") - (level["seed"] == 1)
 
 
-def write_cells(root: Path, params: Params) -> Plan:
-    """Write the results of every cell."""
+def scattered(level: dict[str, Any]) -> int:
+    """Return another such number, whose differences depend on the seed."""
+    strategy = {"head": 0, "scratch": 2, "none": 1}[level["adapt.strategy"]]
+    return 6 - 2 * (level["imbalance.ratio"] == 50.0) + strategy - (level["seed"] * (1 + strategy)) % 3
+
+
+def write_cells(
+    root: Path, params: Params, right: Callable[[dict[str, Any]], int] = right, shared: bool = False
+) -> Plan:
+    """Write the results of every cell; `shared` gives all the same test rows, else each seed has its own."""
     made = planned(params)
     for number, level in enumerate(levels(params)):
         jobs = made.cells[number]
@@ -49,13 +58,13 @@ def write_cells(root: Path, params: Params) -> Plan:
                 path.mkdir(parents=True)
             else:
                 write_bytes(path, b"")
-        write_json(root / made.place("details", number), details(level))
+        write_json(root / made.place("details", number), details(level, right(level), shared))
         write_predictions(root / made.place("predictions", number), right(level))
     return made
 
 
-def details(level: dict[str, Any]) -> dict[str, Any]:
-    share = right(level) / 10
+def details(level: dict[str, Any], hits: int, shared: bool) -> dict[str, Any]:
+    share = hits / 10
     entry = {
         **dict.fromkeys(SCORES, share),
         "intervals": {"balanced_accuracy": [share - 0.05, share + 0.05]},
@@ -66,7 +75,7 @@ def details(level: dict[str, Any]) -> dict[str, Any]:
     counts = COUNTS[level["imbalance.ratio"]]
     return {
         "seed": level["seed"],
-        "digests": {"target_test": f"test-{level['seed']}", "longtail": "x"},
+        "digests": {"target_test": "test" if shared else f"test-{level['seed']}", "longtail": "x"},
         "imbalance": {"counts": counts},
         "shots": {"rule": "thirds", "thresholds": None, "text": "", "classes": {}},
         "confidence": {"level": 0.9, "resamples": 200},

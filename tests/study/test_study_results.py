@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from rich.console import Console
-from study_cells import planned, right, study, write_cells
+from study_cells import planned, right, scattered, study, write_cells
 
 from imbnas.errors import UserError
+from imbnas.longtail.student import holm, mean_of_runs
 from imbnas.params.config import Params
 from imbnas.progress import Log
 from imbnas.study.collect import collect
@@ -72,6 +76,67 @@ def test_differences_are_paired_with_the_first_value_of_an_axis(collected: Path)
     assert len(mean) == 2 * 2 + 2 * 5
     assert set(mean["runs"]) == {2}
     assert mean["std"].to_list() == pytest.approx([0.0] * len(mean), abs=1e-6)
+    assert list(mean.columns[-5:]) == ["low", "high", "p", "p_holm", "covers"], "no margin, no test of equivalence"
+
+
+KEY = ["imbalance.ratio", "adapt.strategy", "axis", "score"]
+SHARED: dict[str, list[Any]] = {
+    "imbalance.ratio": [10.0, 50.0],
+    "adapt.strategy": ["head", "scratch", "none"],
+    "seed": [0, 1, 2],
+}
+
+
+def test_over_seeds_there_is_students_t_with_the_variance_of_the_test_rows(tmp_path: Path) -> None:
+    write_cells(tmp_path, study(SHARED), right=scattered, shared=True)
+    collect(study(SHARED, margin=0.15), tmp_path, Log("study"))
+    pairs = pd.read_csv(tmp_path / "study/pairs.csv")
+    mean = pd.read_csv(tmp_path / "study/differences.csv")
+    wanted = {"axis": "adapt.strategy", "score": "accuracy"}
+    chosen = mean[(mean[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    assert set(chosen["covers"]) == {"seeds and rows"}
+    assert list(chosen["p_holm"]) == pytest.approx(holm(list(chosen["p"])), abs=2e-6), "four comparisons of one axis"
+    assert list(chosen["p_equivalent_holm"]) == pytest.approx(holm(list(chosen["p_equivalent"])), abs=2e-6)
+    assert set(chosen["margin"]) == {0.15}
+    for _, row in chosen.iterrows():
+        same = (pairs[KEY] == row[KEY]).all(axis=1)
+        values = pairs[same]["difference"].to_numpy()
+        assert len(values) == 3
+        alone = mean_of_runs(values)
+        assert row["mean"] == pytest.approx(values.mean(), abs=1e-6)
+        # Rows widen the interval and raise the degrees of freedom; the test rows' own interval has no part of the runs.
+        rows = pairs[same][["low", "high"]].to_numpy()
+        assert row["high"] - row["low"] > 0.5 * np.ptp(rows, axis=1).mean()
+        assert (row["p"] != pytest.approx(float(alone.p()))) or float(alone.error) == 0.0
+        level, half = 0.9, (row["high"] - row["low"]) / 2
+        least = scipy.stats.norm.ppf(0.5 + level / 2) * float(alone.error)
+        assert half > least
+
+
+def test_where_each_seed_has_its_own_test_rows_their_noise_is_in_the_runs(tmp_path: Path) -> None:
+    params = study(SHARED)
+    write_cells(tmp_path, params, right=scattered)
+    collect(params, tmp_path, Log("study"))
+    pairs = pd.read_csv(tmp_path / "study/pairs.csv")
+    mean = pd.read_csv(tmp_path / "study/differences.csv")
+    assert set(mean["covers"]) == {"seeds"}
+    row = mean[(mean["axis"] == "adapt.strategy") & (mean["score"] == "accuracy")].iloc[0]
+    values = pairs[(pairs[KEY] == row[KEY]).all(axis=1)]["difference"]
+    expected = scipy.stats.ttest_1samp(values, 0.0)
+    assert row["p"] == pytest.approx(expected.pvalue, abs=1e-6)
+    assert (row["low"], row["high"]) == pytest.approx(expected.confidence_interval(0.9), abs=1e-5)
+
+
+def test_one_seed_has_the_interval_of_the_test_rows(tmp_path: Path) -> None:
+    params = study({**SHARED, "seed": [0]})
+    write_cells(tmp_path, params)
+    collect(params, tmp_path, Log("study"))
+    pairs, mean = (pd.read_csv(tmp_path / f"study/{name}.csv") for name in ("pairs", "differences"))
+    assert set(mean["covers"]) == {"rows"}
+    merged = mean.merge(pairs, on=KEY)
+    assert len(merged) == len(mean)
+    assert merged["low_x"].to_list() == merged["low_y"].to_list()
+    assert "covers" in (tmp_path / "study/table.html").read_text()
 
 
 def test_pictures_and_page(collected: Path) -> None:

@@ -99,8 +99,10 @@ class Study:
         """A line for each thing that decides the tables and figures besides the cells' results."""
         if not self._main:
             return []
-        axes = {f"study.axes.{name}": value for name, value in self._run.params.tree()["study"]["axes"].items()}
-        lines = [f"{name} = {canonical_json(value)}" for name, value in axes.items()]
+        given = self._run.params.tree()["study"]
+        named = {f"study.axes.{name}": value for name, value in given["axes"].items()}
+        named |= {f"study.{name}": value for name, value in given.items() if name != "axes"}
+        lines = [f"{name} = {canonical_json(value)}" for name, value in named.items()]
         return [*lines, f"code of the study: {module_digest(COLLECT)[:16]}", self.environment]
 
     def light(self, section: str) -> bool:

@@ -1,25 +1,27 @@
-"""How sure long-tailed scores are: intervals, paired differences, and spread over seeds (numpy only).
+"""How sure long-tailed scores are: intervals, paired differences, and spread over seeds.
 
-All intervals come from the bootstrap of `resampling`: of the test rows, within each class.
+What test rows do comes from the bootstrap of `resampling`, within each class; what seeds do from the runs' own
+variance, by `student`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from imbnas.errors import UserError
-from imbnas.longtail.metrics import Floats, Ints
+from imbnas.longtail.metrics import Floats
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import Rule
-from imbnas.seeds import derive
+from imbnas.longtail.student import difference_of_runs, holm, mean_of_runs
 
 Seeds = Literal["paired", "independent", "fixed"]
-"""How runs of several seeds are resampled: run k of both methods together, each method's runs by themselves, or not."""
+"""How runs of several seeds are compared: run k of both methods, one method's runs with all of the other's, or as
+they are, so that the test rows alone make the interval."""
 
 MIRRORED = ("ece", "harmonic_mean", "geometric_mean")
 """Scores, and groups of them by how their names begin, that resamples raise or lower on average."""
@@ -29,16 +31,37 @@ WITHOUT = ("worst_class",)
 
 @dataclass(frozen=True)
 class Difference:
-    """A score's difference and the ends of its interval."""
+    """A score's difference, the ends of its interval, and p values: of no difference, and of more than a margin."""
 
     value: float
     low: float
     high: float
+    p: float
+    """Two-sided, of a true difference of 0."""
+    covers: Literal["seeds and rows", "rows"]
+    """Whose noise is in them: without two runs of both methods the test rows' alone."""
+    p_equivalent: float | None = None
+    """Of a true difference beyond the margin, on either side (two one-sided tests); None without a margin."""
+    p_holm: float | None = None
+    """`p`, corrected for the number of comparisons, see `corrected`."""
+    p_equivalent_holm: float | None = None
+    """`p_equivalent`, corrected likewise."""
 
     @property
     def excludes_zero(self) -> bool:
         """Whether 0 lies outside the interval."""
         return self.low > 0.0 or self.high < 0.0
+
+
+def corrected(family: Sequence[Difference]) -> list[Difference]:
+    """Return the differences of a family of comparisons with p values corrected for their number (Holm 1979).
+
+    Intervals stay those of one comparison.
+    """
+    plain = holm([one.p for one in family])
+    same = [one.p_equivalent for one in family if one.p_equivalent is not None]
+    margin: Sequence[float | None] = holm(same) if len(same) == len(family) else [None] * len(family)
+    return [replace(one, p_holm=p, p_equivalent_holm=q) for one, p, q in zip(family, plain, margin, strict=True)]
 
 
 def bootstrap(
@@ -85,6 +108,7 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
     seeds: Seeds = "paired",
+    margin: float | None = None,
 ) -> dict[str, Difference]:
     """Return each score's difference, method a minus method b, both measured on the same test rows.
 
@@ -101,6 +125,7 @@ def paired_bootstrap(
         level: of the intervals, in (0, 1).
         seed: of the draws.
         seeds: see `differences`.
+        margin: likewise.
 
     Raises:
         UserError: as `resample` and `differences`.
@@ -110,53 +135,75 @@ def paired_bootstrap(
     if confidence_a is not None and confidence_b is not None:
         sure = [*np.atleast_2d(confidence_a), *np.atleast_2d(confidence_b)]
     runs = resample(labels, [*a, *b], counts, rule, sure, bins, resamples, seed)
-    return differences(runs[: len(a)], runs[len(a) :], level, seeds, seed)
+    return differences(runs[: len(a)], runs[len(a) :], level, seeds, margin)
 
 
 def intervals(
-    runs: Sequence[Resampled], level: float = 0.95, seeds: Literal["resampled", "fixed"] = "resampled", seed: int = 0
+    runs: Sequence[Resampled], level: float = 0.95, seeds: Literal["counted", "fixed"] = "counted"
 ) -> dict[str, tuple[float, float]]:
     """Return the interval (low, high) of each score's mean over runs that differ by their seed (one run is allowed).
 
-    `resampled` draws the runs too, with replacement, so that the interval covers the noise of training beside that of
-    the test rows; of S runs it sees (S - 1) / S of the training variance. `fixed` covers the test rows alone.
+    `counted` is Student's t on the runs' values and the rows' variance, `student.mean_of_runs`, cut at 0 and 1. `fixed`
+    covers the test rows alone, and so does the interval of a single run, which says nothing of other seeds.
 
-    The ends are percentiles of the resamples. Those of a calibration error q are 2 ece - q: resamples raise it, because
-    its bins' differences count by their size, and the mirrored interval takes the rise off that percentiles would count
-    twice. The harmonic and the geometric mean of the recalls fall with noise, and are mirrored too. Mirrored ends stay
-    in [0, 1]. `worst_class` has no interval: neither covers it.
+    The ends of those are percentiles of the resamples. Those of a calibration error q are 2 ece - q: resamples raise
+    it, because its bins' differences count by their size, and the mirrored interval takes the rise off that percentiles
+    would count twice. The harmonic and the geometric mean of the recalls fall with noise, and are mirrored too.
+    Mirrored ends stay in [0, 1]. `worst_class` has no interval: neither covers it.
 
     Raises:
         UserError: for no runs or a level out of range.
     """
-    means, draws = _means(runs, _picks(len(runs), seeds == "resampled", runs, derive(seed, "runs")))
-    ends = {name: _ends(name, means[name], draws[name], level) for name in means if name not in WITHOUT}
-    return {name: (min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)) for name, (low, high) in ends.items()}
+    _check(level, runs)
+    ends: dict[str, tuple[float, float]] = {}
+    for name in (name for name in runs[0].values if name not in WITHOUT):
+        values, draws = _values(runs, name), _mean_draws(runs, name)
+        if seeds == "fixed" or len(runs) < 2:
+            low, high = _ends(name, float(values.mean()), draws, level)
+        else:
+            low, high = map(float, mean_of_runs(values, draws.var()).ends(level))
+        ends[name] = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+    return ends
 
 
 def differences(
-    a: Sequence[Resampled], b: Sequence[Resampled], level: float = 0.95, seeds: Seeds = "paired", seed: int = 0
+    a: Sequence[Resampled],
+    b: Sequence[Resampled],
+    level: float = 0.95,
+    seeds: Seeds = "paired",
+    margin: float | None = None,
 ) -> dict[str, Difference]:
     """Return each score's difference between the mean over runs `a` and that over runs `b`, of one call of `resample`.
 
-    The test rows are resampled together for all runs. `paired` also resamples the runs, k of a together with k of b,
-    for as many runs of each, the k-th of both under one seed; `independent` resamples each method's runs by themselves;
-    `fixed` takes the runs as they are, so that the interval covers the test rows alone. Ends as in `intervals`.
+    The test rows are resampled together for all runs. `paired` takes as many runs of each, the k-th of both under one
+    seed, and Student's t of their differences (`student.mean_of_runs`); `independent` compares runs without pairs
+    (`student.difference_of_runs`); `fixed` takes the runs as they are, so that the interval covers the test rows alone.
+    So does it where a method has a single run: its ends are then as in `intervals`, its p values the shares of
+    resamples on the other side. With a `margin`, as 0.01 for a point of accuracy, `p_equivalent` is that of a true
+    difference of at least as much.
 
     Raises:
-        UserError: for no runs, a level out of range, or unequal numbers of runs that are to be paired.
+        UserError: for no runs, a level out of range, a margin that is not above 0, or unequal numbers of runs that are
+            to be paired.
     """
+    _check(level, a, b)
+    if margin is not None and not margin > 0.0:
+        raise UserError(f"margin: found {margin}, expected a number above 0")
     if seeds == "paired" and len(a) != len(b):
         raise UserError(f"paired runs: found {len(a)} and {len(b)}, expected as many of both methods")
-    picks = _picks(len(a), seeds != "fixed", a, derive(seed, "runs"))
-    means_a, draws_a = _means(a, picks)
-    if seeds != "paired":
-        picks = _picks(len(b), seeds != "fixed", b, derive(seed, "runs", "b"))
-    means_b, draws_b = _means(b, picks)
+    alone = seeds == "fixed" or min(len(a), len(b)) < 2
     found: dict[str, Difference] = {}
-    for name in (name for name in means_a if name in means_b and name not in WITHOUT):
-        value = means_a[name] - means_b[name]
-        found[name] = Difference(value, *_ends(name, value, draws_a[name] - draws_b[name], level))
+    for name in (name for name in a[0].values if name in b[0].values and name not in WITHOUT):
+        one, other = _values(a, name), _values(b, name)
+        draws = _mean_draws(a, name) - _mean_draws(b, name)
+        if alone:
+            found[name] = _of_rows(name, float(one.mean() - other.mean()), draws, level, margin)
+            continue
+        rows = draws.var()
+        made = mean_of_runs(one - other, rows) if seeds == "paired" else difference_of_runs(one, other, rows)
+        low, high = map(float, made.ends(level))
+        equivalent = None if margin is None else float(made.p_equivalent(margin))
+        found[name] = Difference(float(made.value), low, high, float(made.p()), "seeds and rows", equivalent)
     return found
 
 
@@ -183,29 +230,39 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float |
     return found
 
 
-def _picks(runs: int, drawn: bool, given: Sequence[Resampled], seed: int) -> Ints:
-    """Return which runs make up each resample: drawn with replacement, or all of them; (R, S)."""
-    if not runs:
+def _check(level: float, *groups: Sequence[Resampled]) -> None:
+    if not 0.0 < level < 1.0:
+        raise UserError(f"level: found {level}, expected a number in (0, 1)")
+    if not all(groups):
         raise UserError("intervals: found no runs, expected at least one")
-    resamples = len(next(iter(given[0].draws.values())))
-    if drawn and runs > 1:
-        return np.random.default_rng(seed).integers(0, runs, (resamples, runs))
-    return np.tile(np.arange(runs), (resamples, 1))
 
 
-def _means(runs: Sequence[Resampled], picks: Ints) -> tuple[dict[str, float], dict[str, Floats]]:
-    """Return each score's mean over the runs, and over those picked for each resample (R,)."""
-    means, draws = {}, {}
-    for name in runs[0].values:
-        means[name] = float(np.mean([run.values[name] for run in runs]))
-        table = np.stack([run.draws[name] for run in runs])
-        draws[name] = table[picks, np.arange(len(picks))[:, None]].mean(axis=1)
-    return means, draws
+def _values(runs: Sequence[Resampled], name: str) -> Floats:
+    """Return a score of each run (S,)."""
+    return np.array([run.values[name] for run in runs])
+
+
+def _mean_draws(runs: Sequence[Resampled], name: str) -> Floats:
+    """Return the mean of a score over the runs, on each resample of the test rows (R,)."""
+    mean: Floats = np.mean([run.draws[name] for run in runs], axis=0)
+    return mean
+
+
+def _of_rows(name: str, value: float, draws: Floats, level: float, margin: float | None) -> Difference:
+    """Return a difference whose interval and p values cover the test rows alone."""
+    low, high = _ends(name, value, draws, level)
+    around = 2.0 * value - draws if name.startswith(MIRRORED) else draws
+
+    def share(beyond: Any) -> float:
+        return float(1 + np.count_nonzero(beyond)) / (1 + len(around))
+
+    p = min(1.0, 2.0 * min(share(around <= 0.0), share(around >= 0.0)))
+    equivalent = None if margin is None else max(share(around <= -margin), share(around >= margin))
+    return Difference(value, low, high, p, "rows", equivalent)
 
 
 def _ends(name: str, value: float, draws: Floats, level: float) -> tuple[float, float]:
-    if not 0.0 < level < 1.0:
-        raise UserError(f"level: found {level}, expected a number in (0, 1)")
+    """Return percentiles of the resamples, mirrored at the value where resamples are biased."""
     tail = (1.0 - level) / 2.0
     low, high = (float(end) for end in np.quantile(draws, [tail, 1.0 - tail]))
     return (2.0 * value - high, 2.0 * value - low) if name.startswith(MIRRORED) else (low, high)

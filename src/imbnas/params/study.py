@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from imbnas.params.base import Section
 
@@ -21,6 +21,8 @@ class StudyParams(Section):
     axes: dict[str, list[Any]] = {}
     """For each dotted parameter the list of its values; the first is what the others are compared with. The name of a
     section takes mappings, each merged over that section, for parameters that change together."""
+    margin: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Differences in a score below it count as none (0.01: one point): study/differences.csv then tests for that."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, canonical_json, check_regular, read_json
-from imbnas.longtail.intervals import Difference, Seeds, differences, intervals, over_seeds
+from imbnas.longtail.intervals import Difference, Seeds, corrected, differences, intervals, over_seeds
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import make_rule
 from imbnas.report.scores import Answers
@@ -61,7 +61,8 @@ class Run:
 class Row:
     """A method: its runs, mean, deviation and interval of each score, and its differences to the baseline.
 
-    The baseline has no differences. `pairing` says how the runs of both were resampled, see `intervals.differences`.
+    The baseline has no differences. `pairing` says how the runs of both were compared, see `intervals.differences`.
+    P values are corrected for all methods that are compared with the baseline by one score.
     """
 
     name: str
@@ -79,9 +80,17 @@ class Comparison:
     baseline: str
     rows: list[Row]
     details: dict[str, Any]
+    margin: float | None = None
+    """Differences below it count as none."""
 
 
-def compare(arguments: Sequence[str], details: str, predictions: str, baseline: str | None = None) -> Comparison:
+def compare(
+    arguments: Sequence[str],
+    details: str,
+    predictions: str,
+    baseline: str | None = None,
+    margin: float | None = None,
+) -> Comparison:
     """Compare the final networks of finished projects.
 
     Args:
@@ -90,6 +99,7 @@ def compare(arguments: Sequence[str], details: str, predictions: str, baseline: 
         details: where results/details.json lies in a project.
         predictions: where results/predictions.parquet lies.
         baseline: the group from which the others' differences are taken; None takes the first one.
+        margin: for the test of equivalence, see `intervals.differences`.
 
     Raises:
         UserError: for a file that is missing or another one, runs measured on other test rows, other training counts
@@ -111,10 +121,21 @@ def compare(arguments: Sequence[str], details: str, predictions: str, baseline: 
         apart, pairing = None, None
         if name != baseline:
             pairing = _pairing(group, base)
-            apart = differences(own, [measured[run.place] for run in base], level, pairing, _SEED)
+            apart = differences(own, [measured[run.place] for run in base], level, pairing, margin)
         spread = over_seeds([one.values for one in own])
-        rows.append(Row(name, group, spread, intervals(own, level, seed=_SEED), apart, pairing))
-    return Comparison(baseline, rows, runs[0].details)
+        rows.append(Row(name, group, spread, intervals(own, level), apart, pairing))
+    return Comparison(baseline, _corrected(rows), runs[0].details, margin)
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with p values corrected, score by score, for the number of methods that are compared."""
+    compared = [row.differences for row in rows if row.differences is not None]
+    found: list[dict[str, Difference]] = [{} for _ in compared]
+    for score in compared[0] if compared else ():
+        for place, one in enumerate(corrected([method[score] for method in compared])):
+            found[place][score] = one
+    fixed = iter(found)
+    return [row if row.differences is None else replace(row, differences=next(fixed)) for row in rows]
 
 
 def read_run(place: Path, details: str, predictions: str) -> Run:
@@ -243,5 +264,5 @@ def _resample(runs: Sequence[Run]) -> dict[Path, Resampled]:
 
 
 def _pairing(group: Sequence[Run], base: Sequence[Run]) -> Seeds:
-    """Return how runs are resampled: seed by seed where both groups have the same seeds, else each by itself."""
+    """Return how runs are compared: seed by seed where both groups have the same seeds, else without pairs."""
     return "paired" if [run.seed for run in group] == [run.seed for run in base] else "independent"

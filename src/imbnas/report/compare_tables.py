@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imbnas.errors import UserError
+from imbnas.longtail.intervals import Difference
 from imbnas.longtail.shots import GROUPS
 from imbnas.report.compare import Comparison, Row
 from imbnas.report.scores import rounded
@@ -45,7 +46,7 @@ def comparison_tables(comparison: Comparison, scores: dict[str, str]) -> Group:
         for place, name in enumerate(_titles(comparison, "\n")):
             table.add_column(Text(name), justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
         for row in comparison.rows:
-            table.add_row(*map(Text, _cells(row, score, "\n")))
+            table.add_row(*map(Text, _cells(comparison, row, score, "\n")))
         parts += [table]
     return Group(*parts, Text(_notes(comparison), style="dim"))
 
@@ -56,7 +57,7 @@ def comparison_markdown(comparison: Comparison, scores: dict[str, str]) -> str:
     for score, title in scores.items():
         titles = _titles(comparison, " ")
         lines += [f"{title}, percent:", "", _line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
-        lines += [_line(_cells(row, score, "; ")) for row in comparison.rows]
+        lines += [_line(_cells(comparison, row, score, "; ")) for row in comparison.rows]
         lines.append("")
     return "\n".join([*lines, _notes(comparison)]) + "\n"
 
@@ -84,7 +85,8 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             }
         )
     shared = {key: details[key] for key in ("dataset", "test_rows", "shots", "ece", "confidence")}
-    found: dict[str, Any] = rounded({"baseline": comparison.baseline, **shared, "methods": methods})
+    head = {"baseline": comparison.baseline, "margin": comparison.margin}
+    found: dict[str, Any] = rounded({**head, **shared, "methods": methods})
     return found
 
 
@@ -93,17 +95,32 @@ def _titles(comparison: Comparison, separator: str) -> list[str]:
     return [*_COLUMNS, f"{level} interval", f"minus {comparison.baseline}{separator}[{level} interval]"]
 
 
-def _cells(row: Row, score: str, separator: str) -> list[str]:
+def _cells(comparison: Comparison, row: Row, score: str, separator: str) -> list[str]:
     found, (low, high) = row.scores[score], row.intervals[score]
     mean, deviation = found["mean"], found["std"]
     assert mean is not None
     value = f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
-    apart = "-"
-    if row.differences is not None:
-        one = row.differences[score]
-        apart = f"{100 * one.value:+.2f} [{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
-        apart += "" if one.excludes_zero else f"{separator}does not exclude 0"
+    apart = "-" if row.differences is None else separator.join(_apart(comparison, row.differences[score]))
     return [row.name, str(found["n"]), value, f"[{100 * low:.2f}, {100 * high:.2f}]", apart]
+
+
+def _apart(comparison: Comparison, one: Difference) -> list[str]:
+    """Return a difference with its interval, what it rests on, and what is shown by it."""
+    assert one.p_holm is not None
+    parts = [f"{100 * one.value:+.2f} [{100 * one.low:+.2f}, {100 * one.high:+.2f}]"]
+    if one.covers == "rows":
+        parts.append("test rows only")
+    elif not one.excludes_zero:
+        parts.append("does not exclude 0")
+    parts.append(_p(one.p_holm))
+    if comparison.margin is not None and one.p_equivalent_holm is not None:
+        shown = one.p_equivalent_holm < 1.0 - comparison.details["confidence"]["level"]
+        parts.append(f"{'comparable' if shown else 'not shown comparable'}, {_p(one.p_equivalent_holm)}")
+    return parts
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def _head(comparison: Comparison) -> str:
@@ -119,15 +136,30 @@ def _notes(comparison: Comparison) -> str:
     """Say how means, intervals and differences are made, and what the intervals leave out."""
     resamples = comparison.details["confidence"]["resamples"]
     sizes = [len(row.runs) for row in comparison.rows]
-    notes = [f"Intervals: bootstrap of {resamples} resamples of the test rows within each class, the same for all."]
+    others = [row for row in comparison.rows if row.differences is not None]
+    notes = []
     if max(sizes) > 1:
-        notes.append("Mean ± sample standard deviation over runs; runs are resampled too.")
-    if any(row.pairing == "paired" and len(row.runs) > 1 for row in comparison.rows):
+        notes.append(
+            "Mean ± sample standard deviation over runs. Intervals: Student's t on the runs' values, with the variance "
+            f"of the test rows added ({resamples} resamples within each class, the same for all) and Satterthwaite's "
+            "degrees of freedom."
+        )
+    if any(row.pairing == "paired" and len(row.runs) > 1 for row in others):
         notes.append("Differences pair the runs of one seed.")
-    if any(row.pairing == "independent" for row in comparison.rows):
-        notes.append("Where two groups have other seeds, each one's runs are resampled by themselves.")
+    if any(row.pairing == "independent" for row in others):
+        notes.append("Where two groups have other seeds their runs are not paired (Welch).")
     if min(sizes) == 1:
-        notes.append("Of a single run the interval leaves out the noise of training.")
+        notes.append(
+            f"With a single run the interval is of the test rows only (percentiles of {resamples} resamples) and says "
+            "nothing of other seeds."
+        )
+    if others:
+        count = "1 comparison" if len(others) == 1 else f"{len(others)} comparisons"
+        notes.append(f"p: of no difference, two-sided, corrected for {count} (Holm); intervals are not corrected.")
+    if comparison.margin is not None and others:
+        notes.append(
+            f"Comparable: within ±{100 * comparison.margin:g} points, by two one-sided tests corrected likewise."
+        )
     return " ".join(notes)
 
 

@@ -16,9 +16,10 @@ from imbnas.params.config import Params
 from imbnas.progress import Log
 from imbnas.report.page import Block, percent, write_page
 from imbnas.steps.graph import STEPS
+from imbnas.study.differences import Answers, over_runs, pairs
 from imbnas.study.figures import draw_pairs, draw_scores
 from imbnas.study.plan import FOLDER, Plan, levels, planned, title
-from imbnas.study.results import SCORES, Grid, differences, pairs, results, summary
+from imbnas.study.results import SCORES, Grid, results, summary
 
 GROUPS = ("many", "medium", "few")
 
@@ -33,7 +34,7 @@ def collect(params: Params, root: Path, log: Log, missing: Mapping[str, Sequence
     stops = [_stop(made, cell, root, missing or {}) for cell in range(len(made.cells))]
     finished = [cell for cell, stop in enumerate(stops) if stop is None]
     combinations, axes = levels(params), params.study.axes
-    grid = Grid(made, combinations, axes, finished, root)
+    grid, margin = Grid(made, combinations, axes, finished, root), params.study.margin
     states = [_state(grid, cell, stops[cell]) for cell in range(len(stops))]
     _csv(root / FOLDER / "cells.csv", pd.DataFrame(states))
     for cell, stop in enumerate(stops):
@@ -41,7 +42,7 @@ def collect(params: Params, root: Path, log: Log, missing: Mapping[str, Sequence
             log(f"not finished: cell {cell} ({title(combinations[cell])}), see logs/{FOLDER}/{stop}.log")
     if not finished:
         raise UserError(f"{FOLDER}: none of the {len(stops)} cells is finished, expected at least one")
-    _write(grid, len(stops), root / FOLDER)
+    _write(grid, margin, len(stops), root / FOLDER)
     log(f"{len(finished)} of {len(stops)} cells collected in {FOLDER}/results.parquet")
     return len(stops) - len(finished)
 
@@ -66,11 +67,13 @@ def _state(grid: Grid, cell: int, stop: str | None) -> dict[str, Any]:
     return {"cell": cell, **grid.shown(cell), "finished": stop is None, "stopped_at": stop or "", **jobs}
 
 
-def _write(grid: Grid, total: int, folder: Path) -> None:
+def _write(grid: Grid, margin: float | None, total: int, folder: Path) -> None:
     table = results(grid)
     spread = summary(grid, table)
-    compared = pairs(grid)
-    mean = differences(grid, compared)
+    answers = Answers(grid)
+    compared = pairs(grid, answers)
+    mean = over_runs(grid, answers, compared, margin)
+    compared = compared.drop(columns="partner")
     write_table(folder / "results.parquet", pa.Table.from_pandas(table, preserve_index=False))
     for name, frame in (("summary", spread), ("pairs", compared), ("differences", mean)):
         _csv(folder / f"{name}.csv", frame)
@@ -78,11 +81,11 @@ def _write(grid: Grid, total: int, folder: Path) -> None:
     draw_scores(figures / "scores.png", table, grid.settings, ["balanced_accuracy"], "balanced accuracy")
     draw_scores(figures / "groups.png", table, grid.settings[:2], GROUPS, "recall")
     level = float(table["level"].iloc[0])
-    draw_pairs(figures / "pairs.png", compared, grid.settings, level)
-    _page(folder / "table.html", grid, total, spread, mean)
+    draw_pairs(figures / "pairs.png", compared, mean, grid.settings, level)
+    _page(folder / "table.html", grid, total, spread, mean, level)
 
 
-def _page(path: Path, grid: Grid, total: int, spread: pd.DataFrame, mean: pd.DataFrame) -> None:
+def _page(path: Path, grid: Grid, total: int, spread: pd.DataFrame, mean: pd.DataFrame, level: float) -> None:
     """Write the summary as a page: percent, mean and sample standard deviation over the seeds."""
     final = spread[spread["network"] == "final"]
     rows = [
@@ -95,13 +98,30 @@ def _page(path: Path, grid: Grid, total: int, spread: pd.DataFrame, mean: pd.Dat
         f"; {unfinished} not finished: study/cells.csv" * bool(unfinished)
     )
     blocks = [Block("The chosen network, percent", [*grid.settings, "runs", *scores], rows, note, len(grid.settings))]
-    differing = [
-        [*(str(row[name]) for name in (*grid.settings, "axis", "against", "score", "runs")), _plus_minus(row)]
-        for _, row in mean.iterrows()
-    ]
-    columns = [*grid.settings, "axis", "against", "score", "runs", "difference"]
-    blocks.append(Block("Paired differences, percent", columns, differing, "", len(grid.settings) + 3))
-    write_page(path, "Study", blocks)
+    write_page(path, "Study", [*blocks, _differing(grid, mean, level)])
+
+
+def _differing(grid: Grid, mean: pd.DataFrame, level: float) -> Block:
+    """Return the differences over the seeds, with what they rest on."""
+    names = [*grid.settings, "axis", "against", "score", "runs"]
+    margin = "margin" in mean.columns
+    rows = []
+    for _, row in mean.iterrows():
+        ends = f"[{percent(row['low'])}, {percent(row['high'])}]"
+        parts = [_plus_minus(row), ends, row["covers"], f"{row['p_holm']:.3f}"]
+        parts += [f"{row['p_equivalent_holm']:.3f}"] if margin else []
+        rows.append([*(str(row[name]) for name in names), *parts])
+    columns = [*names, "difference", f"{level:.0%} interval", "covers", "p"]
+    note = (
+        "Mean ± sample standard deviation over the seeds. Intervals: Student's t, with the variance of the test rows "
+        "where runs share them; of a single run that of the rows only. p: of no difference, corrected for all "
+        "comparisons of one axis by one score (Holm)."
+    )
+    if margin:
+        within = 100 * float(mean["margin"].iloc[0]) if len(mean) else 0.0
+        columns.append(f"p, beyond ±{within:g}")
+        note += " The last column is small where a difference is shown to be smaller than the margin."
+    return Block("Differences, percent", columns, rows, note, len(names) - 1)
 
 
 def _spread(row: pd.Series, score: str) -> str:

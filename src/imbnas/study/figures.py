@@ -41,12 +41,14 @@ def draw_scores(path: Path, table: pd.DataFrame, settings: Sequence[str], scores
         _legend(figure, final, settings)
 
 
-def draw_pairs(path: Path, table: pd.DataFrame, settings: Sequence[str], level: float) -> None:
-    """Draw the differences in balanced accuracy from each axis's first value, with their paired intervals.
+def draw_pairs(path: Path, table: pd.DataFrame, mean: pd.DataFrame, settings: Sequence[str], level: float) -> None:
+    """Draw the differences in balanced accuracy from each axis's first value: the runs', their means and intervals.
 
-    `table` is `results.pairs`. Runs that differ by the seed stand side by side; the mark is their mean.
+    `table` is `differences.pairs` and `mean` `differences.over_runs`, whose rows come in the same order. Runs that
+    differ by the seed stand side by side.
     """
     table = table[table["score"] == "balanced_accuracy"]
+    ends = mean[mean["score"] == "balanced_accuracy"][["mean", "low", "high"]].to_numpy(float)
     rows = list(groups(table, [*settings, "axis", "against"]))
     with drawing(path, 8.0, 1.6 + 0.34 * max(len(rows[:ROWS]), 2)) as figure:
         axes = figure.subplots()
@@ -55,13 +57,15 @@ def draw_pairs(path: Path, table: pd.DataFrame, settings: Sequence[str], level: 
         for place, (key, group) in enumerate(rows[:ROWS]):
             axis, against = key["axis"], key["against"]
             colour = COLOURS[list(settings).index(axis) % len(COLOURS)]
-            _row(axes, place, group, colour)
+            _row(axes, place, group, ends[place], colour)
             others = ", ".join(f"{name} {label(value)}" for name, value in key.items() if name in {*settings} - {axis})
             names.append(f"{axis} {label(key[axis])} - {against}" + (f"   ({others})" if others else ""))
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_xlabel(f"difference in balanced accuracy\nlines: {level:.0%} paired interval of each run; dot: mean")
+        axes.set_xlabel(
+            f"difference in balanced accuracy\nticks: runs; dots and bars: mean and its {level:.0%} interval"
+        )
         axes.set_title("Against the first value of each axis" if rows else "No two finished cells can be compared")
         if len(rows) > ROWS:
             axes.text(1.0, -0.02, f"the first {ROWS} of {len(rows)}", transform=axes.transAxes, ha="right", color=MUTED)
@@ -107,13 +111,13 @@ def _point(axes: Axes, x: float, values: np.ndarray, width: float, colour: str) 
     axes.scatter(x + offsets, values, s=14, color=colour, edgecolor="white", linewidth=0.5, zorder=4)
 
 
-def _row(axes: Axes, place: int, group: pd.DataFrame, colour: str) -> None:
+def _row(axes: Axes, place: int, group: pd.DataFrame, ends: np.ndarray, colour: str) -> None:
     step = 0.5 / max(len(group), 1)
-    for k, (low, high, value) in enumerate(zip(group["low"], group["high"], group["difference"], strict=True)):
-        y = place + (k - (len(group) - 1) / 2) * step
-        axes.plot([low, high], [y, y], color=colour, linewidth=1.2, alpha=0.7)
-        axes.plot([value], [y], marker="|", markersize=5, color=colour)
-    axes.scatter([float(group["difference"].mean())], [place], s=34, color=colour, edgecolor="white", zorder=4)
+    for k, value in enumerate(group["difference"]):
+        axes.plot([value], [place + (k - (len(group) - 1) / 2) * step], marker="|", markersize=6, color=colour)
+    mean, low, high = ends
+    axes.plot([low, high], [place, place], color=colour, linewidth=1.4, alpha=0.7)
+    axes.scatter([mean], [place], s=34, color=colour, edgecolor="white", zorder=4)
     axes.axhline(place + 0.5, color=LINE, linewidth=0.4)
 
 
