@@ -51,7 +51,7 @@ sync: $(READY) ## dvc.yaml and the JSON schema, after an edit of imports or para
 	$(BIN)/imbnas schema --write params.schema.json
 
 record: $(READY) ## lets DVC record what Snakemake made, unless something is stale
-	@$(BIN)/snakemake -n 2>&1 | grep -q 'Nothing to be done' || \
+	@said=$$($(BIN)/snakemake -n 2>&1) && echo "$$said" | grep -q 'Nothing to be done' || \
 		{ echo 'error: not up to date, or not runnable: see `snakemake -n`, run `snakemake` first' >&2; exit 1; }
 	$(BIN)/dvc commit -f dvc.yaml
 

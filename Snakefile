@@ -27,6 +27,12 @@ report: "workflow/report/workflow.rst"
 
 rule all:
     input:
+        # The products, and what is written of how they came about: what is deleted of these is made again.
+        "models/final.safetensors",
+        "models/references.safetensors",
+        "results/architecture.json",
+        "results/search.parquet",
+        "results/imbalance.json",
         "results/metrics.json",
         "results/details.json",
         "results/classes.parquet",

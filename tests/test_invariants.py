@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny_chain
 
-from imbnas.data.split import read_split
+from imbnas.data.split import array_digest, read_labels, read_split
 
 TRAININGS = ("supernet", "adapt", "search", "retrain")
 
@@ -89,7 +89,13 @@ def test_evaluate_sees_the_test_split(chain: Path, tmp_path: Path) -> None:
     assert tiny_chain.run(root, "evaluate") == 0
     assert tiny_chain.digests(root, "evaluate") == before
     file = root / "data/target/test/images.npy"
-    np.save(file, np.random.default_rng(0).integers(0, 256, np.load(file).shape, dtype=np.uint8))
+    images = np.random.default_rng(0).integers(0, 256, np.load(file).shape, dtype=np.uint8)
+    np.save(file, images)
+    assert tiny_chain.run(root, "evaluate") == 2
+    info = json.loads((root / "data/target/test/info.json").read_text())
+    labels, _ = read_labels(root / "data/target/test")
+    info["digest"] = array_digest(labels, images).hexdigest()
+    (root / "data/target/test/info.json").write_text(json.dumps(info))
     assert tiny_chain.run(root, "evaluate") == 0
     after = tiny_chain.digests(root, "evaluate")
     assert after["results/metrics.json"] != before["results/metrics.json"]

@@ -223,6 +223,24 @@ def test_bad_splits_are_refused_by_name(written: Path, change, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("place", [-1, -360, -719])
+def test_one_flipped_byte_is_noticed(written: Path, place: int):
+    file = written / "images.npy"
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{file}: images or labels are not those whose digest info\.json holds"):
+        read_split(written)
+
+
+def test_exchanged_labels_are_noticed(written: Path):
+    table = pq.read_table(written / "index.parquet").to_pydict()
+    table["label"][0], table["label"][1] = table["label"][1], table["label"][0]
+    pq.write_table(pa.table(table), written / "index.parquet")
+    with pytest.raises(UserError, match="images or labels are not those"):
+        read_split(written)
+
+
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/x.png", "a/../../x.png", "a/.."])
 def test_an_index_cannot_leave_the_root(files: Path, tmp_path: Path, path):
     rewrite_index(label=np.array([0, 1, 1]), row=np.arange(3), path=["a/0.png", path, "a/2.png"])(files)

@@ -16,6 +16,7 @@ import controller
 import outputs
 import sizes
 import studies
+from guard import guarded
 from imbnas.errors import UserError
 
 SOURCES = controller.Sources(
@@ -56,7 +57,7 @@ def record(rule):
             return str(file)
         return outputs.settle(file, [str(name).format(digest=digest) for name in getattr(rules, rule).output])
 
-    return lambda wildcards: look(wildcards.get("digest"))
+    return guarded(lambda wildcards: look(wildcards.get("digest")))
 
 
 def identity(step):
@@ -66,19 +67,22 @@ def identity(step):
 
 def options(step):
     """Return a function for the options of a step's command. As it takes the outputs, no rule is stale on its account."""
-    return lambda wildcards, output: f"--config {SNAPSHOT} --code {CODE[step]}"
+    return guarded(lambda wildcards, output: f"--config {SNAPSHOT} --code {CODE[step]}")
 
 
+@guarded
 def note(wildcards, input, output):
     """Return the command that a job ends with: it notes which bytes the job has written. No reason to run it either."""
     return shlex.join(["python", RECORD, input.record, *output])
 
 
+@guarded
 def threads(step, section, params=RUN.params):
     """Return the CPUs of a step on the dataset of `section`: for arithmetic, and to make batches ahead of it."""
     return (params.runtime.threads + sizes.loaders(params, step, section)) * sizes.processes(params, step)
 
 
+@guarded
 def gpus(step):
     """Return the GPUs of a step.
 
@@ -90,14 +94,16 @@ def gpus(step):
 
 def growing(least):
     """Return a function that asks for more of a resource at each attempt."""
-    return lambda wildcards, attempt: least * attempt
+    return guarded(lambda wildcards, attempt: least * attempt)
 
 
+@guarded
 def memory(step):
     """Return what asks for the memory of a step that computes."""
     return growing(sizes.megabytes(RUN.params, step))
 
 
+@guarded
 def minutes(step):
     """Return what asks for the time of a step that computes."""
     return growing(sizes.minutes(RUN.params, step))

@@ -16,7 +16,7 @@ if workflow.is_main_process and any(Path(word).parts[:1] == ("study",) for word 
 def study_inputs(step):
     """Return a function for the inputs of a job: those of the chain's rule, where the study's jobs make them."""
     listed = [str(file) for file in getattr(rules, step).input if not callable(file)]
-    return lambda wildcards: STUDY.inputs(step, wildcards.digest, listed)
+    return guarded(lambda wildcards: STUDY.inputs(step, wildcards.digest, listed))
 
 
 def study_outputs(step):
@@ -31,7 +31,7 @@ def study_identity(step):
 
 def study_options(step):
     """Return a function for the options of a job's command."""
-    return lambda wildcards, output: STUDY.options(step, wildcards.digest)
+    return guarded(lambda wildcards, output: STUDY.options(step, wildcards.digest))
 
 
 def study_threads(step, section):
@@ -47,13 +47,13 @@ def study_gpus(step):
 def study_size(step, estimate):
     """Return a function for memory or time of a job, which grows with each attempt."""
     known = cache(lambda digest: estimate(STUDY.params(step, digest), step))
-    return lambda wildcards, attempt: known(wildcards.digest) * attempt
+    return guarded(lambda wildcards, attempt: known(wildcards.digest) * attempt)
 
 
 def cache_by_digest(function):
     """Return a function of wildcards that calls `function` once for each digest."""
     known = cache(function)
-    return lambda wildcards: known(wildcards.digest)
+    return guarded(lambda wildcards: known(wildcards.digest))
 
 
 # `use rule` warns where one list of parameters takes the place of a longer one, as it is meant to here.

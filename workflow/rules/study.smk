@@ -178,7 +178,7 @@ use rule evaluate as study_evaluate with:
 rule study:
     input:
         record=record("study"),
-        cells=lambda wildcards: STUDY.results(["details", "predictions"]),
+        cells=guarded(lambda wildcards: STUDY.results(["details", "predictions"])),
     output:
         results="study/results.parquet",
         tables=expand("study/{name}.csv", name=["cells", "summary", "pairs", "differences"]),
@@ -209,8 +209,8 @@ rule study:
         mem_mb=growing(4000),
         runtime=growing(120),
     params:
-        lambda wildcards: STUDY.collect,
-        config=lambda wildcards, output: SNAPSHOT,
+        guarded(lambda wildcards: STUDY.collect),
+        config=guarded(lambda wildcards, output: SNAPSHOT),
         note=note,
     message:
         "study: collect the results of all cells"

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_file, read_json, write_bytes
 
 SEEN: dict[Path, dict[str, str]] = {}
@@ -28,14 +29,15 @@ def settle(record: Path, files: Iterable[str]) -> str:
     Every output that is there counts, whether the record names it or not: one made before there were any outputs, as by
     `snakemake -n` in a fresh clone, must not pass for the record of what was brought there since. Looking twice changes
     nothing, so that a dry run leaves later decisions as they are. Outputs that are missing are Snakemake's concern.
+    A record that is damaged counts as none.
     """
-    known: dict[str, str] = read_json(record, "a record of outputs") if record.exists() else {}
+    known = _read(record, str)
     files = list(files)
     found = _digests(record, files)
     SEEN[record] = found
-    if not record.exists() or found.items() - known.items():
+    if known is None or found.items() - known.items():
         # A record without outputs says nothing yet; a study begins with thousands of them.
-        kept = {file: digest for file, digest in {**known, **found}.items() if file in files}
+        kept = {file: digest for file, digest in {**(known or {}), **found}.items() if file in files}
         write_bytes(record, canonical_json(kept).encode(), durable=bool(found))
     newest = max((Path(file).stat().st_mtime_ns for file in found), default=0)
     if newest >= record.stat().st_mtime_ns:
@@ -64,18 +66,33 @@ def note(record: Path, outputs: Iterable[str]) -> None:
 def _digests(record: Path, files: Iterable[str]) -> dict[str, str]:
     """Return the digest of each existing file; one of the same size and time as before is not read again."""
     memory = record.with_suffix(".times")
-    known: dict[str, list[Any]] = read_json(memory, "sizes and times of outputs") if memory.exists() else {}
+    known: dict[str, list[Any]] = _read(memory, list) or {}
     fresh: dict[str, list[Any]] = {}
     for file in files:
         if not Path(file).exists():
             continue
         state = Path(file).stat()
         times = [state.st_size, state.st_mtime_ns]
-        fresh[file] = known[file] if known.get(file, [])[:2] == times else [*times, digest_file(Path(file))]
+        entry = known.get(file, [])
+        whole = entry[:2] == times and len(entry) == 3 and isinstance(entry[2], str)
+        fresh[file] = entry if whole else [*times, digest_file(Path(file))]
     if fresh != known:
         write_bytes(memory, canonical_json(fresh).encode())
     return {file: entry[2] for file, entry in fresh.items()}
 
 
+def _read(path: Path, kind: type) -> dict[str, Any] | None:
+    """Return a JSON object whose values all are of `kind`, or None where there is none to be read."""
+    try:
+        value = read_json(path, "what an earlier run has noted")
+    except (UserError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and all(isinstance(part, kind) for part in value.values()) else None
+
+
 if __name__ == "__main__":
-    note(Path(sys.argv[1]), sys.argv[2:])
+    try:
+        with naming_files():
+            note(Path(sys.argv[1]), sys.argv[2:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from imbnas.data.decode import convert_array, decode_file
 from imbnas.data.raw import Raw, Shape
-from imbnas.data.split import IMAGES, INDEX, INFO, Info, write_table
+from imbnas.data.split import IMAGES, INDEX, INFO, Info, array_digest, write_table
 from imbnas.data.verify import map_threaded
 from imbnas.errors import UserError
 from imbnas.files import digest_file, replacing, write_json
@@ -52,7 +52,7 @@ def write_split(
         if train is None:
             histogram = _sampled_histogram(raw.root, paths, shape)
     else:
-        state = hashlib.sha256(labels.astype("<i8").tobytes())
+        state = array_digest(labels)
         _write_images(directory / IMAGES, len(rows), shape, _chunks(raw, rows, shape, state, histogram))
         digest = state.hexdigest()
     write_index(directory / INDEX, {"label": labels, "row": rows}, paths)

@@ -7,6 +7,7 @@ columns label and row (position in the raw split), and path for path datasets. `
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ def read_split(directory: Path, base: Path | None = None) -> Split:
     """Open the split in `directory`; `base` is the project directory to which the root of its images is relative.
 
     Without `base` that is the working directory. Raises UserError naming the file that is missing, truncated, foreign,
-    or at odds with the others.
+    or at odds with the others: images and labels of an array are compared with the digest in `info.json`, which costs
+    0.1 s per 150 MB. Images that stay files are not read here.
     """
     info = read_info(directory)
     table = _read_index(directory, info, ["label", "row", "path"] if info.kind == "paths" else ["label", "row"])
@@ -81,7 +83,20 @@ def read_split(directory: Path, base: Path | None = None) -> Split:
     if info.root is not None:
         root = (base or Path()) / info.root
         _check_paths(directory / INDEX, table["path"])
+    if images is not None and array_digest(table["label"].to_numpy(), images).hexdigest() != info.digest:
+        raise UserError(
+            f"{directory / IMAGES}: images or labels are not those whose digest {INFO} holds, expected the files as "
+            "they were written; make the split again"
+        )
     return Split(directory, images, table.to_pandas(), info, root)
+
+
+def array_digest(labels: np.ndarray, images: np.ndarray | None = None) -> hashlib._Hash:
+    """Return the state of the SHA-256 over labels (N,) and images, all or none: whoever has pieces adds them."""
+    state = hashlib.sha256(labels.astype("<i8").tobytes())
+    if images is not None:
+        state.update(np.ascontiguousarray(images).data)
+    return state
 
 
 def read_labels(directory: Path) -> tuple[np.ndarray, Info]:
