@@ -17,7 +17,6 @@ import shutil
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from scipy import stats
 from imbnas.files import write_bytes
 from imbnas.params import presets
 from imbnas.params.config import Params, parse
-from imbnas.params.reading import decode
 from imbnas.seeds import stream
 from imbnas.spaces.registry import make_space
 from imbnas.steps.runner import run_step
@@ -62,7 +60,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def parameters(method: str, seed: int, ratio: float, epochs: int | None) -> Params:
     """Return the parameters of a run."""
-    tree = deepcopy(decode(presets.text("darts-digits")))
+    tree = presets.params("darts-digits").tree()
     changes = {**PLAIN, **METHODS[method], "seed": seed, "imbalance.ratio": ratio}
     if method == RANDOM:
         space = make_space(parse(tree, method).space)

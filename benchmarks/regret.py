@@ -26,7 +26,6 @@ from scipy import stats
 from imbnas.files import write_bytes
 from imbnas.params import presets
 from imbnas.params.config import Params, parse
-from imbnas.params.reading import decode
 from imbnas.search.archive import Archive, Score
 from imbnas.search.lookup import COLUMNS, read_accuracies
 from imbnas.search.methods import Field, evolution, random_search
@@ -99,7 +98,7 @@ class Searched:
 
 def parameters(data: Path, seed: int, ratio: float, epochs: int) -> Params:
     """Return the parameters of a search."""
-    tree = decode(presets.text("darts-digits"))
+    tree = presets.params("darts-digits").tree()
     changes = {**SETTING, "target.root": str(data), "seed": seed, "imbalance.ratio": ratio}
     for dotted, value in {**changes, "search.darts.epochs": epochs}.items():
         *sections, leaf = dotted.split(".")

@@ -17,11 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from adaptation_place import Place, Tree
 
 from imbnas.files import write_bytes
-from imbnas.params.presets import text
+from imbnas.params import presets
 from imbnas.steps.graph import PATHS
 
 HEADS: dict[str, Tree] = {
@@ -65,7 +64,7 @@ def preset_seconds(work: Path, preset: str, data: Path, largest: int) -> Tree:
     """
     files: Tree = {"root": str(data.resolve()), "download": False}
     few: Tree = {
-        "source": {**files, "dataset": yaml.safe_load(text(preset))["target"]["dataset"], "share": 0.5},
+        "source": {**files, "dataset": presets.params(preset).target.dataset, "share": 0.5},
         "target": files,
         "imbalance": {"n_max": largest, "ratio": float(largest)},
         "supernet": {"epochs": 0, "probe_paths": 1},

@@ -17,12 +17,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from longtail import merged
 
 from imbnas.files import write_json
+from imbnas.params import presets
 from imbnas.params.config import Params, parse
-from imbnas.params.presets import text
 from imbnas.steps.graph import PATHS
 from imbnas.steps.runner import run_step
 
@@ -40,7 +39,7 @@ class Place:
         """Take the directory, which is made, and what `changes` over the preset."""
         self.root = root
         fixed: Tree = {"runtime": {"device": "cpu", "threads": 1, "workers": 0}}
-        self._tree = merged(merged(yaml.safe_load(text(preset)), fixed), changes)
+        self._tree = merged(merged(presets.params(preset).tree(), fixed), changes)
         for name in ("source", "target"):
             (root / self._tree[name]["root"]).mkdir(parents=True, exist_ok=True)
 

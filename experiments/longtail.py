@@ -21,11 +21,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from imbnas.errors import UserError
+from imbnas.params import presets
 from imbnas.params.config import parse
-from imbnas.params.presets import text
 from imbnas.steps.graph import PATHS, cost_details
 from imbnas.steps.runner import run_step
 
@@ -98,7 +96,7 @@ def base(data: Path, download: bool, epochs: int, side: int) -> Tree:
         },
         "evaluate": {"shots": "thirds"},
     }
-    return merged(yaml.safe_load(text("digits")), changes)
+    return merged(presets.params("digits").tree(), changes)
 
 
 def run(step: str, tree: Tree, root: Path, moved: dict[str, Path]) -> None:

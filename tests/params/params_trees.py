@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
+from imbnas.params.config import load
+
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "params.yaml"
-PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+PRESETS = sorted((ROOT / "presets").rglob("*.yaml"))
 
 # Each value is valid in the default tree and differs from the one there.
 OTHERS: dict[str, Any] = {
@@ -115,11 +117,11 @@ FREE = {"study.axes"}
 
 @cache
 def _default_json() -> str:
-    return json.dumps(yaml.safe_load(DEFAULT.read_text(encoding="utf-8")))
+    return json.dumps(load(DEFAULT).tree())
 
 
 def default_tree() -> dict[str, Any]:
-    """Return params.yaml as plain data, a new copy each time."""
+    """Return the whole tree that params.yaml stands for, a new copy each time."""
     tree: dict[str, Any] = json.loads(_default_json())
     return tree
 
@@ -144,15 +146,10 @@ def altered(dotted: str, value: Any, tree: dict[str, Any] | None = None) -> dict
     return changed
 
 
-def without(dotted: str) -> dict[str, Any]:
-    """Return params.yaml's tree without one parameter."""
-    changed = default_tree()
-    *path, name = dotted.split(".")
-    inner = changed
-    for key in path:
-        inner = inner[key]
-    del inner[name]
-    return changed
+def written(file: Path) -> dict[str, Any]:
+    """Return what a parameter file itself names."""
+    tree: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return tree
 
 
 def comments(file: Path) -> dict[str, str]:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
 from imbnas.data.split import write_table
 from imbnas.files import write_bytes, write_json
-from imbnas.params.config import Params, parse
+from imbnas.params.config import Params, load, parse
 from imbnas.steps.graph import STEPS
 from imbnas.study.plan import Plan, cells, levels, place, plan
 from imbnas.study.results import SCORES
@@ -25,7 +24,7 @@ COUNTS = {10.0: [40, 9, 4], 50.0: [40, 6, 1]}
 
 def study(axes: dict[str, list[Any]] | None = None, margin: float | None = None) -> Params:
     """Return the default parameters with other axes."""
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = load(ROOT / "params.yaml").tree()
     tree["study"] = {"axes": AXES if axes is None else axes, "margin": margin}
     return parse(tree, "params.yaml")
 

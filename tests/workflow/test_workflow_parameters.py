@@ -9,6 +9,8 @@ import pytest
 import yaml
 from workflow_project import Done, Project
 
+from imbnas.params.config import load
+
 pytestmark = pytest.mark.workflow
 
 AFTER_IMBALANCE = {"imbalance", "adapt", "search", "retrain", "evaluate"}
@@ -95,8 +97,7 @@ def test_a_file_that_is_no_mapping_is_one_line(project: Project, text: str, foun
 
 
 def test_a_complete_preset_is_a_configuration_file(project: Project) -> None:
-    tree = yaml.safe_load((project.path / "params.yaml").read_text())
-    tree["seed"] = 7
+    tree = {**load(project.path / "params.yaml").tree(), "seed": 7}
     (project.path / "preset.yaml").write_text(yaml.safe_dump(tree))
     assert "target" in project.planned("--configfile", "preset.yaml")
     assert json.loads((snapshot(project) / "params.json").read_text()) == tree

@@ -109,8 +109,7 @@ class Project:
         *sections, last = name.split(".")
         part = tree
         for section in sections:
-            part = part[section]
-        assert last in part
+            part = part.setdefault(section, {})
         part[last] = value
         path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
@@ -153,6 +152,6 @@ def copy_project(path: Path) -> None:
 def _merge(tree: dict[str, Any], more: dict[str, Any]) -> None:
     for key, value in more.items():
         if isinstance(value, dict):
-            _merge(tree[key], value)
+            _merge(tree.setdefault(key, {}), value)
         else:
             tree[key] = value

@@ -24,6 +24,7 @@ from yaml import YAMLError
 from imbnas.closure import look_again, step_digest, step_files
 from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
+from imbnas.params.base import merged
 from imbnas.params.config import Params, parse, uses
 from imbnas.params.reading import decode, read
 from imbnas.steps.graph import STEPS
@@ -56,10 +57,10 @@ class Sources:
             if not isinstance(found, dict):
                 # Told as for a file by itself.
                 parse(found, str(part))
-            _merge(tree, found)
+            tree = merged(Params, tree, found)
             names.append(str(part))
         if self.settings:
-            _merge(tree, _typed(self.settings))
+            tree = merged(Params, tree, _typed(self.settings))
             names.append("--config")
         return parse(tree, " + ".join(names))
 
@@ -214,15 +215,6 @@ def _rules(project: Path) -> str:
     workflow = project / "workflow"
     files = [project / "Snakefile", *sorted(workflow.glob("rules/*.smk")), *sorted(workflow.glob("scripts/*.py"))]
     return digest_bytes("\n".join(digest_file(file) for file in files).encode())[:16]
-
-
-def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Put `more` over `tree`: sections are merged, anything else is replaced, lists included."""
-    for key, value in more.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
-        else:
-            tree[key] = value
 
 
 def _typed(value: Any) -> Any:

@@ -7,36 +7,22 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View
-from imbnas.params.longtail import (
-    ClassifierParams,
-    LossesParams,
-    LossName,
-    NonNegative,
-    SamplerParams,
-    WeightingParams,
-    check_loss,
-    check_smoothing,
-)
-from imbnas.params.recipe import OptimizerParams, RecipeParams
+from imbnas.params.longtail import ClassifierParams, ClassifierTraining, LossName, WeightingParams, check_smoothing
+from imbnas.params.recipe import HeadRecipeParams, OptimizerParams, RecipeParams
 from imbnas.params.shared import Epochs, Paths, Rounds, SpaceParams, TrainingNumerics
 from imbnas.params.supernet import Sampling
 
-Tau = Literal["auto"] | NonNegative
 TRAINED_HEADS = ("linear", "cosine")
 """Heads that are trained with the section's own loss and sampler."""
 
 
-class HeadParams(RecipeParams):
+class HeadParams(HeadRecipeParams):
     """A new head on the frozen backbone."""
 
     name: Literal["linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"] = "linear"
     """`linear` and `cosine` are trained with `loss` and `sampler`. `crt` is linear with plain cross-entropy and
     class-aware batches; `lws`, `tau-norm` and `logit-adjustment` correct a linear head that was trained with plain
     cross-entropy on the rows as they are; `ncm` takes class means (Kang et al. 2020, Menon et al. 2021)."""
-    tau: Tau = "auto"
-    """Exponent of tau-norm; `auto` takes the best of 0, 0.1, ... 2 on the validation rows."""
-    adjustment: NonNegative = 1.0
-    """Factor of the log-prior that logit-adjustment subtracts."""
     paths: Rounds = 16
     """Random paths whose features ncm averages, and tau-norm judges its exponent on."""
 
@@ -53,20 +39,14 @@ class FeatureCacheParams(Section):
     """Most GiB of disk that the features may take; more is refused before anything is computed."""
 
 
-class AdaptParams(Section):
+class AdaptParams(ClassifierTraining):
     """The adaptation."""
 
     strategy: Literal["none", "head", "finetune", "scratch"] = "head"
     """`none`: the source's head (same classes only); `head`: backbone frozen, new head (IMB-NAS);
     `finetune`: everything goes on training; `scratch`: a new supernet trained on the target."""
     loss: LossName = "effective-number"
-    """`ce` is plain cross-entropy, the others know the long tail's class counts."""
-    losses: LossesParams = LossesParams()
-    """Options of the losses."""
-    weighting: WeightingParams = WeightingParams()
-    """Class weights."""
-    sampler: SamplerParams = SamplerParams()
-    """Which rows an epoch visits."""
+    weighting: WeightingParams = WeightingParams(defer=0.5)
     classifier: ClassifierParams = ClassifierParams()
     """The head of `finetune` and `scratch`, and the scale of every cosine head."""
     sampling: Sampling = "fair"
@@ -81,15 +61,13 @@ class AdaptParams(Section):
     """Training of the strategy `scratch`."""
 
     @model_validator(mode="after")
-    def _losses(self) -> Self:
-        check_loss(self.loss, self.weighting, self.losses)
+    def _recipe(self) -> Self:
         if self.strategy == "head":
             self._head()
         elif self.strategy != "none":
             recipe: RecipeParams = getattr(self, self.strategy)
             check_smoothing(f"{self.strategy}.", self.loss, recipe.label_smoothing)
-            if self.loss == "ldam" and self.classifier.chosen(self.loss) == "linear":
-                raise ValueError("classifier.name is linear with loss ldam, expected cosine or auto")
+            self._check_margins()
         return self
 
     def _head(self) -> None:

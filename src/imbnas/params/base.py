@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -52,11 +53,32 @@ class View(BaseModel):
         for name, field in cls.model_fields.items():
             model = field.annotation
             whole = root.model_fields[name].annotation == model
-            if whole or not (isinstance(model, type) and issubclass(model, BaseModel)):
+            if whole or not is_model(model):
                 names.append(name)
             else:
                 names += [f"{name}.{leaf}" for leaf in model.model_fields]
         return sorted(names)
+
+
+def merged(model: type[BaseModel], tree: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `tree` with `more` put over it; both are trees of `model`, in JSON values.
+
+    Sections are merged, anything else is replaced whole: lists, and mappings whose keys are the user's (`study.axes`).
+    """
+    sections = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+    result = dict(tree)
+    for key, value in more.items():
+        section, present = sections.get(key), result.get(key)
+        if is_model(section) and isinstance(present, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(section, present, value)
+        else:
+            result[key] = value
+    return result
+
+
+def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Return whether a field's type is a model, hence the field a section."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _listed_numbers(annotation: Any) -> list[int]:
@@ -71,7 +93,7 @@ def _cut(model: type[BaseModel], tree: dict[str, Any]) -> dict[str, Any]:
     cut: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         value, inner = tree[name], field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, dict):
+        if is_model(inner) and isinstance(value, dict):
             value = {key: item for key, item in value.items() if key in inner.model_fields}
         cut[name] = value
     return cut
@@ -105,7 +127,7 @@ class _Problem:
         self.names: list[str] = []
         inner: Any = model
         for part in details["loc"]:
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
+            if is_model(inner):
                 fields = {field.alias or name: field.annotation for name, field in inner.model_fields.items()}
                 self.dotted += f".{part}" if self.dotted else str(part)
                 self.names, inner = list(fields), fields.get(str(part))
@@ -115,7 +137,7 @@ class _Problem:
                 self.dotted += f".{part}"
                 inner = get_args(inner)[1]
             # What else follows a parameter is pydantic's name for a branch of its union.
-        self.of_model = isinstance(inner, type) and issubclass(inner, BaseModel)
+        self.of_model = is_model(inner)
         self.dotted = " ".join(self.dotted.split())
 
     def expected(self) -> str:

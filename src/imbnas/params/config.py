@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from imbnas.errors import UserError
 from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
-from imbnas.params.base import Section, View, explain, short
+from imbnas.params.base import Section, View, explain, merged, short
 from imbnas.params.dataset import PATH_DATASETS, SIDES, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
@@ -42,25 +43,25 @@ class Params(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seeds all that is random but the long tail's rows, which `imbalance.seed` chooses."""
-    space: SpaceParams
+    space: SpaceParams = SpaceParams()
     """The search space."""
-    runtime: RuntimeParams
+    runtime: RuntimeParams = RuntimeParams()
     """Device, precision, threads."""
-    source: SourceParams
+    source: SourceParams = SourceParams()
     """The balanced source dataset."""
-    target: TargetParams
+    target: TargetParams = TargetParams()
     """The target dataset."""
-    imbalance: ImbalanceParams
+    imbalance: ImbalanceParams = ImbalanceParams()
     """The long tail."""
-    supernet: SupernetParams
+    supernet: SupernetParams = SupernetParams()
     """The supernet's training on the source."""
-    adapt: AdaptParams
+    adapt: AdaptParams = AdaptParams()
     """Its adaptation to the long tail."""
-    search: SearchParams
+    search: SearchParams = SearchParams()
     """The search over subnets."""
-    retrain: RetrainParams
+    retrain: RetrainParams = RetrainParams()
     """The final training."""
-    evaluate: EvaluateParams
+    evaluate: EvaluateParams = EvaluateParams()
     """The evaluation."""
     study: StudyParams = StudyParams()
     """The grid of `snakemake study`; no step sees it."""
@@ -122,21 +123,30 @@ class Params(Section):
         return VIEWS[step].of(self.tree())
 
 
+@cache
+def defaults() -> dict[str, Any]:
+    """Return the tree of a file that names nothing; not to be changed."""
+    return Params().tree()
+
+
 def _not_plain(value: object) -> str:
     raise TypeError(f"found {value} of type {type(value).__name__}")
 
 
 def parse(tree: Any, file: str) -> Params:
-    """Return the parameters in `tree` (JSON values), or raise UserError with one line that names `file`."""
+    """Return the parameters in `tree` (JSON values), or raise UserError with one line that names `file`.
+
+    What the tree does not name has its default, within a section too.
+    """
     if not isinstance(tree, dict):
         found = "nothing" if tree is None else short(tree)
         raise UserError(f"{file}: found {found}, expected a mapping of sections")
     try:
-        text = json.dumps(tree, default=_not_plain)
+        plain = json.loads(json.dumps(tree, default=_not_plain))
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not plain data: {error}; expected text, numbers, lists and mappings") from None
     try:
-        return Params.model_validate_json(text)
+        return Params.model_validate_json(json.dumps(merged(Params, defaults(), plain)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "json_invalid":

@@ -7,16 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section
-from imbnas.params.longtail import (
-    Above,
-    LossesParams,
-    LossName,
-    NonNegative,
-    SamplerParams,
-    Share,
-    WeightingParams,
-    check_loss,
-)
+from imbnas.params.longtail import Above, LongTailParams, NonNegative, Share
 from imbnas.params.recipe import AugmentParams, OptimizerParams
 from imbnas.params.shared import Count, Epochs, Fraction, Pairs, Rounds, Width
 
@@ -43,8 +34,8 @@ class ArchitectureParams(Section):
     """Rows of the architecture's step: `same` as the weights', both branches included, or one draw of another kind."""
 
 
-class BarlowParams(Section):
-    """Barlow Twins (Zbontar et al. 2021)."""
+class ProjectorParams(Section):
+    """The projector of Barlow Twins (Zbontar et al. 2021) and its loss."""
 
     hidden: Width = 512
     """Width of the projector's hidden layers."""
@@ -52,11 +43,16 @@ class BarlowParams(Section):
     """Width of its output."""
     off_diagonal: NonNegative = 0.005
     """Weight of the correlations between different outputs."""
+
+
+class BarlowParams(ProjectorParams):
+    """Barlow Twins in both levels of the search."""
+
     labels: NonNegative = 0.0
     """Weight of a loss on labels beside it; 0: labels are not looked at, nor do the split and the score use them."""
 
 
-class PretrainParams(Section):
+class PretrainParams(ProjectorParams):
     """Barlow Twins on the long-tailed rows before the final training: no label is looked at."""
 
     epochs: Epochs = 0
@@ -65,12 +61,6 @@ class PretrainParams(Section):
     """Rows in one step, each of them twice."""
     lr: Above = 0.1
     """Peak learning rate; what else there is to the optimiser, schedule and augmentation is the final training's."""
-    hidden: Width = 512
-    """Width of the projector's hidden layers."""
-    outputs: Width = 512
-    """Width of its output."""
-    off_diagonal: NonNegative = 0.005
-    """Weight of the correlations between different outputs."""
 
 
 class CollapseParams(Section):
@@ -104,7 +94,7 @@ class CollapseParams(Section):
         return self
 
 
-class DartsParams(Section):
+class DartsParams(LongTailParams):
     """A differentiable search (DARTS, Liu et al. 2019) and its long-tailed, fair and self-supervised relatives."""
 
     order: Literal["first", "second"] = "first"
@@ -123,14 +113,6 @@ class DartsParams(Section):
     """The weights' learning rate towards the end, at the foot of half a cosine."""
     augment: AugmentParams = AugmentParams()
     """Augmentation of both halves."""
-    loss: LossName = "ce"
-    """Of both levels."""
-    losses: LossesParams = LossesParams()
-    """Options of the losses."""
-    weighting: WeightingParams = WeightingParams()
-    """Class weights."""
-    sampler: SamplerParams = SamplerParams()
-    """Which rows an epoch visits."""
     branches: Literal["one", "bilateral"] = "one"
     """`bilateral` (HLRS): the last cell twice, its copy fed by reversed sampling, in both levels."""
     mixing: Literal["parabolic", "symmetric", "half", "linear", "cosine", "fixed"] = "parabolic"
@@ -159,7 +141,6 @@ class DartsParams(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_loss(self.loss, self.weighting, self.losses)
         soft = self.relaxation == "softmax"
         if soft and self.zero_one:
             raise ValueError(f"zero_one is {self.zero_one} with relaxation softmax, expected 0, or sigmoid")

@@ -174,18 +174,44 @@ class ClassifierParams(Section):
         return self.name
 
 
-def check_loss(loss: LossName, weighting: WeightingParams, losses: LossesParams) -> None:
-    """Raise ValueError where class weights or options contradict the loss; the text begins with a parameter's name."""
-    if weighting.weights != "none" and loss in NAMED_WEIGHTS:
-        raise ValueError(
-            f"weighting.weights is {weighting.weights} with loss {loss}, expected none: weighted cross-entropy is "
-            "loss inverse-frequency or effective-number"
-        )
-    smoothing = losses.label_aware_smoothing
-    if smoothing.tail > smoothing.head:
-        raise ValueError(
-            f"losses.label_aware_smoothing.tail is {smoothing.tail}, expected at most head ({smoothing.head})"
-        )
+class LongTailParams(Section):
+    """How a training treats classes of different sizes."""
+
+    loss: LossName = "ce"
+    """`ce` is plain cross-entropy, the others know the class counts of the training rows."""
+    losses: LossesParams = LossesParams()
+    """Options of the losses."""
+    weighting: WeightingParams = WeightingParams()
+    """Class weights."""
+    sampler: SamplerParams = SamplerParams()
+    """Which rows an epoch visits."""
+
+    @model_validator(mode="after")
+    def _loss(self) -> Self:
+        """Refuse class weights or options that contradict the loss."""
+        if self.weighting.weights != "none" and self.loss in NAMED_WEIGHTS:
+            raise ValueError(
+                f"weighting.weights is {self.weighting.weights} with loss {self.loss}, expected none: weighted "
+                "cross-entropy is loss inverse-frequency or effective-number"
+            )
+        smoothing = self.losses.label_aware_smoothing
+        if smoothing.tail > smoothing.head:
+            raise ValueError(
+                f"losses.label_aware_smoothing.tail is {smoothing.tail}, expected at most head ({smoothing.head})"
+            )
+        return self
+
+
+class ClassifierTraining(LongTailParams):
+    """The same for a training that chooses its classifier."""
+
+    classifier: ClassifierParams = ClassifierParams()
+    """The network's last layer."""
+
+    def _check_margins(self) -> None:
+        """Raise ValueError for margins on cosines where the classifier is linear."""
+        if self.loss == "ldam" and self.classifier.chosen(self.loss) == "linear":
+            raise ValueError("classifier.name is linear with loss ldam, expected cosine or auto")
 
 
 def check_smoothing(name: str, loss: LossName, label_smoothing: float) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from imbnas.params.base import Section
 from imbnas.params.shared import Batch, Epochs, Fraction, Pixels
 
+Tau = Literal["auto"] | Annotated[float, Field(ge=0.0)]
 PolicyName = Literal["none", "autoaugment-cifar10", "autoaugment-imagenet", "autoaugment-svhn", "randaugment"]
 
 
@@ -113,3 +114,12 @@ class RecipeParams(Section):
     """Mixing of images, after the augmentation."""
     label_smoothing: Fraction = 0.0
     """Share of the target probability spread over all classes."""
+
+
+class HeadRecipeParams(RecipeParams):
+    """The training of a head, and the options of those that are corrected instead of trained."""
+
+    tau: Tau = "auto"
+    """Exponent of tau-norm; `auto` takes the best of 0, 0.1, ... 2 on the validation rows."""
+    adjustment: Annotated[float, Field(ge=0.0)] = 1.0
+    """Factor of the log-prior that logit-adjustment subtracts."""

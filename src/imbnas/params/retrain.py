@@ -6,28 +6,25 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from imbnas.params.adapt import TRAINED_HEADS, Tau
+from imbnas.params.adapt import TRAINED_HEADS
 from imbnas.params.base import View
 from imbnas.params.differentiable import PretrainParams
 from imbnas.params.longtail import (
-    ClassifierParams,
-    LossesParams,
+    ClassifierTraining,
     LossName,
     NonNegative,
     SamplerParams,
-    WeightingParams,
-    check_loss,
     check_smoothing,
     prior_corrected,
 )
-from imbnas.params.recipe import OptimizerParams, RecipeParams
+from imbnas.params.recipe import HeadRecipeParams, OptimizerParams, RecipeParams
 from imbnas.params.shared import Epochs, Fraction, SpaceParams, TrainingNumerics
 
 OF_LINEAR = ("lws", "tau-norm", "logit-adjustment")
 """Heads that correct the trained classifier, which is linear for that."""
 
 
-class SecondStageParams(RecipeParams):
+class SecondStageParams(HeadRecipeParams):
     """A second stage on the trained network: its head anew, its backbone frozen."""
 
     name: Literal["none", "linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"] = "none"
@@ -44,27 +41,15 @@ class SecondStageParams(RecipeParams):
     """Of linear and cosine."""
     sampler: SamplerParams = SamplerParams(name="class-aware")
     """Of linear and cosine."""
-    tau: Tau = "auto"
-    """Exponent of tau-norm; `auto` takes the best of 0, 0.1, ... 2 on the validation rows."""
-    adjustment: NonNegative = 1.0
-    """Factor of the log-prior that logit-adjustment subtracts."""
 
 
-class RetrainParams(RecipeParams):
+class RetrainParams(ClassifierTraining, RecipeParams):
     """The final training."""
 
+    epochs: Epochs = 120
     rows: Literal["train", "train+validation"] = "train"
     """Whether the validation rows are trained on too, now that the search has used them."""
     loss: LossName = "effective-number"
-    """`ce` is plain cross-entropy, the others know the training rows' class counts."""
-    losses: LossesParams = LossesParams()
-    """Options of the losses."""
-    weighting: WeightingParams = WeightingParams()
-    """Class weights."""
-    sampler: SamplerParams = SamplerParams()
-    """Which rows an epoch visits."""
-    classifier: ClassifierParams = ClassifierParams()
-    """The network's last layer."""
     branches: Literal["one", "bilateral"] = "one"
     """`bilateral`: BBN (Zhou et al. 2020): the last stage twice, one branch fed by `sampler`, the other by reversed
     sampling, mixed by a factor that falls from 1 to 0."""
@@ -80,11 +65,9 @@ class RetrainParams(RecipeParams):
     """The second stage."""
 
     @model_validator(mode="after")
-    def _losses(self) -> Self:
-        check_loss(self.loss, self.weighting, self.losses)
+    def _first_stage(self) -> Self:
         check_smoothing("", self.loss, self.label_smoothing)
-        if self.loss == "ldam" and self.classifier.chosen(self.loss) == "linear":
-            raise ValueError("classifier.name is linear with loss ldam, expected cosine or auto")
+        self._check_margins()
         if self.branches == "bilateral":
             self._bilateral()
         return self

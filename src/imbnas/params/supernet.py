@@ -6,7 +6,7 @@ from typing import Literal
 
 from imbnas.params.base import View
 from imbnas.params.recipe import RecipeParams
-from imbnas.params.shared import Rounds, SpaceParams, TrainingNumerics
+from imbnas.params.shared import Epochs, Rounds, SpaceParams, TrainingNumerics
 
 Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
 
@@ -14,6 +14,7 @@ Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
 class SupernetParams(RecipeParams):
     """The supernet's training."""
 
+    epochs: Epochs = 40
     sampling: Sampling = "fair"
     """Paths of one optimiser step: one uniform path; every choice of every block once (FairNAS); or the largest, the
     smallest and two uniform paths. `mixture`, in the space darts: no path, but all operations at equal weights."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from imbnas.errors import UserError
 from imbnas.longtail.heads import choose_tau, tau_normalise
 from imbnas.longtail.weights import check_counts
-from imbnas.params.adapt import Tau
 from imbnas.params.longtail import SamplerParams
+from imbnas.params.recipe import Tau
 from imbnas.progress import Log
 
 INSTANCE = SamplerParams(name="instance")

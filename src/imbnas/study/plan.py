@@ -7,7 +7,6 @@ the job.
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 
 from imbnas.errors import UserError
 from imbnas.files import canonical_json, digest_bytes
-from imbnas.params.base import short
+from imbnas.params.base import merged, short
 from imbnas.params.config import Params, parse, uses
 from imbnas.steps.graph import PATHS, STEPS, maker
 
@@ -95,7 +94,7 @@ def cell(params: Params, number: int, file: str) -> Params:
 def _cell(tree: Mapping[str, Any], combination: Mapping[str, Any], file: str) -> Params:
     changed = {section: value for section, value in tree.items() if section != "study"}
     for name, value in combination.items():
-        _set(changed, name, value)
+        changed = merged(Params, changed, _nested(name, value))
     return parse(changed, f"{file}: study.axes: cell {title(combination)}")
 
 
@@ -176,18 +175,7 @@ def _get(tree: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _set(tree: dict[str, Any], name: str, value: Any) -> None:
-    """Set a leaf of `tree`, or merge a mapping over a section, without changing mappings that other trees share."""
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    """Return the tree that holds one parameter or section, by its dotted name."""
     first, _, rest = name.partition(".")
-    if rest:
-        tree[first] = dict(tree[first])
-        _set(tree[first], rest, value)
-    elif isinstance(value, Mapping) and isinstance(tree[first], Mapping):
-        tree[first] = copy.deepcopy(tree[first])
-        for key, item in value.items():
-            if key in tree[first]:
-                _set(tree[first], key, item)
-            else:
-                tree[first][key] = item
-    else:
-        tree[first] = value
+    return {first: _nested(rest, value) if rest else value}
