@@ -74,11 +74,21 @@ def project(finished: Project, tmp_path: Path) -> Project:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Return a fresh Slurm cluster of one node with one pretended GPU, or skip where Slurm is not installed."""
+    yield from _started()
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Cluster]:
+    """Return a fresh Slurm cluster of two nodes with two pretended GPUs each, or skip where Slurm is not installed."""
+    yield from _started(nodes=2, gpus=2, cpus=4)
+
+
+def _started(**options: int) -> Iterator[Cluster]:
     if slurm_cluster.missing():
         pytest.skip(f"Slurm is not installed: {', '.join(slurm_cluster.missing())} not found")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's own paths are too long for a socket
     try:
-        env = slurm_cluster.start(folder)
+        env = slurm_cluster.start(folder, **options)
         yield Cluster({**env, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"})
     finally:
         Run.kill_all()
