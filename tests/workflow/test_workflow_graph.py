@@ -40,6 +40,7 @@ with SnakemakeApi(OutputSettings()) as api:
             "message": rule.message,
             "resources": sorted(rule.resources),
             "gpu": asked(rule.resources["gpu"]) if "gpu" in rule.resources else None,
+            "nodes": asked(rule.resources["nodes"]) if "nodes" in rule.resources else None,
             "checkpoint": rule.is_checkpoint,
             "local": rule.name in workflow._localrules,
         }
@@ -130,6 +131,7 @@ def test_a_rule_is_what_the_graph_says(rules: dict[str, Any], step: str) -> None
     assert {place(file) for file in rule["output"]} == {PATHS[name] for name in STEPS[step].outputs}
     assert (rule["log"], rule["benchmark"]) == ([f"logs/{step}.log"], f"benchmarks/{step}.tsv")
     assert rule["message"].startswith(f"{step}: ")
+    assert rule["message"].endswith("log={log}, {params.asks}")
     # The command line has no room for a knob, which neither tool would notice.
     assert rule["shell"] == f"imbnas {step} {{params.options}} --log {{log}} && {{params.note}}"
     assert rule["checkpoint"] == (step == "search")
@@ -177,6 +179,13 @@ def test_a_step_asks_for_a_gpu_unless_it_computes_on_the_processor(
     assert found == {**light, **{name: 1 if name in ("search", "evaluate") else 3 for name in heavy}}
 
 
+def test_what_asks_for_gpus_wants_them_on_one_node(rules: dict[str, Any]) -> None:
+    # A step starts its processes on its own node alone; Slurm's --gpus may mean GPUs of several.
+    heavy = ("supernet", "adapt", "search", "retrain", "evaluate")
+    expected = {f"{prefix}{step}": 1 for step in heavy for prefix in ("", "study_")}
+    assert {name: rule["nodes"] for name, rule in rules.items() if rule["gpu"] is not None} == expected
+
+
 def test_a_study_s_job_asks_for_the_gpus_of_its_cell(fresh: Project, tmp_path: Path) -> None:
     project = fresh.copy(tmp_path / "project")
     axis = [{"device": "cpu", "processes": 2}, {"device": "auto", "processes": 1}, {"device": "auto", "processes": 3}]
@@ -187,6 +196,37 @@ def test_a_study_s_job_asks_for_the_gpus_of_its_cell(fresh: Project, tmp_path: P
     one, many = [0, 1, 1], [0, 1, 3]
     wanted = {"supernet": many, "adapt": many, "search": one, "retrain": many, "evaluate": one}
     assert json.loads(found[1]) == wanted
+
+
+def asked(output: str) -> dict[str, dict[str, str]]:
+    """Return what each job of a plan asks for, by its log."""
+    lines = re.findall(r"^Job \d+: .*\n    log=(\S+), (.*)$", output, re.MULTILINE)
+    return {log: dict(pair.split("=", 1) for pair in line.split(", ")) for log, line in lines}
+
+
+def test_a_plan_shows_threads_memory_time_gpus_and_log(fresh: Project, tmp_path: Path) -> None:
+    project = fresh.copy(tmp_path / "project")
+    for name, value in {"device": "auto", "processes": 2, "threads": 3}.items():
+        project.set(f"runtime.{name}", value)
+    site = ("--set-resources", "supernet:slurm_partition=low", "supernet:runtime=2880*attempt", "--set-threads")
+    # Of a run without limits, unless the command line has one; never of the one core that a plan computes with.
+    for threads, *options in (["6"], ["5", "--profile", "slurm", *site, "supernet=5"], ["4", "--cores", "4"]):
+        plan = asked(project.run("snakemake", "-n", *options).output)
+        assert set(plan) == {f"logs/{step}.log" for step in STEPS}
+        assert (plan["logs/supernet.log"]["threads"], plan["logs/search.log"]["threads"]) == (threads, "3")
+        for step in ("supernet", "adapt", "search", "retrain", "evaluate"):
+            told = plan[f"logs/{step}.log"]
+            assert int(told["mem_mb"]) > 1000
+            assert int(told["runtime"]) >= 60
+            assert (told["gpu"], told["nodes"]) == ("1" if step in ("search", "evaluate") else "2", "1")
+        if "--profile" in options:
+            assert plan["logs/supernet.log"]["slurm_partition"] == "low"
+            assert plan["logs/supernet.log"]["runtime"] == "2880"
+    study = asked(project.run("snakemake", "-n", "study").output)
+    heavy = [told for log, told in study.items() if log.startswith("logs/study/supernet/")]
+    assert heavy
+    assert all((told["threads"], told["gpu"], told["nodes"]) == ("6", "2", "1") for told in heavy)
+    assert all(int(told["mem_mb"]) > 1000 for told in heavy)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -76,6 +76,31 @@ def note(wildcards, input, output):
     return shlex.join(["python", RECORD, input.record, *output])
 
 
+def told(text):
+    """Return a rule's message: what the step does, and below it what its job asks for.
+
+    Snakemake lists that by itself only for rules without a message, under a dozen lines of files.
+    """
+    return text + "\n    log={log}, {params.asks}"
+
+
+def asks(step):
+    """Return a function for what a job asks for, in words; no reason to run it either."""
+    hidden = {"_cores", "_nodes", "tmpdir", "mem", "mem_mib", "disk", "disk_mb", "disk_mib"}
+
+    @guarded
+    def words(wildcards, output, threads, resources):
+        if workflow.dryrun and workflow.cores == 1:
+            # A plan without --cores has one core, and says nothing of the threads that a run would have.
+            asking = workflow.get_rule(f"study_{step}" if wildcards.get("digest") else step)
+            wanted = asking.resources["_cores"]
+            threads = (wanted.evaluate(wildcards) if wanted.is_evaluable() else wanted).value
+        listed = {name: value for name, value in resources.items() if name not in hidden and value not in (0, "")}
+        return ", ".join(f"{name}={value}" for name, value in {"threads": threads, **listed}.items())
+
+    return words
+
+
 @guarded
 def threads(step, section, params=RUN.params):
     """Return the CPUs of a step on the dataset of `section`: for arithmetic, and to make batches ahead of it."""
@@ -87,7 +112,8 @@ def gpus(step):
     """Return the GPUs of a step.
 
     On one machine that is a mere counter (`--resources gpu=1` makes such steps take turns); Slurm's plugin turns it into
-    --gpus.
+    --gpus, which by itself may be met by GPUs of several nodes. A step starts its processes on one: rules that ask for
+    GPUs also say `nodes=1`.
     """
     return sizes.gpus(RUN.params, step)
 

@@ -16,9 +16,10 @@ rule source:
     params:
         *identity("source"),
         options=options("source"),
+        asks=asks("source"),
         note=note,
     message:
-        "source: materialise the balanced source dataset"
+        told("source: materialise the balanced source dataset")
     shell:
         "imbnas source {params.options} --log {log} && {params.note}"
 
@@ -42,9 +43,10 @@ rule target:
     params:
         *identity("target"),
         options=options("target"),
+        asks=asks("target"),
         note=note,
     message:
-        "target: materialise the target dataset's splits"
+        told("target: materialise the target dataset's splits")
     shell:
         "imbnas target {params.options} --log {log} && {params.note}"
 
@@ -64,8 +66,9 @@ rule imbalance:
     params:
         *identity("imbalance"),
         options=options("imbalance"),
+        asks=asks("imbalance"),
         note=note,
     message:
-        "imbalance: choose the long-tailed training rows"
+        told("imbalance: choose the long-tailed training rows")
     shell:
         "imbnas imbalance {params.options} --log {log} && {params.note}"

@@ -17,12 +17,14 @@ rule retrain:
         mem_mb=memory("retrain"),
         runtime=minutes("retrain"),
         gpu=gpus("retrain"),
+        nodes=1,
     params:
         *identity("retrain"),
         options=options("retrain"),
+        asks=asks("retrain"),
         note=note,
     message:
-        "retrain: train the chosen subnet and its references from scratch"
+        told("retrain: train the chosen subnet and its references from scratch")
     shell:
         "imbnas retrain {params.options} --log {log} && {params.note}"
 
@@ -112,11 +114,13 @@ rule evaluate:
         mem_mb=memory("evaluate"),
         runtime=minutes("evaluate"),
         gpu=gpus("evaluate"),
+        nodes=1,
     params:
         *identity("evaluate"),
         options=options("evaluate"),
+        asks=asks("evaluate"),
         note=note,
     message:
-        "evaluate: measure the final networks on the test split"
+        told("evaluate: measure the final networks on the test split")
     shell:
         "imbnas evaluate {params.options} --log {log} && {params.note}"

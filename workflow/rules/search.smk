@@ -18,11 +18,13 @@ checkpoint search:
         mem_mb=memory("search"),
         runtime=minutes("search"),
         gpu=gpus("search"),
+        nodes=1,
     params:
         *identity("search"),
         options=options("search"),
+        asks=asks("search"),
         note=note,
     message:
-        "search: rank subnets on the validation rows"
+        told("search: rank subnets on the validation rows")
     shell:
         "imbnas search {params.options} --log {log} && {params.note}"

@@ -25,7 +25,7 @@ use rule source as study_source with:
         *study_identity("source"),
         options=study_options("source"),
     message:
-        "study: source {wildcards.digest}"
+        told("study: source {wildcards.digest}")
 
 
 use rule target as study_target with:
@@ -44,7 +44,7 @@ use rule target as study_target with:
         *study_identity("target"),
         options=study_options("target"),
     message:
-        "study: target {wildcards.digest}"
+        told("study: target {wildcards.digest}")
 
 
 use rule imbalance as study_imbalance with:
@@ -62,7 +62,7 @@ use rule imbalance as study_imbalance with:
         *study_identity("imbalance"),
         options=study_options("imbalance"),
     message:
-        "study: imbalance {wildcards.digest}"
+        told("study: imbalance {wildcards.digest}")
 
 
 use rule supernet as study_supernet with:
@@ -80,11 +80,12 @@ use rule supernet as study_supernet with:
         mem_mb=study_size("supernet", sizes.megabytes),
         runtime=study_size("supernet", sizes.minutes),
         gpu=study_gpus("supernet"),
+        nodes=1,
     params:
         *study_identity("supernet"),
         options=study_options("supernet"),
     message:
-        "study: supernet {wildcards.digest}"
+        told("study: supernet {wildcards.digest}")
 
 
 use rule adapt as study_adapt with:
@@ -102,11 +103,12 @@ use rule adapt as study_adapt with:
         mem_mb=study_size("adapt", sizes.megabytes),
         runtime=study_size("adapt", sizes.minutes),
         gpu=study_gpus("adapt"),
+        nodes=1,
     params:
         *study_identity("adapt"),
         options=study_options("adapt"),
     message:
-        "study: adapt {wildcards.digest}"
+        told("study: adapt {wildcards.digest}")
 
 
 use rule search as study_search with:
@@ -124,11 +126,12 @@ use rule search as study_search with:
         mem_mb=study_size("search", sizes.megabytes),
         runtime=study_size("search", sizes.minutes),
         gpu=study_gpus("search"),
+        nodes=1,
     params:
         *study_identity("search"),
         options=study_options("search"),
     message:
-        "study: search {wildcards.digest}"
+        told("study: search {wildcards.digest}")
 
 
 use rule retrain as study_retrain with:
@@ -146,11 +149,12 @@ use rule retrain as study_retrain with:
         mem_mb=study_size("retrain", sizes.megabytes),
         runtime=study_size("retrain", sizes.minutes),
         gpu=study_gpus("retrain"),
+        nodes=1,
     params:
         *study_identity("retrain"),
         options=study_options("retrain"),
     message:
-        "study: retrain {wildcards.digest}"
+        told("study: retrain {wildcards.digest}")
 
 
 use rule evaluate as study_evaluate with:
@@ -168,11 +172,12 @@ use rule evaluate as study_evaluate with:
         mem_mb=study_size("evaluate", sizes.megabytes),
         runtime=study_size("evaluate", sizes.minutes),
         gpu=study_gpus("evaluate"),
+        nodes=1,
     params:
         *study_identity("evaluate"),
         options=study_options("evaluate"),
     message:
-        "study: evaluate {wildcards.digest}"
+        told("study: evaluate {wildcards.digest}")
 
 
 rule study:
@@ -211,9 +216,10 @@ rule study:
     params:
         guarded(lambda wildcards: STUDY.collect),
         config=guarded(lambda wildcards, output: SNAPSHOT),
+        asks=asks("study"),
         note=note,
     message:
-        "study: collect the results of all cells"
+        told("study: collect the results of all cells")
     shell:
         "imbnas study collect --config {params.config} --log {log} && {params.note}"
 

@@ -14,12 +14,14 @@ rule supernet:
         mem_mb=memory("supernet"),
         runtime=minutes("supernet"),
         gpu=gpus("supernet"),
+        nodes=1,
     params:
         *identity("supernet"),
         options=options("supernet"),
+        asks=asks("supernet"),
         note=note,
     message:
-        "supernet: train the supernet on the balanced source"
+        told("supernet: train the supernet on the balanced source")
     shell:
         "imbnas supernet {params.options} --log {log} && {params.note}"
 
@@ -42,11 +44,13 @@ rule adapt:
         mem_mb=memory("adapt"),
         runtime=minutes("adapt"),
         gpu=gpus("adapt"),
+        nodes=1,
     params:
         *identity("adapt"),
         options=options("adapt"),
+        asks=asks("adapt"),
         note=note,
     message:
-        "adapt: carry the supernet over to the long-tailed target"
+        told("adapt: carry the supernet over to the long-tailed target")
     shell:
         "imbnas adapt {params.options} --log {log} && {params.note}"
