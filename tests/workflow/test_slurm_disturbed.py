@@ -137,11 +137,10 @@ def test_controller_is_killed_and_started_again(start, cluster: Cluster, expecte
     training = start()
     training.run.kill()
     assert cluster.jobs("RUNNING") == [training.job]
-    refused = training.again().end(expect=1)
-    assert "--unlock" in refused
-    Run(training.project, "--unlock").end()
+    killed = training.run.process.pid
     training.run = training.again()
     wait_for(lambda: "waiting for them" in training.run.output, training.run)
+    assert f"process {killed} on" in training.run.output
     assert f"{training.job} (supernet, running)" in training.run.output
     while training.job in cluster.jobs("RUNNING", "COMPLETING"):
         assert set(cluster.jobs("PENDING", "RUNNING", "COMPLETING")) <= {training.job}, "a second copy was submitted"
@@ -155,7 +154,6 @@ def test_controller_is_killed_and_its_job_ends_before_the_next(start, cluster: C
     training = start()
     training.run.kill()
     wait_for(lambda: not cluster.jobs("RUNNING", "COMPLETING"))
-    Run(training.project, "--unlock").end()
     training.run = training.again()
     training.run.end()
     training.check(expected)

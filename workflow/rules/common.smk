@@ -13,6 +13,7 @@ sys.path[:0] = [str(PROJECT / "src"), str(PROJECT / "workflow" / "scripts")]
 
 import cluster
 import controller
+import holders
 import outputs
 import sizes
 import studies
@@ -27,6 +28,8 @@ SOURCES = controller.Sources(
 controller.prepare(PROJECT)
 try:
     RUN = controller.begin(PROJECT, SOURCES) if workflow.is_main_process else controller.join(PROJECT, os.environ)
+    if workflow.is_main_process:
+        holders.hold("--unlock" in sys.argv[1:])
 except UserError as error:
     sys.exit(f"error: {error}")
 RECORD = os.path.relpath(PROJECT / "workflow" / "scripts" / "outputs.py")
