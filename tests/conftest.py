@@ -31,6 +31,15 @@ def real_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str = "master
 
 
 @pytest.fixture(scope="session")
+def retina() -> Path:
+    """Return RetinaMNIST's official file, or skip with the reason."""
+    file = SHARED_DATA / "retinamnist.npz"
+    if not file.exists():
+        pytest.skip(f"RetinaMNIST is absent: {file} not found (set IMBNAS_TEST_DATA)")
+    return file
+
+
+@pytest.fixture(scope="session")
 def published_accuracies() -> Path:
     """Return NAS-Bench-201's published accuracies as a table, or skip with the reason."""
     table = SHARED_DATA / "nas-bench-201" / "test-accuracy-200-epochs.csv.gz"

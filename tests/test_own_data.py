@@ -98,3 +98,27 @@ def test_decoding_does_not_depend_on_workers(tmp_path: Path) -> None:
         assert tiny_chain.run(tmp_path, "source", "supernet", **change, runtime__workers=workers) == 0
         found.append(tiny_chain.digests(tmp_path, "supernet"))
     assert found[0] == found[1]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_an_official_medmnist_file_runs_through_all_steps(tmp_path: Path, retina: Path) -> None:
+    target = {
+        "dataset": "npz",
+        "root": str(retina),
+        "image_size": 14,
+        "validation": {"from": "published"},
+    }
+    source = {"dataset": "digits", "root": "digits", "share": 0.3}
+    change = {"target": target, "source": source, "imbalance__profile": "natural", **TRAINED, "supernet__epochs": 0}
+    assert tiny_chain.run(tmp_path, *STEPS, **change) == 0
+    splits = {
+        name: json.loads((tmp_path / f"data/target/{name}/info.json").read_text())
+        for name in ("train", "validation", "test")
+    }
+    assert [splits[name]["rows"] for name in splits] == [1080, 120, 400]
+    assert splits["train"]["shape"] == [14, 14, 3]
+    longtail = pd.read_parquet(tmp_path / "data/longtail.parquet")
+    labels = pd.read_parquet(tmp_path / "data/target/train/index.parquet")["label"]
+    assert np.bincount(labels.to_numpy()[longtail["row"]]).tolist() == [486, 128, 206, 194, 66]
+    assert len(pd.read_parquet(tmp_path / "results/predictions.parquet")) == 400

@@ -20,6 +20,7 @@ PARAMETERS_LIMIT = 1 << 20
 RECORD_LIMIT = 256 << 20
 LIST_LIMIT = 4 << 30
 IMAGE_LIMIT = 1 << 30
+ARRAYS_LIMIT = 16 << 30
 TABLE_LIMIT = MODEL_LIMIT = 64 << 30
 """The most bytes of a file that a user may hand over, by its kind: several times what the largest use needs."""
 

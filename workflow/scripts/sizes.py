@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from imbnas.data.arrays import count_rows
 from imbnas.params.config import Params
 from imbnas.params.dataset import PATH_DATASETS, ROWS, SIDES
 
@@ -69,13 +70,15 @@ def minutes(params: Params, step: str) -> int:
 
 
 def rows(params: Params, section: str) -> int:
-    """Return about how many images a dataset has: a list's lines, a guess for a folder."""
+    """Return about how many images a dataset has: a list's lines, an array's header, a guess for a folder."""
     data = getattr(params, section)
     if data.dataset == "list":
         file = Path(data.root) / data.splits.train
         if file.is_file():
             with file.open("rb") as stream:
                 return sum(1 for _ in stream)
+    if data.dataset == "npz":
+        return count_rows(Path(data.root)) or UNKNOWN_ROWS
     return ROWS.get(data.dataset, UNKNOWN_ROWS)
 
 

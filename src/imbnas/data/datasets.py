@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from imbnas.data.arrays import read_npz
 from imbnas.data.builtin import load_digits, load_torchvision
 from imbnas.data.paths import read_folder, read_list
 from imbnas.data.raw import Dataset, Raw, Shape
 from imbnas.data.verify import check_images
 from imbnas.errors import UserError
+from imbnas.params.dataset import OWN_DATASETS
 
 __all__ = ["Dataset", "Raw", "Shape", "is_path_dataset", "load_dataset", "native_shape", "same_dataset"]
 
@@ -21,7 +23,7 @@ _NATIVE = {
     "cifar100": Shape(32, 32, 3),
 }
 # A mirrored digit is another sign; a mirrored shoe, cat or tree is as good as the first.
-_MIRRORED_IS_VALID = {"fashion-mnist", "cifar10", "cifar100", "folder", "list"}
+_MIRRORED_IS_VALID = {"fashion-mnist", "cifar10", "cifar100", "folder", "list", "npz"}
 _READERS = {"folder": read_folder, "list": read_list}
 
 
@@ -33,7 +35,7 @@ def is_path_dataset(name: str) -> bool:
 def native_shape(name: str, image_size: int | None, channels: int | None) -> Shape:
     """Return the shape of the network's input for a dataset: its own, unless `image_size` or `channels` overrides it.
 
-    `folder` and `list` have no size of their own (UserError without `image_size`) and default to 3 channels.
+    `folder`, `list` and `npz` have no size of their own (UserError without `image_size`) and default to 3 channels.
     """
     native = _NATIVE.get(name)
     if native is None and image_size is None:
@@ -48,7 +50,7 @@ def same_dataset(name: str, root: Path, other_name: str, other_root: Path) -> bo
     if name != other_name:
         return False
     # A published dataset is the same wherever its files lie.
-    return name not in _READERS or root.resolve() == other_root.resolve()
+    return name not in OWN_DATASETS or root.resolve() == other_root.resolve()
 
 
 def load_dataset(
@@ -78,6 +80,10 @@ def load_dataset(
         )
         assert train is not None
         dataset = Dataset(train, validation, test, name in _MIRRORED_IS_VALID)
+    elif name == "npz":
+        found = read_npz(root, section)
+        assert found["train"] is not None
+        dataset = Dataset(found["train"], found["validation"], found["test"], name in _MIRRORED_IS_VALID)
     elif name == "digits":
         dataset = Dataset(load_digits(root), None, None, name in _MIRRORED_IS_VALID)
     else:

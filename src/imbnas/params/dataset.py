@@ -11,8 +11,11 @@ from imbnas.errors import is_utf8
 from imbnas.params.base import Section, short
 from imbnas.params.shared import Count, Positive, Side
 
-DatasetName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "list"]
+DatasetName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "list", "npz"]
 PATH_DATASETS = ("folder", "list")
+"""Datasets whose images stay files."""
+OWN_DATASETS = (*PATH_DATASETS, "npz")
+"""Datasets that a user brings along: they are where `root` says, and have no size of their own."""
 SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "cifar10": 32, "cifar100": 32}
 """Of the images of the published datasets, in pixels."""
 ROWS = {"digits": 1_797, "mnist": 70_000, "fashion-mnist": 70_000, "cifar10": 60_000, "cifar100": 60_000}
@@ -35,6 +38,8 @@ def _plain_path(value: str) -> str:
     plain = posixpath.normpath(value) if value else "."
     if plain == ".":
         raise ValueError(f"found {value!r}, expected a directory of the dataset's own, as in datasets/cifar10")
+    if "{" in value or "}" in value:
+        raise ValueError(f"found {value}, expected a name without braces, which workflow tools take for wildcards")
     if plain != value:
         raise ValueError(f"found {value}, expected it spelt {plain}")
     return value
@@ -78,9 +83,9 @@ class DatasetParams(Section):
     """A dataset and how it is read."""
 
     dataset: DatasetName = "digits"
-    """Its name in the registry; `folder` and `list` are your own images."""
+    """Its name in the registry; `folder`, `list` and `npz` (arrays as MedMNIST publishes them) are your own images."""
     root: RootPath = "datasets/digits"
-    """Directory of the raw files, a directory of its own for each dataset; DVC watches it."""
+    """Directory of the raw files, a directory of its own for each dataset, or the .npz file; DVC watches it."""
     download: bool = False
     """Whether torchvision may download into `root`; false expects the files there already."""
     splits: Splits = Splits()
@@ -97,7 +102,7 @@ class DatasetParams(Section):
             )
         if self.dataset == "list" and self.splits.train is None:
             raise ValueError("splits.train is null for a list dataset, expected the name of its training list")
-        if self.download and self.dataset in (*PATH_DATASETS, "digits"):
+        if self.download and self.dataset in (*OWN_DATASETS, "digits"):
             raise ValueError(f"download is true for {self.dataset}, expected false: there is nothing to download")
         return self
 
@@ -129,4 +134,4 @@ def same_images(source: DatasetParams | Identity, target: DatasetParams) -> bool
 
     A published dataset is the same wherever its files lie; the user's own images are where `root` says.
     """
-    return source.dataset == target.dataset and (source.dataset not in PATH_DATASETS or source.root == target.root)
+    return source.dataset == target.dataset and (source.dataset not in OWN_DATASETS or source.root == target.root)

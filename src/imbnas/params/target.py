@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import View, short
-from imbnas.params.dataset import PATH_DATASETS, DatasetParams, Identity, Validation
+from imbnas.params.dataset import OWN_DATASETS, DatasetParams, Identity, Validation
 from imbnas.params.shared import Side
 
 
@@ -15,9 +15,10 @@ class TargetParams(DatasetParams):
     """The target dataset, before any imbalance."""
 
     image_size: Side | None = None
-    """Side of the network's square input in pixels; null keeps the dataset's own; required by `folder` and `list`."""
+    """Side of the network's square input in pixels; null keeps the dataset's own; own images (`folder`, `list`, `npz`)
+    require it."""
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for colour; null keeps the dataset's own (3 for `folder` and `list`)."""
+    """1 for grey, 3 for colour; null keeps the dataset's own (3 for `folder`, `list` and `npz`)."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
     """Share of each class held out as test where the dataset publishes no test split."""
     validation: Validation = Validation()
@@ -25,10 +26,10 @@ class TargetParams(DatasetParams):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.dataset in PATH_DATASETS and self.image_size is None:
+        if self.dataset in OWN_DATASETS and self.image_size is None:
             raise ValueError(f"image_size is null for {self.dataset}, expected a number of pixels")
         published, given = self.validation.from_ == "published", self.splits.validation is not None
-        if published != given:
+        if self.dataset != "npz" and published != given:
             raise ValueError(
                 f"validation.from is {self.validation.from_} and splits.validation is {short(self.splits.validation)}, "
                 "expected a name there if and only if validation.from is published"

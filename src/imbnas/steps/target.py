@@ -8,6 +8,7 @@ from imbnas.data.datasets import Dataset, Raw, load_dataset, native_shape, same_
 from imbnas.data.duplicates import first_occurrence
 from imbnas.data.materialise import write_split
 from imbnas.data.splits import Parts, target_parts
+from imbnas.errors import UserError
 from imbnas.params.target import TargetView
 from imbnas.steps.context import Context
 
@@ -46,6 +47,14 @@ def _parts(view: TargetView, dataset: Dataset, context: Context) -> Parts:
     """Draw from the training rows what the dataset does not publish and the source does not take."""
     params, source = view.target, view.source
     shared = same_dataset(params.dataset, context.root / params.root, source.dataset, context.root / source.root)
+    published = params.validation.from_ == "published"
+    if published and dataset.validation is None:
+        raise UserError(
+            f"target.validation.from: published, but {context.root / params.root} has no validation split "
+            "(val_images), expected one, or reserve"
+        )
+    if dataset.validation is not None and not published:
+        context.log(f"the published validation split is not used: target.validation.from is {params.validation.from_}")
     per_class = params.validation.per_class if params.validation.from_ == "reserve" else 0
     test_fraction = params.test_fraction if dataset.test is None else None
     if test_fraction is None:
