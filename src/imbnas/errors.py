@@ -68,6 +68,7 @@ _EXPECTED = {
     errno.EROFS: "a place that can be written",
     errno.ENOSPC: "space for it",
     errno.EDQUOT: "space for it",
+    errno.EFBIG: "files of that size to be allowed",
     errno.ENOENT: "it there",
     errno.EEXIST: "a directory there",
     errno.ENOTDIR: "a directory",
@@ -79,12 +80,17 @@ _EXPECTED = {
 
 @contextmanager
 def naming_files() -> Iterator[None]:
-    """Turn an OSError that names a file into a UserError that does; one without a name may be anything and passes."""
+    """Turn an OSError that names a file into a UserError that does; one without a name may be anything and passes.
+
+    That there is no space is told all the same: `disk.room_for` names the file where one is written.
+    """
     try:
         yield
     except OSError as error:
         # A number is a file that is open already.
-        if error.filename is None or isinstance(error.filename, int):
+        named = error.filename is not None and not isinstance(error.filename, int)
+        if not named and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
+        name = os.fsdecode(error.filename) if named else "a file that is being written"
         expected = _EXPECTED.get(error.errno or 0, "a file or directory that can be used")
-        raise UserError(f"{os.fsdecode(error.filename)}: {error.strerror}, expected {expected}") from error
+        raise UserError(f"{name}: {error.strerror}, expected {expected}") from error

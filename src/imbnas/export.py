@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,8 +49,10 @@ def export(model: Path, output: Path | None = None) -> Path:
     deployed = Deployed(network).eval()
     program = _trace(deployed, network)
     with replacing(target) as part:
-        with part.open("wb") as stream:
-            torch.export.save(program, cast(Any, stream), extra_files={EXTRA: _metadata(network)})
+        # Not to the file: torch loses the error of a full disk.
+        content = io.BytesIO()
+        torch.export.save(program, content, extra_files={EXTRA: _metadata(network)})
+        part.write_bytes(content.getbuffer())
         _verify(part, target, deployed, network)
     return target
 

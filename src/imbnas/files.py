@@ -14,6 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
 
+from imbnas.disk import room_for
 from imbnas.errors import UserError
 
 PARAMETERS_LIMIT = 1 << 20
@@ -91,34 +92,40 @@ def _too_large(found: int, limit: int) -> str:
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True, wanted: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
 
     What need not outlive a crash of the machine is not `durable`: thousands of small files are flushed one by one.
+    Raises UserError where the file, of `wanted` bytes if that is known, has no room. The file's permissions are those
+    that the umask leaves, whatever the library that writes it would give it.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part, begun = path.with_name(f".{path.name}.{os.getpid()}.part"), False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Libraries that write files do not all say which one could not be opened.
-        part.touch()
-        try:
+        with room_for(path, wanted, lambda: part.stat().st_size if begun and part.exists() else 0):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Libraries that write files do not all say which one could not be opened.
+            part.touch()
+            begun, mode = True, part.stat().st_mode
             yield part
+            if part.stat().st_mode != mode:
+                part.chmod(mode)
             if durable:
                 with part.open("rb+") as stream:
                     os.fsync(stream.fileno())
             part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         # The temporary name tells nobody anything.
         if error.filename in (part, str(part)):
             error.filename = str(path)
         raise
+    finally:
+        if begun:
+            part.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """Write `content` to `path` by rename; see `replacing` for `durable`."""
-    with replacing(path, durable) as part:
+    with replacing(path, durable, len(content)) as part:
         part.write_bytes(content)
 
 
@@ -166,9 +173,9 @@ def digest_tree(path: Path) -> str:
     return state.hexdigest()
 
 
-def write_with(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary path and rename the result to `path`."""
-    with replacing(path) as part:
+def write_with(path: Path, write: Callable[[Path], None], wanted: int | None = None) -> None:
+    """Call `write` with a temporary path and rename the result to `path`; see `replacing`."""
+    with replacing(path, wanted=wanted) as part:
         write(part)
 
 

@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
+
+from imbnas.disk import lacking
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -24,15 +26,13 @@ class Log:
         """
         self.step = step
         self._start = time.monotonic()
-        self._stream: TextIO | None = None
+        self._stream: int | None = None
         self._bar: Progress | None = None
         self._silent = silent
+        self._full = False
         if file is not None and not silent:
             file.parent.mkdir(parents=True, exist_ok=True)
-            # A name that is no UTF-8 must not end a step.
-            self._stream = os.fdopen(
-                _without_waiting(file), "a", encoding="utf-8", errors="backslashreplace", buffering=1
-            )
+            self._stream = _without_waiting(file)
 
     def __call__(self, message: str) -> None:
         """Write one line."""
@@ -47,8 +47,18 @@ class Log:
 
     def to_file(self, message: str) -> None:
         """Write to the log file alone: details that would clutter a terminal."""
-        if self._stream is not None:
-            self._stream.write(f"[{time.monotonic() - self._start:8.1f} s] {message}\n")
+        if self._stream is None:
+            return
+        # A name that is no UTF-8 must not end a step, and neither must a full disk: what counts is the step's outputs.
+        line = f"[{time.monotonic() - self._start:8.1f} s] {message}\n".encode(errors="backslashreplace")
+        try:
+            os.write(self._stream, line)
+        except OSError as error:
+            if lacking(error) is None:
+                raise
+            if not self._full:
+                print(f"{self.step}: the log file misses lines from here on: {error.strerror}", file=sys.stderr)
+            self._full = True
 
     @contextmanager
     def bar(self, title: str, total: int, done: int = 0) -> Iterator[Bar]:

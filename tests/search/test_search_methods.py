@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages
+from imbnas.sealed import sealed
 from imbnas.search import optuna_methods
 from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import Field, evolution, exhaustive, random_search
@@ -137,11 +138,32 @@ def test_the_objective_decides(tmp_path: Path) -> None:
     assert archive.ranked()[0].architecture.count(2) == 0
 
 
-def test_a_foreign_score_file_is_refused_by_line(tmp_path: Path) -> None:
-    file = tmp_path / "scores.jsonl"
-    file.write_text(json.dumps({"architecture": [0, 0, 0, 0], "score": 1}) + "\n")
-    with pytest.raises(UserError, match=r"scores\.jsonl:1: not a search score"):
-        archive_at(tmp_path)
+NAN = {"architecture": [0, 0, 0, 0], **dict.fromkeys(("balanced_accuracy", "accuracy", "worst_class"), 0.5)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        json.dumps({"architecture": [0, 0, 0, 0], "score": 1}),
+        json.dumps(sealed({"architecture": [0, 0, 0, 0], "score": 1})),
+        json.dumps(sealed({**NAN, "standard_error": 1.5})),
+        json.dumps(sealed({**NAN, "standard_error": None})),
+        json.dumps({**NAN, "standard_error": math.nan, "sha256": ""}),
+        "[" * 100_000,
+    ],
+)
+def test_a_foreign_score_is_told_by_line_and_found_anew(tmp_path: Path, line: str) -> None:
+    whole = archive_at(tmp_path)
+    random_search(FIELD, whole, 3, 0)
+    file, told = tmp_path / "scores.jsonl", []
+    first, *others = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([first, line, "\n", *others]))
+    again = Archive(file, together(quality), TABLE.cost, "balanced_accuracy", tell=told.append)
+    assert told[0].startswith(f"{file}:2: not a whole search score (")
+    assert file.read_text() == first
+    random_search(FIELD, again, 3, 0)
+    assert again.entries == whole.entries
+    assert file.read_text() == "".join([first, *others])
 
 
 @settings(deadline=None, max_examples=25)

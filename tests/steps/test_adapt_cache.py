@@ -67,7 +67,7 @@ def test_the_size_is_told_beforehand_and_is_that_of_the_file(cached: Path) -> No
     rows = int(np.load(kept(cached), mmap_mode="r").shape[2])
     lines = (cached / "logs/adapt.log").read_text().splitlines()
     told = [line for line in lines if f"8 paths x 2 views x {rows} rows x 16 features take" in line]
-    assert f"{8 * 2 * rows * 16 * 2 / 2**20:.2f} MiB" in told[0]
+    assert f"{8 * 2 * rows * 16 * 2:,} bytes" in told[0]
     assert kept(cached).stat().st_size == 128 + 8 * 2 * rows * 16 * 2
     assert lines.index(told[0]) < next(k for k, line in enumerate(lines) if "8 paths in" in line)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from imbnas.errors import Interrupted, UserError
+from imbnas.sealed import write_sealed
 from imbnas.training.state import ResumeState
 
 
@@ -20,9 +21,9 @@ def state_at(tmp_path: Path, interval: float = 1e9) -> ResumeState:
 def test_round_trip_and_finish_leave_no_file(tmp_path: Path) -> None:
     state = state_at(tmp_path)
     with state.held():
-        assert state.load() is None
+        assert state.load(print) is None
         state.save({"step": 3, "model": {"w": torch.arange(3)}})
-        loaded = state.load()
+        loaded = state.load(print)
         assert loaded is not None
         assert loaded["step"] == 3
         assert torch.equal(loaded["model"]["w"], torch.arange(3))
@@ -36,11 +37,11 @@ def test_a_second_holder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"\x80\x04cnot\nreal\n."])
-def test_a_broken_state_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
-    state = state_at(tmp_path)
+def test_a_broken_state_is_told_by_name_and_not_used(tmp_path: Path, content: bytes) -> None:
+    state, told = state_at(tmp_path), []
     state.path.write_bytes(content)
-    with pytest.raises(UserError, match=r"abc\.net\.pt: not a readable training state"):
-        state.load()
+    assert state.load(told.append) is None
+    assert told == [f"{state.path}: not a whole training state (not a file that imbnas sealed), begun anew"]
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
@@ -48,10 +49,10 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "owned"),)
 
-    state = state_at(tmp_path)
-    torch.save({"step": Evil()}, state.path)
-    with pytest.raises(UserError, match="not a readable training state"):
-        state.load()
+    state, told = state_at(tmp_path), []
+    write_sealed(state.path, lambda stream: torch.save({"step": Evil()}, stream))
+    assert state.load(told.append) is None
+    assert "not a whole training state (Weights only load failed" in told[0]
     assert not (tmp_path / "owned").exists()
 
 
@@ -71,6 +72,6 @@ def test_a_signal_saves_and_stops_at_the_next_tick(tmp_path: Path, number: int) 
     with pytest.raises(Interrupted), state.held():
         os.kill(os.getpid(), number)
         state.tick(lambda: {"step": 7})
-    loaded = state.load()
+    loaded = state.load(print)
     assert loaded == {"step": 7}
     assert signal.getsignal(number) == before

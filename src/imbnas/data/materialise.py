@@ -19,6 +19,7 @@ from imbnas.files import digest_file, replacing, write_json
 
 _CHUNK = 1024
 _SAMPLED = 2000
+_HEADER = 128
 
 
 def write_split(
@@ -101,7 +102,7 @@ def write_index(file: Path, columns: dict[str, np.ndarray], paths: list[str] | N
 def _write_images(file: Path, count: int, shape: Shape, chunks: Iterator[np.ndarray]) -> None:
     """Write an .npy file of `count` images chunk by chunk, so that a large source never lies in memory as a whole."""
     full = (count, shape.height, shape.width, shape.channels)
-    with replacing(file) as part, part.open("wb") as stream:
+    with replacing(file, wanted=math.prod(full) + _HEADER) as part, part.open("wb") as stream:
         header = {"descr": "|u1", "fortran_order": False, "shape": full}
         np.lib.format.write_array_header_1_0(stream, header)
         for chunk in chunks:

@@ -196,7 +196,7 @@ def read_columns(file: Path, columns: dict[str, pa.DataType]) -> pa.Table:
 def write_table(file: Path, table: pa.Table) -> None:
     """Write a table as parquet by rename: fixed options, no metadata."""
     options = {"compression": "zstd", "version": "2.6", "row_group_size": 1 << 20, "store_schema": False}
-    write_with(file, lambda part: pq.write_table(table.replace_schema_metadata(None), part, **options))
+    write_with(file, lambda part: pq.write_table(table.replace_schema_metadata(None), part, **options), table.nbytes)
 
 
 def _check_paths(file: Path, paths: pa.ChunkedArray) -> None:

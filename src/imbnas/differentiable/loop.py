@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -156,23 +157,31 @@ class _Run:
         }
 
     def restore(self, state: ResumeState, log: Log) -> None:
-        saved = state.load()
+        """Go on from the saved state if there is one, and it is whole."""
+        saved = state.load(log)
         if saved is None:
             return
+        before = copy.deepcopy(self.snapshot())
         try:
-            self.learner.load_state_dict(saved["learner"])
-            self.parameters.load_state_dict(saved["parameters"])
-            if self.optimizer is not None:
-                self.optimizer.load_state_dict(saved["optimizer"])
-            self.adam.load_state_dict(saved["adam"])
-            self.step, self.rows, self.stopped = int(saved["step"]), list(saved["rows"]), bool(saved["stopped"])
-            self.losses = saved["losses"].to(self.runtime.device)
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{state.path}: not the state of {self.search.name} ({reason}), expected it; delete the file"
-            ) from None
+            self.take(saved)
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            self.take(before)
+            state.begin_anew(error, log)
+            return
         log(f"{self.search.name}: goes on from step {self.step} of {self.steps}")
+
+    def take(self, saved: dict[str, Any]) -> None:
+        """Take over what `snapshot` returned; ValueError, KeyError and the like where it is not of this search."""
+        step, rows = saved["step"], list(saved["rows"])
+        if type(step) is not int or not 0 <= step <= self.steps or len(rows) != step // self.per_epoch:
+            raise ValueError(f"found step {step} with {len(rows)} epochs, expected at most {self.steps} steps")
+        self.learner.load_state_dict(saved["learner"])
+        self.parameters.load_state_dict(saved["parameters"])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        self.adam.load_state_dict(saved["adam"])
+        self.step, self.rows, self.stopped = step, rows, bool(saved["stopped"])
+        self.losses = saved["losses"].to(self.runtime.device)
 
     # Steps
 

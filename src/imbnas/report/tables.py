@@ -12,6 +12,7 @@ from rich.text import Text
 
 from imbnas.errors import UserError
 from imbnas.files import read_json
+from imbnas.sealed import DamagedError, read_record
 
 _TITLES = {"final": "chosen", "random": "random", "largest": "largest"}
 
@@ -22,10 +23,12 @@ def print_results(details: Path, cost: Path, console: Console) -> None:
     They fit into 80 columns. Raises UserError naming a file that is missing or another one.
     """
     print_table(details, results_table, "the output of `imbnas evaluate`", console)
-    if cost.exists():
-        print_table(cost, cost_table, "the costs that the steps record", console)
-    else:
+    try:
+        console.print(cost_table(read_record(cost)))
+    except FileNotFoundError:
         console.print(Text(f"{cost}: not found, so no costs are shown"))
+    except (DamagedError, KeyError, TypeError, ValueError, AttributeError):
+        console.print(Text(f"{cost}: not the costs that the steps record, so none are shown"))
 
 
 def print_table(path: Path, make: Any, what: str, console: Console) -> None:

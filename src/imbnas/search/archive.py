@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from imbnas.errors import UserError
-from imbnas.files import discard
+from imbnas.disk import room_for
+from imbnas.files import RECORD_LIMIT, canonical_json, discard, read_regular, write_bytes
+from imbnas.sealed import sealed, unsealed
 from imbnas.spaces.chain import Architecture
 from imbnas.spaces.cost import Cost
 
@@ -48,18 +49,19 @@ class Archive:
         cost: Callable[[Architecture], Cost],
         objective: str,
         pause: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         """Read what an earlier attempt left in `path`.
 
         `score` yields each of the architectures it is given with its score, in an order of its own choice; `pause` is
-        called after each and may raise.
+        called after each and may raise. `tell` hears of scores that are damaged and found anew.
         """
         self._path = path
         self._score = score
         self._cost = cost
         self._objective = objective
         self._pause = pause
-        self._known = _read(path)
+        self._known = _read(path, tell)
         self.entries: dict[Architecture, Entry] = {}
 
     def __contains__(self, architecture: Architecture) -> bool:
@@ -96,31 +98,40 @@ class Archive:
 
     def _append(self, architecture: Architecture, score: Score) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"architecture": architecture, **asdict(score)})
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        line = canonical_json(sealed({"architecture": list(architecture), **asdict(score)})) + "\n"
+        with room_for(self._path, len(line)), self._path.open("a", encoding="utf-8") as stream:
+            stream.write(line)
 
     def finish(self) -> None:
         """Discard the file: the search's outputs are written."""
         discard(self._path)
 
 
-def _read(path: Path) -> dict[Architecture, Score]:
-    """Read an earlier attempt's scores; a last line without its newline was cut off by a kill and is dropped."""
+def _read(path: Path, tell: Callable[[str], None]) -> dict[Architecture, Score]:
+    """Read an earlier attempt's scores up to the first damaged one; what a kill has cut off counts as damaged."""
     if not path.exists():
         return {}
     known: dict[Architecture, Score] = {}
-    content = path.read_text(encoding="utf-8")
-    whole = content[: content.rfind("\n") + 1]
-    for number, line in enumerate(whole.splitlines(), 1):
+    lines = read_regular(path, RECORD_LIMIT).split(b"\n")
+    for number, line in enumerate(lines[:-1]):
         try:
-            record = json.loads(line)
-            architecture = tuple(record.pop("architecture"))
-            known[architecture] = Score(**record)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise UserError(
-                f"{path}:{number}: not a search score, expected one; delete the file to start over"
-            ) from None
-    if whole != content:
-        path.write_text(whole, encoding="utf-8")
+            architecture, score = _parse(line)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            tell(f"{path}:{number + 1}: not a whole search score ({error}); it and those behind it are found anew")
+            break
+        known[architecture] = score
+    else:
+        number = len(lines) - 1
+    whole = b"".join(line + b"\n" for line in lines[:number])
+    if whole != b"\n".join(lines):
+        write_bytes(path, whole)
     return known
+
+
+def _parse(line: bytes) -> tuple[Architecture, Score]:
+    record = unsealed(json.loads(line))
+    architecture = tuple(record.pop("architecture"))
+    score = Score(**record)
+    if not all(isinstance(value, float) and 0.0 <= value <= 1.0 for value in asdict(score).values()):
+        raise ValueError(f"found {score}")
+    return architecture, score

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imbnas.data.images import ImageStore
+from imbnas.disk import amount
 from imbnas.errors import UserError
 from imbnas.files import taken
 from imbnas.params.adapt import AdaptParams, AdaptView, FeatureCacheParams, HeadParams
@@ -22,7 +23,7 @@ from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment
-from imbnas.training.cache import CachedStore, Entry, FeatureFile, path_features, size
+from imbnas.training.cache import CachedStore, Entry, FeatureFile, path_features
 from imbnas.training.runtime import Runtime
 
 Arguments = tuple[Any, ...]
@@ -52,10 +53,10 @@ def cached_features(
     text = f"{len(paths)} paths x {shape[1]} views x {len(tail)} rows x {shape[3]} features"
     if file.nbytes > params.limit * 2**30:
         raise UserError(
-            f"adapt.feature_cache.limit: {text} take {size(file.nbytes)}, expected at most {params.limit:g} GiB: fewer "
-            "paths or views, or a larger limit"
+            f"adapt.feature_cache.limit: {text} take {amount(file.nbytes)}, expected at most {params.limit:g} GiB: "
+            "fewer paths or views, or a larger limit"
         )
-    context.log(f"feature cache: {text} take {size(file.nbytes)} of disk")
+    context.log(f"feature cache: {text} take {amount(file.nbytes)} of disk")
     file.path.parent.mkdir(parents=True, exist_ok=True)
     with file.path.with_suffix(".lock").open("a") as lock:
         # Of two runs that differ in the loss alone one computes, and the other takes what it has made.

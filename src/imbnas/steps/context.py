@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import platform
 import time
@@ -15,8 +15,9 @@ from typing import Any
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError, is_utf8
-from imbnas.files import canonical_json, controlled, digest_file, discard, read_json, taken, write_json
+from imbnas.files import canonical_json, controlled, digest_file, discard, taken, write_json
 from imbnas.progress import Log
+from imbnas.sealed import DamagedError, read_record, write_record
 from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
 
 WORK = ".imbnas"
@@ -80,7 +81,7 @@ class Context:
         self._parts = parts
         self._digest = _hash(parts)
         if self._cost_file.exists():
-            self._earlier = json.loads(self._cost_file.read_text(encoding="utf-8"))
+            self._earlier = self._read_earlier()
         return self._digest
 
     def kept_path(self, view_json: str) -> Path:
@@ -111,7 +112,15 @@ class Context:
 
     def note_cost(self) -> None:
         """Record what was spent so far, so that a killed attempt is counted up to its last saved state."""
-        write_json(self._cost_file, self.cost())
+        write_record(self._cost_file, self.cost())
+
+    def _read_earlier(self) -> dict[str, Any]:
+        try:
+            found = read_record(self._cost_file)
+            return {"seconds": _seconds(found["seconds"]), "attempts": int(found["attempts"])}
+        except (DamagedError, KeyError, TypeError, ValueError) as error:
+            self.log(f"{self._cost_file}: begun anew, what earlier attempts have cost is lost ({error})")
+            return {"seconds": 0.0, "attempts": 0}
 
     @property
     def _cost_file(self) -> Path:
@@ -120,8 +129,15 @@ class Context:
     def publish_cost(self) -> None:
         """Add this cost to results/cost.json and the details beside it, no step's outputs, and forget the attempts.
 
-        Not before a controller, who might repeat the step, has heard of its end: see `files.discard`.
+        Not before a controller, who might repeat the step, has heard of its end: see `files.discard`. A full disk does
+        not fail the step, whose outputs are whole and whose states are gone.
         """
+        try:
+            self._publish()
+        except UserError as error:
+            self.log(f"what this step has cost is not recorded ({error})")
+
+    def _publish(self) -> None:
         path = cost_details(self.path("cost"))
         spent = self.cost()
         spent["seconds"] = round(spent["seconds"] + self.reused_seconds, 3)
@@ -131,7 +147,7 @@ class Context:
             order = {name: k for k, name in enumerate(STEPS)}
             steps = dict(sorted(steps.items(), key=lambda item: order.get(item[0], len(order))))
             table = {"steps": steps, "total_seconds": round(sum(entry["seconds"] for entry in steps.values()), 3)}
-            write_json(path, table)
+            write_record(path, table)
             write_json(self.path("cost"), {"seconds": table["total_seconds"]})
         if controlled():
             self.note_cost()
@@ -142,20 +158,27 @@ class Context:
         if not path.exists():
             return {}
         try:
-            return _costs(read_json(path, "the costs of earlier steps"))
-        except UserError as error:
+            return _costs(read_record(path))
+        except (UserError, OSError) as error:
             self.log(f"{path}: begun anew, what earlier steps have cost is lost ({error})")
             return {}
 
 
 def _costs(table: Any) -> dict[str, Any]:
     """Return the steps of a table of costs, each with its seconds; UserError for anything else."""
-    steps = table.get("steps") if isinstance(table, dict) else None
-    if not isinstance(steps, dict) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("seconds"), int | float) for entry in steps.values()
-    ):
-        raise UserError("no table of steps with their seconds")
-    return dict(steps)
+    try:
+        steps: dict[str, Any] = dict(table["steps"])
+        for entry in steps.values():
+            _seconds(entry["seconds"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError("no table of steps with their seconds") from None
+    return steps
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not 0 <= float(value) < math.inf:
+        raise ValueError(f"found {value!r}, expected seconds")
+    return float(value)
 
 
 def _refuse_odd_bytes(path: Path) -> None:

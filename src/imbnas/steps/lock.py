@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from imbnas.disk import room_for
 from imbnas.errors import UserError
 from imbnas.files import controlled, taken
 
@@ -92,8 +93,8 @@ def _described(holder: dict[str, Any]) -> str:
 
 
 def _write(stream: TextIO, holder: dict[str, Any]) -> None:
-    stream.seek(0)
-    stream.truncate()
-    if holder:
-        json.dump(holder, stream)
-    stream.flush()
+    text = json.dumps(holder).encode() if holder else b""
+    # Not through the stream, which would try once more to write when it is closed.
+    with room_for(Path(stream.name), len(text)):
+        os.ftruncate(stream.fileno(), 0)
+        os.write(stream.fileno(), text)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -69,7 +69,8 @@ def run_step(
         return EXIT_USER
     except (Interrupted, KeyboardInterrupt) as stop:
         if context.identified and not rank:
-            context.note_cost()
+            with suppress(UserError, OSError):
+                context.note_cost()
         log(f"stopped: {stop or 'asked to stop'}")
         return EXIT_STOPPED
     except PeerLost:

@@ -70,6 +70,7 @@ def run(view: SearchView, context: Context) -> None:
             setting.table.cost,
             view.search.objective,
             pause=state.pause,
+            tell=context.log,
         )
         _search(view, setting, archive)
         write_table(context.path("search"), candidate_table(archive))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from imbnas.errors import UserError
-from imbnas.files import write_json
+from imbnas.files import digest_file
+from imbnas.sealed import read_record, write_record
 from imbnas.training.weights import load_weights, save_weights
 
 
@@ -42,15 +42,18 @@ class Trained:
         return self._weights.with_suffix(".json")
 
     def load(self) -> Kept | None:
-        """Return the network; None where it is not kept, or not readable."""
+        """Return the network; None where it is not kept, or not as it was kept."""
         try:
+            cost = read_record(self._cost)
+            if digest_file(self._weights) != cost["weights"]:
+                return None
             state, _ = load_weights(self._weights, "trained")
-            cost = json.loads(self._cost.read_text(encoding="utf-8"))
             return Kept(state, float(cost["seconds"]), str(cost["run"]))
         except (UserError, OSError, ValueError, KeyError, TypeError):
             return None
 
     def save(self, kept: Kept) -> None:
-        """Keep a network."""
-        write_json(self._cost, {"seconds": round(kept.seconds, 3), "run": kept.run})
+        """Keep a network; it counts once its cost and digest are beside it."""
         save_weights(self._weights, kept.state, {"kind": "trained"})
+        cost = {"seconds": round(kept.seconds, 3), "run": kept.run, "weights": digest_file(self._weights)}
+        write_record(self._cost, cost)

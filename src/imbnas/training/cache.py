@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.data.samplers import Sampler
+from imbnas.disk import room_for
 from imbnas.errors import UserError
-from imbnas.files import write_json
+from imbnas.sealed import DamagedError, read_record, write_record
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.frozen import Backbone
 from imbnas.training.inputs import batches_of
@@ -62,7 +62,7 @@ class FeatureFile:
         """Find the whole paths and return their number: those before the first that is missing or damaged."""
         self.entries = []
         try:
-            marks = json.loads(self._marks.read_text(encoding="utf-8"))
+            marks = read_record(self._marks)
             noted = [Entry(**entry) for entry in marks["paths"]] if tuple(marks["shape"]) == self.shape else []
             with self.path.open("rb") as stream:
                 if stream.read(len(self._header())) != self._header():
@@ -71,7 +71,7 @@ class FeatureFile:
                     if self._digest(stream) != entry.digest:
                         break
                     self.entries.append(entry)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, DamagedError, ValueError, KeyError, TypeError):
             self.entries = []
         return len(self.entries)
 
@@ -82,25 +82,20 @@ class FeatureFile:
         """
         found, written = hashlib.sha256(), 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with self.path.open("r+b" if self.path.exists() else "w+b") as stream:
-                stream.write(self._header())
-                stream.seek(len(self.entries) * self._block, os.SEEK_CUR)
-                for batch in batches:
-                    if not np.isfinite(batch).all():
-                        raise UserError(
-                            f"adapt.feature_cache.paths: some features are beyond {MOST:g}, fp16's largest number, or "
-                            "no numbers, expected paths: 0, which trains without a cache"
-                        )
-                    piece = batch.tobytes()
-                    found.update(piece)
-                    written += stream.write(piece)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: {error.strerror}, expected room for {size(self.nbytes)} (adapt.feature_cache)"
-            ) from None
+        with room_for(self.path, self.nbytes), self.path.open("r+b" if self.path.exists() else "w+b") as stream:
+            stream.write(self._header())
+            stream.seek(len(self.entries) * self._block, os.SEEK_CUR)
+            for batch in batches:
+                if not np.isfinite(batch).all():
+                    raise UserError(
+                        f"adapt.feature_cache.paths: some features are beyond {MOST:g}, fp16's largest number, or "
+                        "no numbers, expected paths: 0, which trains without a cache"
+                    )
+                piece = batch.tobytes()
+                found.update(piece)
+                written += stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
         if written != self._block:
             raise ValueError(f"a path has {written} bytes of features, expected {self._block}")
         return found.hexdigest()
@@ -108,7 +103,7 @@ class FeatureFile:
     def note(self, entry: Entry) -> None:
         """Let the path that was written last count as whole."""
         self.entries.append(entry)
-        write_json(self._marks, {"shape": list(self.shape), "paths": [vars(entry) for entry in self.entries]})
+        write_record(self._marks, {"shape": list(self.shape), "paths": [vars(entry) for entry in self.entries]})
 
     def features(self) -> Tensor:
         """Return the features, mapped into memory; all paths must be whole."""
@@ -201,8 +196,3 @@ class CachedSampler:
         rows = self._sampler.epoch(epoch)
         steps = epoch * self._per_epoch + np.arange(len(rows)) // self._batch_size
         return rows + steps % self._turns * self._rows
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as a person reads it."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.2f} MiB"

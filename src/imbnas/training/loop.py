@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -92,7 +93,7 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
     optimizer = make_optimizer(model, recipe.optimizer)
     per_epoch = len(batches_of(job.sampler.epoch(0), recipe.batch_size))
     steps = per_epoch * recipe.epochs
-    step, history = _restore(job, model, optimizer, state, log)
+    step, history = _restore(job, model, optimizer, state, per_epoch, log)
     learner = _Learner(job, optimizer, runtime)
     running = torch.zeros((), device=runtime.device)
     if step % per_epoch:
@@ -203,17 +204,30 @@ def _close_epoch(job: Job, epoch: int, running: Tensor, per_epoch: int, log: Log
     return mean
 
 
-def _restore(job: Job, model: nn.Module, optimizer: SGD, state: ResumeState, log: Log) -> tuple[int, list[float]]:
+def _restore(
+    job: Job, model: nn.Module, optimizer: SGD, state: ResumeState, per_epoch: int, log: Log
+) -> tuple[int, list[float]]:
     """Load a saved state into model and optimiser and return its step and history; (0, []) without one."""
-    saved = state.load()
+    saved = state.load(log)
     if saved is None:
         return 0, []
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
     try:
-        model.load_state_dict(saved["model"])
+        step, history = _progress(saved, per_epoch, per_epoch * job.recipe.epochs)
         optimizer.load_state_dict(saved["optimizer"])
-        step, history = int(saved["step"]), [float(value) for value in saved["history"]]
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{state.path}: not the state of {job.name} ({reason}), expected it; delete the file") from None
+        model.load_state_dict(saved["model"])
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        model.load_state_dict(before[0])
+        optimizer.load_state_dict(before[1])
+        state.begin_anew(error, log)
+        return 0, []
     log(f"{job.name}: goes on from optimiser step {step}")
+    return step, history
+
+
+def _progress(saved: Mapping[str, Any], per_epoch: int, steps: int) -> tuple[int, list[float]]:
+    """Return the step and the history of a saved state; ValueError where they are not those of such a training."""
+    step, history = saved["step"], [float(value) for value in saved["history"]]
+    if type(step) is not int or not 0 < step <= steps or len(history) != -(-step // per_epoch):
+        raise ValueError(f"found step {step} with {len(history)} epochs, expected at most {steps} steps")
     return step, history

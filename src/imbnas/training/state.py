@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from imbnas.errors import Interrupted, UserError
-from imbnas.files import discard, taken, write_with
+from imbnas.files import discard, taken
+from imbnas.sealed import DamagedError, open_sealed, write_sealed
 from imbnas.training.ranks import ALONE, Ranks
 
 
@@ -62,23 +63,27 @@ class ResumeState:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._stop = number
 
-    def load(self) -> dict[str, Any] | None:
-        """Return the saved state on the CPU, None when there is none; raise UserError when the file is not one."""
-        return self._ranks.shared(self._read)
+    def load(self, tell: Callable[[str], None]) -> dict[str, Any] | None:
+        """Return the saved state on the CPU; None when there is none, or none that is whole, which is told."""
+        return self._ranks.shared(lambda: self._read(tell))
 
-    def _read(self) -> dict[str, Any] | None:
-        if not self.path.exists():
-            return None
+    def _read(self, tell: Callable[[str], None]) -> dict[str, Any] | None:
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(
-                f"{self.path}: not a readable training state ({reason}), expected one; delete it to start over"
-            ) from None
-        if not isinstance(state, dict):
-            raise UserError(f"{self.path}: found {type(state).__name__}, expected a training state; delete it")
+            with open_sealed(self.path) as stream:
+                state = torch.load(stream, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict):
+                raise ValueError(f"found {type(state).__name__}")
+        except FileNotFoundError:
+            return None
+        except (DamagedError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, OSError) as error:
+            self.begin_anew(error, tell)
+            return None
         return state
+
+    def begin_anew(self, error: Exception, tell: Callable[[str], None]) -> None:
+        """Tell that the saved state is not used: the training then starts as if there were none."""
+        reason = str(error).removeprefix(f"{self.path}: ").splitlines()[:1]
+        tell(f"{self.path}: not a whole training state ({(reason or [type(error).__name__])[0]}), begun anew")
 
     def tick(self, state: Callable[[], dict[str, Any]]) -> None:
         """Save `state()` when the interval is over or a signal came; after a signal raise Interrupted."""
@@ -103,7 +108,7 @@ class ResumeState:
         self._saved = time.monotonic()
         if not self._ranks.first:
             return
-        write_with(self.path, lambda part: torch.save(state, part))
+        write_sealed(self.path, lambda stream: torch.save(state, stream), _bytes_of(state))
         self._saved = time.monotonic()
         if self._on_save is not None:
             self._on_save()
@@ -114,3 +119,11 @@ class ResumeState:
             return
         discard(self.path)
         self.path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _bytes_of(value: Any) -> int:
+    """Return the bytes of all tensors in a state, which are nearly all of its file."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(_bytes_of(part) for part in parts)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from imbnas.errors import UserError
-from imbnas.files import MODEL_LIMIT, canonical_json, open_regular, write_with
+from imbnas.files import MODEL_LIMIT, canonical_json, open_regular, write_bytes
 
 FORMAT = 1
 KEY = "imbnas"
@@ -25,7 +25,8 @@ def save_weights(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> 
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
     text = canonical_json({"format": FORMAT, **meta})
-    write_with(path, lambda part: save_file(tensors, str(part), metadata={KEY: text}))
+    # The library's own writer leaves a name of its own behind when it is killed, and a mode that is nobody's choice.
+    write_bytes(path, save(tensors, metadata={KEY: text}))
 
 
 def load_meta(path: Path, kind: str | None = None) -> dict[str, Any]:
