@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -138,35 +139,95 @@ class TestErrors:
         self.expect(project / PATHS["references"], photos[:1], r"holds the reference networks, expected a single")
 
     @pytest.mark.parametrize(
-        "changes",
+        ("changes", "text"),
         [
-            {"architecture": [0]},
-            {"architecture": [3, 3]},
-            {"architecture": "x"},
-            {"classes": ["a", "b"]},
-            {"space": {"name": "none"}},
-            {"shape": [8, 8]},
-            {"head": {"name": "cosine", "scale": 16.0}},
-            {"head": {"name": "ncm"}},
-            {"head": {"name": "lws"}},
-            {"head": "linear"},
-            {"branches": 2},
-            {"branches": 3},
-            {"branches": [1]},
+            ({"architecture": [0]}, "its metadata: architecture: has 1 choices, expected 2"),
+            (
+                {"architecture": [3, 3]},
+                r"found F32 \[4, 4, 1, 1\] as tensor blocks.0.branch.0.weight, expected F32 \[4, 1, ",
+            ),
+            ({"architecture": "x"}, "its metadata: architecture: found text 'x', expected a list"),
+            ({"classes": ["a", "b"]}, "its metadata: counts has 4 numbers, expected 2, one a class"),
+            ({"classes": [1, 2, 3, 4]}, r"its metadata: classes\[0\]: found 1, expected text"),
+            ({"space": {"name": "none"}}, "its metadata: space.name: found text 'none', expected shufflenet"),
+            ({"shape": [8, 8]}, r"its metadata: shape: found \[8, 8\], expected at least 3 entries"),
+            ({"shape": [8, 8, 2]}, r"its metadata: shape is \[8, 8, 2\], expected height, width and 1 or 3 channels"),
+            ({"shape": [2**40, 8, 1]}, r"its metadata: shape\[0\]: found 1099511627776, expected a number of at most"),
+            ({"mean": []}, "its metadata: mean has 0 numbers, expected 1, one a channel"),
+            ({"mean": 0.5}, "its metadata: mean: found 0.5, expected a list"),
+            ({"std": [0.0]}, r"its metadata: std\[0\]: found 0.0, expected a number above 0"),
+            ({"load_side": 4}, "its metadata: load_side is 4, expected at least the height and width"),
+            ({"load_side": 10**9}, "its metadata: load_side: found 1000000000, expected a number of at most"),
+            ({"macs": -1}, "its metadata: macs: found -1, expected a number above 0"),
+            ({"head": {"name": "cosine", "scale": 16.0}}, "found a tensor head.bias, expected none of that name"),
+            ({"head": {"name": "ncm"}}, r"has no tensor head.mean, expected F32 \[8\]"),
+            (
+                {"head": {"name": "cosine"}},
+                "its metadata: head.scale is None with name cosine, expected one for cosine",
+            ),
+            ({"head": {"name": "lws"}}, "its metadata: head.name: found text 'lws', expected linear, cosine or ncm"),
+            ({"head": "linear"}, "its metadata: head: found text 'linear', expected a mapping"),
+            ({"branches": 2}, "has no tensor branches.0.blocks.0.projection.0.weight, expected F32"),
+            ({"branches": 3}, "its metadata: branches: found 3, expected 1 or 2"),
+            ({"branches": [1]}, r"its metadata: branches: found \[1\], expected 1 or 2"),
         ],
+        ids=str,
     )
-    def test_tensors_that_do_not_fit(
-        self, model: Path, photos: list[Path], tmp_path: Path, changes: dict[str, Any]
+    def test_metadata_that_do_not_fit(
+        self, model: Path, photos: list[Path], tmp_path: Path, changes: dict[str, Any], text: str
     ) -> None:
         state, meta = load_weights(model)
         save_weights(tmp_path / "m.safetensors", state, {**meta, **changes})
-        self.expect(tmp_path / "m.safetensors", photos[:1], r"m\.safetensors: tensors and metadata do not make")
+        self.expect(tmp_path / "m.safetensors", photos[:1], rf"m\.safetensors: {text}")
+
+    @pytest.mark.parametrize(
+        ("wide", "text"),
+        [
+            ({"last_channels": 65536}, r"tensor last.0.weight, expected F32 \[65536, 8"),
+            ({"stages": "deep"}, r"tensor blocks.0.branch.0.weight, expected F32 \[32768, 4"),
+        ],
+    )
+    def test_a_network_that_the_file_cannot_hold_is_never_built(
+        self, model: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: Any, text: str
+    ) -> None:
+        state, meta = load_weights(model)
+        deep = {"channels": [65536] * 3, "repeats": [300] * 3, "strides": [1, 1, 1]}
+        changed = {name: deep if value == "deep" else value for name, value in wide.items()}
+        choices = meta["architecture"] if "stages" not in wide else [0] * 900
+        meta = {**meta, "space": {**meta["space"], **changed}, "architecture": choices}
+        save_weights(tmp_path / "m.safetensors", state, meta)
+        monkeypatch.setattr("imbnas.networks.load_tensors", lambda header: pytest.fail("the weights were read"))
+        self.expect(tmp_path / "m.safetensors", photos[:1], text)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_weights_that_are_not_finite(self, model: Path, photos: list[Path], tmp_path: Path, value: float) -> None:
+        state, meta = load_weights(model)
+        state["head.weight"][1, 2] = value
+        save_weights(tmp_path / "m.safetensors", state, meta)
+        self.expect(tmp_path / "m.safetensors", photos[:1], "tensor head.weight holds numbers that are not finite")
+
+    def test_answers_that_are_not_finite(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
+        state, meta = load_weights(model)
+        for name in ("head.weight", "last.1.weight"):
+            state[name].fill_(3e38)
+        save_weights(tmp_path / "m.safetensors", state, meta)
+        self.expect(tmp_path / "m.safetensors", photos[:1], r"m\.safetensors: its answers are not finite numbers")
+
+    def test_a_number_that_is_not_json(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
+        from safetensors.torch import save_file
+
+        state, meta = load_weights(model)
+        text = json.dumps({**meta, "mean": [math.nan]})
+        save_file(state, str(tmp_path / "m.safetensors"), metadata={"imbnas": text})
+        self.expect(tmp_path / "m.safetensors", photos[:1], "its imbnas metadata is not JSON")
 
     def test_metadata_without_classes(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
         state, meta = load_weights(model)
         del meta["classes"]
         save_weights(tmp_path / "m.safetensors", state, meta)
-        self.expect(tmp_path / "m.safetensors", photos[:1], r"m\.safetensors: its metadata has no classes")
+        self.expect(
+            tmp_path / "m.safetensors", photos[:1], r"m\.safetensors: its metadata: classes: missing, expected a value"
+        )
 
 
 class TestReferences:

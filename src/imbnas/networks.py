@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+import torch
 from torch import Tensor
 
 from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
-from imbnas.params.shared import SpaceParams
+from imbnas.metadata import ReferencesMeta, SubnetMeta, described
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Subnet
 from imbnas.spaces.registry import make_space
-from imbnas.training.weights import load_meta, load_weights
+from imbnas.spaces.space import META
+from imbnas.training.weights import load_header, load_tensors
 
 REFERENCES = ("random", "largest")
 """The networks that the chosen one is compared with, in the order in which they are shown."""
 _EXPECTED = "expected a single network such as models/final.safetensors, the output of `imbnas retrain`"
-_NEEDED = ("space", "architecture", "classes", "shape", "mean", "std", "load_side", "macs", "params")
 _KINDS = {"supernet": "a supernet", "references": "the reference networks"}
 
 
@@ -38,6 +37,7 @@ class Network:
 
     model: Subnet | BilateralSubnet
     meta: dict[str, Any]
+    path: Path
 
     @property
     def shape(self) -> Shape:
@@ -50,6 +50,12 @@ class Network:
         side: int = self.meta["load_side"]
         return side
 
+    def finite(self, logits: Tensor) -> Tensor:
+        """Return the network's answers; UserError where they are no numbers, as finite weights may still make them."""
+        if not bool(torch.isfinite(logits).all()):
+            raise UserError(f"{self.path}: its answers are not finite numbers, expected a trained network")
+        return logits
+
     def preprocess(self) -> Augment:
         """Return what turns uint8 images (N, C, load_side, load_side) into the network's input, without randomness."""
         return Augment(self.shape, "none", pad=0, flip=False, cutout=0, mean=self.meta["mean"], std=self.meta["std"])
@@ -57,42 +63,61 @@ class Network:
 
 def load_subnet(path: Path) -> Network:
     """Return the network in a file of kind "subnet"; UserError for a missing, foreign, damaged or other file."""
-    kind = load_meta(path).get("kind")
+    header = load_header(path)
+    kind = header.meta.get("kind")
     if kind != "subnet":
         raise UserError(f"{path}: holds {_KINDS.get(str(kind), f'a {kind}')}, {_EXPECTED}")
-    state, meta = load_weights(path, "subnet")
-    return _build(path, state, meta)
+    made = _Made(path, described(SubnetMeta, header.meta, path), header.meta)
+    header.check(made.empty().state_dict())
+    return made.network(load_tensors(header))
 
 
 def load_references(path: Path) -> dict[str, Network]:
     """Return the reference networks in a file of kind "references" by name; none when they were not trained."""
-    state, meta = load_weights(path, "references")
-    common = {key: value for key, value in meta.items() if key != "networks"}
-    described = meta.get("networks", {})
-    networks: dict[str, Network] = {}
-    for name in (name for name in REFERENCES if name in described):
-        tensors = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-        networks[name] = _build(path, tensors, {**common, **described[name]})
-    return networks
+    header = load_header(path, "references")
+    found = described(ReferencesMeta, header.meta, path)
+    common = {key: value for key, value in header.meta.items() if key != "networks"}
+    made: dict[str, _Made] = {}
+    for name in (name for name in REFERENCES if name in found.networks):
+        meta = {**common, **header.meta["networks"][name]}
+        made[name] = _Made(path, described(SubnetMeta, meta, path), meta)
+    expected = {
+        f"{name}.{key}": tensor for name, one in made.items() for key, tensor in one.empty().state_dict().items()
+    }
+    header.check(expected)
+    state = load_tensors(header)
+    return {
+        name: one.network({key.removeprefix(f"{name}."): state[key] for key in state if key.startswith(f"{name}.")})
+        for name, one in made.items()
+    }
 
 
-def _build(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> Network:
-    """Put the network together that `meta` describes and fill it with `state`; UserError when they do not fit."""
-    missing = [name for name in _NEEDED if name not in meta]
-    if missing:
-        raise UserError(f"{path}: its metadata has no {missing[0]}, {_EXPECTED}")
-    try:
-        space = make_space(SpaceParams.model_validate_json(json.dumps(meta["space"])))
-        classes, branches = len(meta["classes"]), meta.get("branches", 1)
-        if branches not in (1, 2):
-            raise UserError(f"branches: found {branches!r}, expected 1 or 2")
-        build = space.build_subnet if branches == 1 else space.build_bilateral
-        model = build(meta["architecture"], classes, meta["shape"][2])
-        model.head = make_head(meta.get("head", LINEAR), space.subnet_features * branches, classes)
-        model.load_state_dict(state)
-    except (IndexError, TypeError, ValidationError, UserError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: tensors and metadata do not make a network ({type(error).__name__}: {reason}), {_EXPECTED}"
-        ) from None
-    return Network(model.eval(), meta)
+@dataclass(frozen=True)
+class _Made:
+    """A network that is to be put together as its metadata say."""
+
+    path: Path
+    described: SubnetMeta
+    meta: dict[str, Any]
+
+    def empty(self) -> Subnet | BilateralSubnet:
+        """Return the network without memory for its weights; UserError where the space has none such."""
+        found = self.described
+        try:
+            space = make_space(found.space)
+            architecture = space.check(found.architecture)
+        except UserError as error:
+            raise UserError(f"{self.path}: its metadata: {error}, {_EXPECTED}") from None
+        build = space.subnet_on_meta if found.branches == 1 else space.bilateral_on_meta
+        model = build(architecture, len(found.classes), found.shape[2])
+        with torch.device(META):
+            model.head = make_head(
+                self.meta.get("head", LINEAR), space.subnet_features * found.branches, len(found.classes)
+            )
+        return model
+
+    def network(self, state: dict[str, Tensor]) -> Network:
+        """Return the network with its weights, which are known to fit."""
+        model = self.empty()
+        model.load_state_dict(state, assign=True)
+        return Network(model.eval(), self.meta, self.path)

@@ -47,7 +47,7 @@ def _batch(network: Network, images: Sequence[Path], top: int) -> list[Predictio
     pixels = np.stack([decode_file(image, network.load_side, network.shape.channels) for image in images])
     inputs = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
     with torch.inference_mode():
-        logits = network.model(network.preprocess()(inputs))
+        logits = network.finite(network.model(network.preprocess()(inputs)))
     # A stable sort, so that classes of equal probability come in label order.
     shares, labels = logits.double().softmax(dim=1).sort(dim=1, descending=True, stable=True)
     names = network.meta["classes"]

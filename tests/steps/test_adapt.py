@@ -92,4 +92,4 @@ def test_a_supernet_of_another_space_is_refused(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     assert tiny_chain.run(root, "adapt", space__last_channels=24) == 2
-    assert "trained in another space" in capsys.readouterr().err
+    assert "made for another space" in capsys.readouterr().err

@@ -163,6 +163,8 @@ _EXPECTED = {
     "less_than": "a number below {lt}",
     "less_than_equal": "a number of at most {le}",
     "too_long": "at most {max_length} entries",
+    "too_short": "at least {min_length} entries",
+    "string_too_long": "at most {max_length} characters",
 }
 
 

@@ -25,10 +25,11 @@ from imbnas.steps.mixing import make_mix
 from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail
+from imbnas.steps.supernets import read_supernet
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
-from imbnas.training.weights import load_weights, save_weights
+from imbnas.training.weights import save_weights
 
 
 def run(view: AdaptView, context: Context) -> None:
@@ -37,9 +38,7 @@ def run(view: AdaptView, context: Context) -> None:
     context.device = runtime.device_name
     tail, held_out = read_tail(context)
     space = make_space(view.space)
-    state_dict, source = load_weights(context.path("supernet"), "supernet")
-    if source["space"] != view.space.model_dump(mode="json"):
-        raise UserError(f"{context.path('supernet')}: trained in another space than `space` describes, run supernet")
+    state_dict, source = read_supernet(context.path("supernet"), view.space, "supernet")
     supernet, head = _start(view, context, space, tail, state_dict, source)
     states: list[ResumeState] = []
     if view.adapt.strategy == "head":
@@ -93,7 +92,7 @@ def _fill(context: Context, supernet: Supernet, state_dict: dict[str, Tensor], k
     """Give the supernet the source's weights, the head's too where it is kept."""
     kept = {name: value for name, value in state_dict.items() if keep_head or not name.startswith("head.")}
     missing, unexpected = supernet.load_state_dict(kept, strict=False)
-    if unexpected or any(not name.startswith("head.") for name in missing):
+    if unexpected or any(keep_head or not name.startswith("head.") for name in missing):
         raise UserError(f"{context.path('supernet')}: its weights do not fit the space, expected those of `supernet`")
 
 

@@ -41,17 +41,20 @@ def answer(
     store = ImageStore(test, None, runtime.device, context.workers, size)
     preprocess = network.preprocess()
     model = runtime.place(network.model)
-    predicted, confidence = [], []
+    predicted, confidence, extremes = [], [], []
     with context.log.bar("test rows", len(store)) as bar:
         for images, _ in store.ordered(batch_size):
             with runtime.autocast():
                 logits = model(runtime.lay_out(preprocess(images))).double()
+            # One look at the end: each would wait for the GPU.
+            extremes.append(torch.stack(logits.aminmax()))
             if logit_adjustment > 0.0:
                 logits = posthoc_adjustment(logits, network.meta["trained_counts"], logit_adjustment)
             best = logits.softmax(dim=1).max(dim=1)
             predicted.append(best.indices)
             confidence.append(best.values)
             bar.advance(len(images))
+    network.finite(torch.cat(extremes))
     return Answers(
         store.labels.cpu().numpy(),
         torch.cat(predicted).cpu().numpy(),

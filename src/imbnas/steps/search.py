@@ -26,10 +26,10 @@ from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
 from imbnas.steps.search_darts import DartsSearch
+from imbnas.steps.supernets import adapted_digests, read_supernet
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Tally
 from imbnas.training.state import ResumeState
-from imbnas.training.weights import load_meta, load_weights
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ def _scorer(
 ) -> TrieScorer:
     """Build the adapted supernet and the rows on which paths are calibrated and scored."""
     path = context.path("adapted")
-    weights, meta = load_weights(path, "supernet")
+    weights, meta = read_supernet(path, view.space, "adapt")
     classes = len(tail.split.info.classes)
-    if meta["space"] != view.space.model_dump(mode="json") or len(meta["classes"]) != classes:
-        raise UserError(f"{path}: made for another space or other classes than params.yaml describes, run adapt")
+    if len(meta["classes"]) != classes or meta["shape"] != list(tail.split.info.shape):
+        raise UserError(f"{path}: made for other classes or images than the target's, run adapt")
     supernet = space.build_supernet(classes, tail.split.info.shape[2])
     supernet.head = make_head(meta.get("head", LINEAR), space.num_features, classes)
     supernet.load_state_dict(weights)
@@ -199,7 +199,7 @@ def _write_architecture(
     space, table, limits = setting.space, setting.table, setting.limits
     rng = stream(view.seed, "search", "reference")
     references = {"random": sample_feasible(space, table, rng, limits), "largest": largest(table, limits)}
-    digests = dict(load_meta(context.path("adapted"), "supernet")["digests"])
+    digests = adapted_digests(context.path("adapted"))
     if validation is not None:
         digests["validation"] = validation.split.info.digest
     record = {

@@ -38,12 +38,12 @@ from imbnas.spaces.space import SearchSpace
 from imbnas.steps.context import Context
 from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows, make_augment, make_store, validation_rows
+from imbnas.steps.supernets import read_supernet
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.loop import Objective
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Scorer
 from imbnas.training.state import ResumeState
-from imbnas.training.weights import load_weights
 
 REVERSED = SamplerParams(name="reversed")
 
@@ -98,9 +98,9 @@ class DartsSearch:
         """Return the learner that begins with the adapted weights, and whether these stay as they are."""
         path = self.context.path("adapted")
         info, params = self.tail.split.info, self.params
-        weights, meta = load_weights(path, "supernet")
-        if meta["space"] != self.view.space.model_dump(mode="json") or len(meta["classes"]) != len(info.classes):
-            raise UserError(f"{path}: made for another space or other classes than params.yaml describes, run adapt")
+        weights, meta = read_supernet(path, self.view.space, "adapt")
+        if len(meta["classes"]) != len(info.classes) or meta["shape"] != list(info.shape):
+            raise UserError(f"{path}: made for other classes or images than the target's, run adapt")
         head = meta.get("head", LINEAR)
         if params.loss == "ldam" and params.objective == "labels" and head["name"] != "cosine":
             raise UserError(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -15,6 +18,10 @@ from imbnas.files import MODEL_LIMIT, canonical_json, open_regular, write_bytes
 
 FORMAT = 1
 KEY = "imbnas"
+HEADER_LIMIT = 32 << 20
+"""Bytes; a network of a thousand blocks and ten thousand classes has a tenth."""
+_EXPECTED = "expected a network written by imbnas"
+_TYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def save_weights(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -29,42 +36,99 @@ def save_weights(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> 
     write_bytes(path, save(tensors, metadata={KEY: text}))
 
 
-def load_meta(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """Return the metadata of a file that `save_weights` wrote; UserError names a foreign, truncated or other file."""
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before any tensor is read: its metadata, and each tensor's type and shape."""
+
+    path: Path
+    meta: dict[str, Any]
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+
+    def check(self, expected: Mapping[str, Tensor]) -> None:
+        """Raise UserError unless the tensors are those of a network with the state `expected`, meta tensors or real."""
+        for name, tensor in expected.items():
+            wanted = (_TYPES[tensor.dtype], tuple(tensor.shape))
+            found = self.tensors.get(name)
+            if found != wanted:
+                text = "has no tensor" if found is None else f"found {_text(found)} as tensor"
+                raise UserError(
+                    f"{self.path}: {text} {name}, expected {_text(wanted)}, as its metadata describe the network"
+                )
+        for name in self.tensors:
+            if name not in expected:
+                raise UserError(f"{self.path}: found a tensor {name}, expected none of that name in such a network")
+
+
+def load_header(path: Path, kind: str | None = None) -> Header:
+    """Return the header of a file that `save_weights` wrote; UserError names a foreign, truncated or other file."""
     if not path.exists():
-        raise UserError(f"{path}: not found, expected a network written by imbnas")
+        raise UserError(f"{path}: not found, {_EXPECTED}")
     try:
         # safetensors takes a file that may not be read for an absent one.
-        open_regular(path, MODEL_LIMIT).close()
+        with open_regular(path, MODEL_LIMIT) as stream:
+            length = int.from_bytes(stream.read(8), "little")
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, expected a network written by imbnas") from None
+        raise UserError(f"{path}: {error.strerror}, {_EXPECTED}") from None
+    if length > HEADER_LIMIT:
+        fault = f"a header of {length:,} bytes, more than {HEADER_LIMIT:,}"
+        raise UserError(f"{path}: not a whole safetensors file ({fault}), {_EXPECTED}")
     try:
-        with safe_open(str(path), framework="pt") as stream:
-            metadata = stream.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: not a whole safetensors file ({_first_line(error)}), expected a network written by imbnas"
-        ) from None
+        with safe_open(str(path), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            tensors = {name: (str(part.get_dtype()), tuple(part.get_shape())) for name, part in slices.items()}
+    # Its own errors, and whatever else a damaged header brings about in it.
+    except Exception as error:
+        raise UserError(f"{path}: not a whole safetensors file ({_first_line(error)}), {_EXPECTED}") from None
+    return Header(path, _metadata(path, metadata, kind), tensors)
+
+
+def _metadata(path: Path, metadata: Mapping[str, str], kind: str | None) -> dict[str, Any]:
     if KEY not in metadata:
-        raise UserError(f"{path}: a safetensors file without imbnas metadata, expected a network written by imbnas")
+        raise UserError(f"{path}: a safetensors file without imbnas metadata, {_EXPECTED}")
     try:
-        meta: dict[str, Any] = json.loads(metadata[KEY])
-    except json.JSONDecodeError:
-        raise UserError(f"{path}: its imbnas metadata is not JSON, expected a network written by imbnas") from None
+        meta: dict[str, Any] = json.loads(metadata[KEY], parse_constant=_no_number)
+        canonical_json(meta).encode()
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: its imbnas metadata is not JSON, {_EXPECTED}") from None
     if not isinstance(meta, dict):
-        raise UserError(f"{path}: its imbnas metadata is no mapping, expected a network written by imbnas")
-    if meta.get("format") != FORMAT:
+        raise UserError(f"{path}: its imbnas metadata is no mapping, {_EXPECTED}")
+    if type(meta.get("format")) is not int or meta["format"] != FORMAT:
         raise UserError(f"{path}: format {meta.get('format')}, expected {FORMAT}; run the step that writes it again")
     if kind is not None and meta.get("kind") != kind:
         raise UserError(f"{path}: holds a {meta.get('kind')}, expected a {kind}")
     return meta
 
 
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def load_meta(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """Return the metadata of a file that `save_weights` wrote, checked as in `load_header`."""
+    return load_header(path, kind).meta
+
+
 def load_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors (on the CPU) and metadata of a file that `save_weights` wrote, checked as in `load_meta`."""
-    meta = load_meta(path, kind)
-    with safe_open(str(path), framework="pt") as stream:
-        return {name: stream.get_tensor(name) for name in stream.keys()}, meta  # noqa: SIM118
+    """Return tensors (on the CPU) and metadata of a file that `save_weights` wrote, checked as in `load_header`."""
+    header = load_header(path, kind)
+    return load_tensors(header), header.meta
+
+
+def load_tensors(header: Header) -> dict[str, Tensor]:
+    """Return the tensors of a file whose header is known, on the CPU; UserError for one that is not finite."""
+    with safe_open(str(header.path), framework="pt") as stream:
+        tensors = {name: stream.get_tensor(name) for name in header.tensors}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{header.path}: tensor {name} holds numbers that are not finite, expected a trained network"
+            )
+    return tensors
+
+
+def _text(found: tuple[str, tuple[int, ...]]) -> str:
+    return f"{found[0]} {list(found[1])}"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,133 @@
+"""What the files of networks say of them, as models that refuse anything else: nothing is built on trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from imbnas.errors import UserError
+from imbnas.files import canonical_json
+from imbnas.params.base import explain
+from imbnas.params.shared import MOST_BLOCKS, Cost, Count, Side, SpaceParams
+
+Described = TypeVar("Described", bound=BaseModel)
+MOST_CLASSES = 2**20
+LONGEST_NAME = 1000
+"""Characters of a class's name."""
+
+
+class _Meta(BaseModel):
+    """A part of the metadata, strict; what a reader has no use for is passed over."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class HeadMeta(_Meta):
+    """The head, as `longtail.heads.make_head` takes it."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    name: Literal["linear", "cosine", "ncm"] = "linear"
+    scale: Annotated[float, Field(gt=0.0)] | None = None
+
+    @model_validator(mode="after")
+    def _scaled(self) -> Self:
+        if (self.name == "cosine") != (self.scale is not None):
+            raise ValueError(f"scale is {self.scale} with name {self.name}, expected one for cosine alone")
+        return self
+
+
+class ImagesMeta(_Meta):
+    """The images that a network takes, and their classes."""
+
+    classes: Annotated[
+        list[Annotated[str, Field(max_length=LONGEST_NAME)]], Field(min_length=1, max_length=MOST_CLASSES)
+    ]
+    shape: Annotated[list[Side], Field(min_length=3, max_length=3)]
+    mean: list[float]
+    std: list[Annotated[float, Field(gt=0.0)]]
+    load_side: Annotated[int, Field(gt=0, le=2**14)]
+    head: HeadMeta = HeadMeta()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        height, width, channels = self.shape
+        if channels not in (1, 3):
+            raise ValueError(f"shape is {self.shape}, expected height, width and 1 or 3 channels")
+        if self.load_side < max(height, width):
+            raise ValueError(f"load_side is {self.load_side}, expected at least the height and width of {self.shape}")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != channels:
+                raise ValueError(f"{name} has {len(getattr(self, name))} numbers, expected {channels}, one a channel")
+        return self
+
+
+class ArchitectureMeta(_Meta):
+    """An architecture and what it costs."""
+
+    architecture: Annotated[list[Count], Field(max_length=MOST_BLOCKS)]
+    blocks: Annotated[list[str], Field(max_length=MOST_BLOCKS)]
+    macs: Cost
+    params: Cost
+
+
+class TrainedMeta(ImagesMeta):
+    """What networks of one training have in common."""
+
+    space: SpaceParams
+    branches: Literal[1, 2] = 1
+    dataset: str | None = None
+    recipe: dict[str, Any] | None = None
+    epoch_rule: str | None = None
+    digests: dict[str, str] = {}
+    counts: list[Count] | None = None
+    trained_counts: list[Count] | None = None
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        for name in ("counts", "trained_counts"):
+            counts = getattr(self, name)
+            if counts is not None and len(counts) != len(self.classes):
+                raise ValueError(f"{name} has {len(counts)} numbers, expected {len(self.classes)}, one a class")
+        return self
+
+
+class SubnetMeta(TrainedMeta, ArchitectureMeta):
+    """A single network."""
+
+
+class ReferencesMeta(TrainedMeta):
+    """The networks that a single one is compared with, by name; none where they were not trained."""
+
+    networks: dict[Literal["random", "largest"], ArchitectureMeta] = {}
+
+
+class RecipeMeta(_Meta):
+    """How a supernet was adapted."""
+
+    strategy: Literal["none", "head", "finetune", "scratch"]
+
+
+class SupernetMeta(ImagesMeta):
+    """A supernet, trained on the source or adapted to the target."""
+
+    space: SpaceParams
+    dataset: str
+    digests: dict[str, str]
+
+
+class AdaptedMeta(SupernetMeta):
+    """A supernet that is adapted to the target."""
+
+    recipe: RecipeMeta
+
+
+def described(model: type[Described], meta: dict[str, Any], path: Path) -> Described:
+    """Return the metadata of the file at `path` as a model, or raise UserError with one line that names the entry."""
+    try:
+        return model.model_validate_json(canonical_json(meta))
+    except ValidationError as error:
+        wrong = explain(error, model, f"{path}: its metadata")
+        raise UserError(f"{wrong}; expected a network written by imbnas") from None
