@@ -110,3 +110,13 @@ def test_resizing_is_pils_bilinear(channels):
     expected = np.asarray(picture.resize((20, 20), Image.Resampling.BILINEAR)).reshape(20, 20, channels)
     np.testing.assert_array_equal(larger[1], expected)
     assert convert_array(images[:0], Shape(20, 20, 3)).shape == (0, 20, 20, 3)
+
+
+def test_numbers_beyond_sixteen_bits_are_refused_not_clipped(tmp_path: Path) -> None:
+    pixels = (np.arange(16, dtype=np.int32) * 4096).reshape(4, 4)
+    found = decode_file(save(tmp_path, Image.fromarray(pixels), "a.tif"), 4, 1)
+    assert found[..., 0].tolist() == (pixels >> 8).tolist()
+    with pytest.raises(UserError, match=r"b\.tif: .*pixels from 0 to 122880, expected 0 to 65535"):
+        decode_file(save(tmp_path, Image.fromarray(pixels * 2), "b.tif"), 4, 1)
+    deep = save(tmp_path, Image.fromarray(np.ones((4, 4), np.float32)), "c.tif")
+    assert fault_of(deep, full=False) == "pixels are floating-point numbers, expected 8 or 16 bits"

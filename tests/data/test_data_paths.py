@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from imbnas.data.datasets import load_dataset
+from imbnas.data.decode import decode_file
 from imbnas.data.paths import read_list
 from imbnas.data.raw import relative_path
 from imbnas.errors import UserError
@@ -55,7 +57,6 @@ def test_a_linked_tree_is_followed(tree: Path, tmp_path: Path):
     ("prepare", "message"),
     [
         (lambda t: (t / "train/bird").mkdir(), r"train/bird: no image of class 'bird' found"),
-        (lambda t: (t / "train/cat/notes.txt").write_text("x"), r"train/cat/notes.txt: not an image by its name"),
         (lambda t: (t / "train/x.png").write_text("x"), r"train/x.png: an image outside any class"),
         (lambda t: (t / "test/bird").mkdir(), r"test/bird: class 'bird' is not in the training images"),
         (lambda t: (t / "train/cat/loop").symlink_to(t / "train/cat"), r"train/cat/loop: a link to a directory"),
@@ -83,7 +84,6 @@ def misnamed(path: Path, name: bytes) -> None:
         ),
         (lambda t: misnamed(t / "train/dog", b"d\xf6g"), r"train/d\xf6g: the name is not valid UTF-8, expected one"),
         (lambda t: misnamed(t / "test/dog", b"d\xf6g"), r"test/d\xf6g: the name is not valid UTF-8, expected one"),
-        (lambda t: misnamed(t / "train/dog/1.png", b"a\nb"), r"train/dog/a\nb: not an image by its name"),
         (lambda t: (t / "train/cat/a\n\tb.png").write_text(""), r"train/cat/a\n\tb.png: not an image by its content"),
         (
             lambda t: (t / "train/cat/x.png").symlink_to("x.png"),
@@ -199,7 +199,9 @@ def test_list_keeps_its_order_and_takes_the_last_word_for_the_label(listed: Path
         ("a/1.png 0\nb/../b/1.jpg 1\n", r"train\.txt:2: .*contains '\.\.'"),
         ("a/1.png 0\n/b/1.jpg 1\n", r"train\.txt:2: '/b/1\.jpg': an absolute path"),
         ("a/1.png 0\n\nb/9.jpg 1\n", r"train\.txt:3: b/9\.jpg: image not found"),
-        ("a/1.png 0\nb/1.tiff 1\n", r"train\.txt:2: b/1\.tiff: not an image by its name"),
+        ("a/1.png 0\nb/1.gif 1\n", r"train\.txt:2: b/1\.gif: not an image by its name"),
+        ("a/1.png 0\nb\\1.jpg 1\n", r"train\.txt:2: .*: image not found, .*a backslash does not separate directories"),
+        ("a/1.png 1\nb/1.jpg 2\n", r"train\.txt: class 0 has no image.*labels seem to begin at 1: subtract 1"),
         ("a/1.png 0\nb/2.jpg 1\n", r"test\.txt:1: b/2\.jpg is in .*train\.txt too"),
         ("\n", r"train\.txt: no lines found"),
         ("a/1.png 0\n", r"test\.txt:1: label 1 is not in the training list, expected 0\.\.0"),
@@ -286,3 +288,55 @@ def test_a_wrong_line_is_named_by_its_number_in_the_file(
         read_list(tmp_path, {"train": "train.txt"}, "target")
     assert str(error.value).startswith(f"{tmp_path / 'train.txt'}:14: ")
     assert message in str(error.value)
+
+
+def test_what_lies_beside_images_is_passed_over_and_counted(tree: Path) -> None:
+    plain = folder(tree, train="train", test="test").train
+    for name in ("notes.txt", "labels.csv", "film.gif", "sub/x.xml"):
+        (tree / "train/dog" / name).write_text("x")
+    for name in ("train/dog/@eaDir/1.png", "train/__MACOSX/dog/._1.png", "train/@eaDir/2.png"):
+        (tree / name).parent.mkdir(parents=True)
+        (tree / name).write_text("no image")
+    dataset = folder(tree, train="train", test="test")
+    assert (dataset.train.classes, dataset.train.paths) == (plain.classes, plain.paths)
+    assert dataset.notes == (f"{tree}: 4 files are no images by their names and are passed over",)
+    for file in (tree / "train/cat").iterdir():
+        file.rename(file.with_suffix(".gif"))
+    with pytest.raises(UserError, match=r"train/cat: no image of class 'cat' found"):
+        folder(tree, train="train", test="test")
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".PGM", ".tif", ".tiff"])
+def test_all_formats_of_torchvisions_folders_are_read(tree: Path, suffix: str) -> None:
+    for name in ("cat", "dog"):
+        Image.new("L", (5, 4), 77).save(tree / f"train/{name}/new{suffix}", format=None if "p" in suffix else "TIFF")
+    assert sum(path.endswith(suffix) for path in folder(tree, train="train").train.paths) == 2
+
+
+def test_pages_behind_the_first_are_counted(tree: Path) -> None:
+    pages = [Image.new("RGB", (5, 4), (value, 0, 0)) for value in (10, 20, 30)]
+    pages[0].save(tree / "train/cat/pages.tif", save_all=True, append_images=pages[1:])
+    dataset = folder(tree, train="train")
+    assert dataset.notes == (f"{tree}: 1 images have several pages or frames, of which the first is read",)
+    assert decode_file(tree / "train/cat/pages.tif", 4, 3)[0, 0].tolist() == [10, 0, 0]
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["symbolic", "hard"])
+def test_one_file_cannot_have_two_labels(tree: Path, hard: bool) -> None:
+    image, link = tree / "train/cat/a.bmp", tree / "train/dog/a.bmp"
+    link.hardlink_to(image) if hard else link.symlink_to(image)
+    with pytest.raises(UserError, match=r"train/dog/a\.bmp: a link to the same file as .*train/cat/a\.bmp"):
+        folder(tree, train="train")
+    link.rename(tree / "train/cat/again.bmp")
+    assert "train/cat/again.bmp" in folder(tree, train="train").train.paths
+
+
+def test_carriage_returns_alone_end_lines(listed: Path) -> None:
+    names = {"train": "train.txt", "validation": None, "test": "test.txt"}
+    expected = load_dataset("list", listed, splits=names).train
+    (listed / "train.txt").write_bytes(b"\xef\xbb\xbf" + (listed / "train.txt").read_bytes().replace(b"\n", b"\r"))
+    found = load_dataset("list", listed, splits=names).train
+    assert (found.paths, found.labels.tolist()) == (expected.paths, expected.labels.tolist())
+    (listed / "train.txt").write_bytes(b"a/1.png 0\r" * 40_000 + b"b/1.jpg x\r")
+    with pytest.raises(UserError, match=r"train\.txt:40001: label 'x'"):
+        load_dataset("list", listed, splits=names)

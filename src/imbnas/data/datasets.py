@@ -9,7 +9,7 @@ from imbnas.data.arrays import read_npz
 from imbnas.data.builtin import load_digits, load_torchvision
 from imbnas.data.paths import read_folder, read_list
 from imbnas.data.raw import Dataset, Raw, Shape
-from imbnas.data.verify import check_images
+from imbnas.data.verify import check_images, check_links, count_paged
 from imbnas.errors import UserError
 from imbnas.params.dataset import OWN_DATASETS
 
@@ -70,16 +70,7 @@ def load_dataset(
     than two classes remain.
     """
     if name in _READERS:
-        listings = _READERS[name](root, dict(splits or {}), section)
-        for listing in listings.values():
-            if listing is not None:
-                check_images(root, listing.raw.paths or [], verify == "full", listing.place)
-        train, validation, test = (
-            listing.raw if listing is not None else None
-            for listing in (listings["train"], listings["validation"], listings["test"])
-        )
-        assert train is not None
-        dataset = Dataset(train, validation, test, name in _MIRRORED_IS_VALID)
+        dataset = _load_files(name, root, dict(splits or {}), verify == "full", section)
     elif name == "npz":
         found = read_npz(root, section)
         assert found["train"] is not None
@@ -92,3 +83,26 @@ def load_dataset(
     if len(dataset.train.classes) < 2:
         raise UserError(f"{section}.dataset: {root} holds one class, expected at least two")
     return dataset
+
+
+def _load_files(name: str, root: Path, splits: dict[str, str | None], full: bool, section: str) -> Dataset:
+    """Return the splits of a dataset of files, each file checked."""
+    listings = _READERS[name](root, splits, section)
+    passed_over = paged = 0
+    for listing in filter(None, listings.values()):
+        paths = listing.raw.paths or []
+        check_images(root, paths, full, listing.place)
+        check_links(root, paths, listing.raw.labels.tolist(), listing.place)
+        passed_over += listing.passed_over
+        paged += count_paged(root, paths)
+    train, validation, test = (
+        listing.raw if listing is not None else None
+        for listing in (listings["train"], listings["validation"], listings["test"])
+    )
+    assert train is not None
+    notes = []
+    if passed_over:
+        notes.append(f"{root}: {passed_over} files are no images by their names and are passed over")
+    if paged:
+        notes.append(f"{root}: {paged} images have several pages or frames, of which the first is read")
+    return Dataset(train, validation, test, name in _MIRRORED_IS_VALID, tuple(notes))

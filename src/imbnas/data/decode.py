@@ -37,7 +37,10 @@ def decode_file(file: Path, side: int, channels: int) -> np.ndarray:
 def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
     if image.mode.startswith("I"):
         # PIL's own conversion clips 16-bit values at 255, which turns a radiograph white.
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() >= 1 << 16:
+            raise ValueError(f"pixels from {values.min()} to {values.max()}, expected 0 to {(1 << 16) - 1}")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
     return image.convert("L" if channels == 1 else "RGB")
 
 

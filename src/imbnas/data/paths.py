@@ -26,18 +26,23 @@ _DIGITS = 10
 
 @dataclass(frozen=True)
 class Listing:
-    """A raw split and where each of its rows comes from: `place(i)` is a file, or FILE:LINE and the path there."""
+    """A raw split and where each of its rows comes from: `place(i)` is a file, or FILE:LINE and the path there.
+
+    `passed_over` counts the files among the images that are none by their names.
+    """
 
     raw: Raw
     place: Callable[[int], str]
+    passed_over: int = 0
 
 
 def read_folder(root: Path, splits: Mapping[str, str | None], section: str) -> dict[str, Listing | None]:
     """Return the splits of a tree with one directory per class, class names sorted, images sorted by path.
 
     `splits` maps train, validation and test to directories below `root`; without train, `root` itself is the training
-    tree and the directories of the other splits are no classes of it. Hidden files are passed over; any other file
-    that is not an image by its name is an error. Raises UserError naming the directory or file.
+    tree and the directories of the other splits are no classes of it. Hidden files, and what tools leave beside images,
+    are passed over; so is any other file that is not an image by its name, which is counted. Raises UserError naming
+    the directory or file.
     """
     names = _split_names(splits, section)
     _refuse_nested(names, section)
@@ -99,20 +104,25 @@ def _read_tree(root: Path, top: str | None, present: list[str], classes: list[st
     label_of = {name: label for label, name in enumerate(classes)}
     paths: list[str] = []
     labels: list[int] = []
+    passed_over: list[str] = []
     for name in present:
         where = f"{top}/{name}" if top else name
         if name not in label_of:
             raise UserError(f"{root / where}: class {name!r} is not in the training images, expected one of theirs")
-        found = sorted(_images_in(root, where, set()))
+        found = sorted(_images_in(root, where, set(), passed_over))
         paths += found
         labels += [label_of[name]] * len(found)
     if not paths:
         raise UserError(f"{root / top if top else root}: no images found, expected {KINDS} files")
-    return Listing(Raw(np.array(labels, dtype=np.int64), classes, None, paths, root), lambda i: str(root / paths[i]))
+    raw = Raw(np.array(labels, dtype=np.int64), classes, None, paths, root)
+    return Listing(raw, lambda i: str(root / paths[i]), len(passed_over))
 
 
-def _images_in(root: Path, where: str, seen: set[str]) -> list[str]:
-    """Return all images below `root/where`, links followed; `seen` holds the real directories entered already."""
+def _images_in(root: Path, where: str, seen: set[str], passed_over: list[str]) -> list[str]:
+    """Return all images below `root/where`, links followed; `seen` holds the real directories entered already.
+
+    Adds to `passed_over` the files that are no images by their names.
+    """
     real = os.path.realpath(root / where)
     if real in seen:
         raise UserError(f"{root / where}: a link to a directory that is read already, expected each directory once")
@@ -121,11 +131,11 @@ def _images_in(root: Path, where: str, seen: set[str]) -> list[str]:
     for entry, is_folder in entries(root / where, "a directory of images"):
         name = f"{where}/{entry}"
         if is_folder:
-            found += _images_in(root, name, seen)
+            found += _images_in(root, name, seen, passed_over)
         elif has_image_name(entry):
             found.append(name)
         else:
-            raise UserError(f"{root / name}: not an image by its name, expected {KINDS} (hidden files are passed over)")
+            passed_over.append(name)
     return found
 
 
@@ -192,7 +202,9 @@ def _read_lines(file: Path) -> _Lines:
     try:
         with open_regular(file, LIST_LIMIT) as stream:
             while chunk := stream.read(_CHUNK) + stream.readline(_LONGEST_LINE):
-                if len(chunk) - chunk.rfind(b"\n") > _LONGEST_LINE:
+                if b"\r" in chunk and b"\n" not in chunk:
+                    chunk += stream.read()
+                if len(chunk) - max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) > _LONGEST_LINE:
                     raise _endless(file, number + chunk.count(b"\n") + 1)
                 words = _plain_words(chunk)
                 if words is None:
@@ -248,7 +260,8 @@ def _odd_words(file: Path, before: int, chunk: bytes) -> tuple[list[str], np.nda
     """
     words: list[str] = []
     rows: list[int] = []
-    lines = chunk.decode("utf-8" if before else "utf-8-sig").removesuffix("\n").split("\n")
+    text = chunk.decode("utf-8" if before else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.removesuffix("\n").split("\n")
     for number, line in enumerate(lines, before + 1):
         parts = line.strip().rsplit(None, 1)
         if not parts:
@@ -284,7 +297,11 @@ def _complete(lines: _Lines) -> list[str]:
     present = np.unique(lines.labels)
     missing = np.flatnonzero(present != np.arange(len(present)))
     if len(missing):
-        raise UserError(f"{lines.file}: class {missing[0]} has no image, expected one for each of 0..{present[-1]}")
+        from_one = np.array_equal(present, np.arange(1, len(present) + 1))
+        hint = "; labels seem to begin at 1: subtract 1 from each" if from_one else ""
+        raise UserError(
+            f"{lines.file}: class {missing[0]} has no image, expected one for each of 0..{present[-1]}{hint}"
+        )
     return [str(label) for label in present]
 
 

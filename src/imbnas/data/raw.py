@@ -39,12 +39,16 @@ class Raw:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset's published splits; `photographs` says whether a mirrored image is still a valid one."""
+    """A dataset's published splits; `photographs` says whether a mirrored image is still a valid one.
+
+    `notes` are lines for the log about what was passed over.
+    """
 
     train: Raw
     validation: Raw | None
     test: Raw | None
     photographs: bool
+    notes: tuple[str, ...] = ()
 
 
 def relative_path(text: str) -> str:

@@ -16,10 +16,14 @@ from imbnas.files import IMAGE_LIMIT, NotRegularError, open_regular
 
 Result = TypeVar("Result")
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+"""What torchvision's ImageFolder reads."""
 LONGEST = max(map(len, EXTENSIONS))
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-KINDS = ".jpg, .jpeg, .png, .webp or .bmp"
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
+KINDS = ".jpg, .jpeg, .png, .webp, .bmp, .ppm, .pgm, .tif or .tiff"
+_PAGED = (".tif", ".tiff", ".webp")
+_FOREIGN = ("@eaDir", "__MACOSX")
+"""Directories of previews and the like that a Synology server and macOS's archives add to a tree of images."""
 _CHUNK = 128
 
 
@@ -40,7 +44,7 @@ def entries(folder: Path, expected: str) -> list[tuple[str, bool]]:
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}, expected {expected}") from None
     for entry in listed:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name in _FOREIGN:
             continue
         try:
             is_folder = entry.is_dir()
@@ -84,18 +88,48 @@ def check_images(root: Path, paths: Sequence[str], full: bool, place: Callable[[
             raise UserError(f"{place(index)}: {fault}")
 
 
+def check_links(root: Path, paths: Sequence[str], labels: Sequence[int], place: Callable[[int], str]) -> None:
+    """Raise UserError for a file that is linked from places with different labels, symbolic and hard links alike."""
+    first: dict[tuple[int, int], int] = {}
+    for index, key in enumerate(map_threaded(lambda path: _inode(root / path), paths)):
+        earlier = first.setdefault(key, index)
+        if labels[earlier] != labels[index]:
+            raise UserError(
+                f"{place(index)}: a link to the same file as {place(earlier)}, whose label is another, expected one "
+                "label per image"
+            )
+
+
+def _inode(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_dev, status.st_ino
+
+
+def count_paged(root: Path, paths: Sequence[str]) -> int:
+    """Return how many of these images have several pages or frames, of which only the first is read."""
+
+    def several(path: str) -> bool:
+        with open_image(root / path) as image:
+            return getattr(image, "n_frames", 1) > 1
+
+    return sum(map_threaded(several, [path for path in paths if path.lower().endswith(_PAGED)]))
+
+
 def fault_of(file: Path, full: bool) -> str | None:
     """Return what is wrong with an image file in a few words, None when nothing is."""
     try:
         with open_image(file) as image:
+            if image.mode == "F":
+                return "pixels are floating-point numbers, expected 8 or 16 bits"
             if full:
                 image.load()
     except NotRegularError as error:
         return error.fault
     except FileNotFoundError:
-        return "image not found, expected a file there"
+        hint = " (a backslash does not separate directories here, write /)" if "\\" in file.name else ""
+        return f"image not found, expected a file there{hint}"
     except UnidentifiedImageError:
-        return "not an image by its content, expected JPEG, PNG, WebP or BMP"
+        return "not an image by its content, expected JPEG, PNG, WebP, BMP, PPM, PGM or TIFF"
     # On damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, and its own bomb error.
     except Exception as error:
         return unreadable(error)
@@ -115,4 +149,4 @@ def unreadable(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         # Not the file's name once more, which may be long.
         reason = error.strerror
-    return f"cannot be read as an image ({reason}), expected a complete JPEG, PNG, WebP or BMP"
+    return f"cannot be read as an image ({reason}), expected a complete JPEG, PNG, WebP, BMP, PPM, PGM or TIFF"

@@ -22,6 +22,8 @@ def run(view: SourceView, context: Context) -> None:
         verify=params.verify,
         section="source",
     )
+    for note in dataset.notes:
+        context.log(note)
     raw = dataset.train
     parts = source_parts(
         raw.labels,

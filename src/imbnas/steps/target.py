@@ -24,6 +24,8 @@ def run(view: TargetView, context: Context) -> None:
         verify=params.verify,
         section="target",
     )
+    for note in dataset.notes:
+        context.log(note)
     parts = _parts(view, dataset, context)
     shape = native_shape(params.dataset, params.image_size, params.channels)
     train = None
