@@ -82,7 +82,7 @@ def test_a_step_has_one_name_everywhere(step: str) -> None:
 
 def test_packages_are_empty_so_that_import_closures_stay_small() -> None:
     for path in SOURCE.rglob("__init__.py"):
-        assert not imported(path), path
+        assert not {name for name in imported(path) if name.split(".")[0] == "imbnas"}, path
 
 
 COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
