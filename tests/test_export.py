@@ -49,6 +49,11 @@ class TestProgram:
             with torch.no_grad():
                 assert torch.equal(program(images(batch)), deployed(images(batch)))
 
+    def test_asks_for_no_gradients(self, exported: Path) -> None:
+        weights = list(torch.export.load(exported).module().parameters())
+        assert weights
+        assert not any(weight.requires_grad for weight in weights)
+
     def test_normalises_and_cuts_the_centre_itself(self, project: Path, exported: Path) -> None:
         network = load_subnet(project / PATHS["final"])
         mean, std = (torch.tensor(network.meta[key]).view(1, 3, 1, 1) for key in ("mean", "std"))

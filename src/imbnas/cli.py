@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from imbnas.errors import UserError, naming_files, visible
+from imbnas.errors import UserError, naming_files, prints_unicode, visible
 from imbnas.steps.graph import PATHS, STEPS, cost_details
 
+
+class WholeSummaries(TyperGroup):
+    """Commands whose summaries in the help are wrapped, not cut."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, its summary set."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help and not command.short_help:
+            command.short_help = command.help.partition("\n\n")[0]
+        return command
+
+
 app = typer.Typer(
+    cls=WholeSummaries,
     help="Architectures for long-tailed data, found reproducibly.",
     no_args_is_help=True,
     add_completion=False,
@@ -100,8 +115,9 @@ def init(
     from imbnas.params import presets
 
     if show:
+        width = max(map(len, presets.names()))
         for name in presets.names():
-            print(f"{name:16} {presets.summary(name)}")
+            print(f"{name:{width}}  {presets.summary(name)}")
         return
     done = presets.initialise(preset, root, force)
     print(f"{visible(done.params)}: preset {preset} {'written' if done.changed else 'was there already'}")
@@ -247,7 +263,7 @@ def compare(
     found = compare.compare(runs, PATHS["details"], PATHS["predictions"], baseline, margin)
     scores = compare_tables.shown_scores(found, group)
     if as_json:
-        print(json.dumps(compare_tables.comparison_json(found), indent=2, ensure_ascii=False))
+        print(json.dumps(compare_tables.comparison_json(found), indent=2, ensure_ascii=not prints_unicode()))
     elif markdown:
         print(compare_tables.comparison_markdown(found, scores), end="")
     else:
@@ -258,6 +274,9 @@ def main() -> None:
     """Run the command line: exit code 2 and one line for bad input, never a traceback for it."""
     # Threads that wait for each other by spinning make a shared machine ten times slower; read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # Where the locale is ASCII, a name with other letters is escaped instead of ending the program.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with naming_files():
             app()

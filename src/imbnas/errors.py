@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -94,3 +95,9 @@ def naming_files() -> Iterator[None]:
         name = os.fsdecode(error.filename) if named else "a file that is being written"
         expected = _EXPECTED.get(error.errno or 0, "a file or directory that can be used")
         raise UserError(f"{name}: {error.strerror}, expected {expected}") from error
+
+
+def prints_unicode() -> bool:
+    """Return whether standard output can show every letter, which JSON otherwise has escapes for."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return encoding.lower().replace("-", "").startswith("utf")

@@ -46,7 +46,8 @@ def export(model: Path, output: Path | None = None) -> Path:
     if target.suffix != ".pt2":
         raise UserError(f"{target}: expected a name that ends in .pt2, the suffix of torch.export programs")
     network = load_subnet(model)
-    deployed = Deployed(network).eval()
+    # A program is there to be used: gradients of its weights would only cost memory.
+    deployed = Deployed(network).eval().requires_grad_(False)
     program = _trace(deployed, network)
     with replacing(target) as part:
         # Not to the file: torch loses the error of a full disk.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from imbnas.data.decode import decode_file
-from imbnas.errors import UserError, visible
+from imbnas.errors import UserError, prints_unicode, visible
 from imbnas.networks import Network, load_subnet
 
 BATCH = 64
@@ -70,7 +70,7 @@ def print_predictions(predictions: Sequence[Prediction], as_json: bool) -> None:
             }
             for one in predictions
         ]
-        text = json.dumps(entries, indent=2, ensure_ascii=False)
+        text = json.dumps(entries, indent=2, ensure_ascii=not prints_unicode())
         # JSON can name bytes that are no UTF-8, but not hold them.
         print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     elif sys.stdout.isatty():
