@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,43 @@ def test_root_itself_may_be_the_training_tree(tmp_path: Path, save_image):
     assert dataset.test.paths == ["held/out/cat/1.png"]
 
 
-def test_a_linked_tree_is_followed(tree: Path, tmp_path: Path):
-    link = tmp_path / "link"
+def test_a_linked_root_and_linked_images_are_followed(tree: Path, tmp_path: Path):
+    link, farm = tmp_path / "link", tmp_path / "farm"
     link.symlink_to(tree / "train", target_is_directory=True)
-    assert folder(link).train.paths == ["cat/a.bmp", "cat/b.webp", "dog/1.png", "dog/sub/0.JPG"]
+    subprocess.run(["cp", "-rs", tree / "train", farm], check=True)
+    assert (farm / "cat/a.bmp").is_symlink()
+    for root in (link, farm):
+        assert folder(root).train.paths == ["cat/a.bmp", "cat/b.webp", "dog/1.png", "dog/sub/0.JPG"]
+
+
+def away(path: Path) -> None:
+    """Put a link in a directory's place."""
+    moved = path.parents[2] / f"{path.name}-elsewhere"
+    path.rename(moved)
+    path.symlink_to(moved, target_is_directory=True)
+
+
+@pytest.mark.parametrize("linked", ["train", "train/dog", "train/dog/sub", "test"])
+def test_a_linked_directory_below_the_root_is_refused(tree: Path, linked: str):
+    away(tree / linked)
+    with pytest.raises(UserError, match=rf"^{tree / linked}: a link to a directory, expected a directory: DVC "):
+        folder(tree, train="train", test="test")
+
+
+def test_hidden_links_are_passed_over(tree: Path):
+    (tree / "train/.all").symlink_to(tree)
+    (tree / "train/cat/.none").symlink_to(tree / "nothing")
+    assert folder(tree, train="train").train.classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("linked", ["b", "lists"])
+def test_a_list_through_a_linked_directory_is_refused(listed: Path, linked: str):
+    (listed / "lists").mkdir()
+    (listed / "train.txt").rename(listed / "lists/train.txt")
+    assert len(load_dataset("list", listed, splits={"train": "lists/train.txt"}).train) > 0
+    away(listed / linked)
+    with pytest.raises(UserError, match=rf"^{listed / linked}: a link to a directory, expected a directory: DVC "):
+        load_dataset("list", listed, splits={"train": "lists/train.txt"})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +94,11 @@ def test_a_linked_tree_is_followed(tree: Path, tmp_path: Path):
         (lambda t: (t / "train/x.png").write_text("x"), r"train/x.png: an image outside any class"),
         (lambda t: (t / "test/bird").mkdir(), r"test/bird: class 'bird' is not in the training images"),
         (lambda t: (t / "train/cat/loop").symlink_to(t / "train/cat"), r"train/cat/loop: a link to a directory"),
-        (lambda t: (t / "train/cat/no.png").symlink_to(t / "none.png"), r"train/cat/no.png: image not found"),
+        (
+            lambda t: (t / "train/cat/no.png").symlink_to(t / "none.png"),
+            r"cat/no.png: a link to .*, which is not there",
+        ),
+        (lambda t: (t / "train/bird").symlink_to("../gone"), r"train/bird: a link to \.\./gone, which is not"),
         (lambda t: (t / "test/dog/7.jpeg").unlink(), r"test: no images found"),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imbnas.data.links import refuse_linked
 from imbnas.data.raw import Raw
 from imbnas.errors import UserError
 from imbnas.files import check_regular
@@ -58,7 +59,8 @@ def load_torchvision(name: str, root: Path, download: bool, section: str) -> tup
 
 
 def _refuse_odd_files(root: Path, name: str, archive: str | None) -> None:
-    """Raise NotRegularError for a pipe or the like among the files that torchvision will open."""
+    """Raise UserError for a pipe or the like among the files that torchvision will open, or a linked directory."""
+    refuse_linked(root, [_FOLDERS[name]])
     folder = root / _FOLDERS[name]
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     for file in [*files, root / archive] if archive else files:

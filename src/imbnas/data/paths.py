@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from imbnas.data.links import refuse_linked
 from imbnas.data.raw import Raw, relative_path
 from imbnas.data.verify import KINDS, LONGEST, entries, has_image_name
 from imbnas.errors import UserError
@@ -46,6 +46,7 @@ def read_folder(root: Path, splits: Mapping[str, str | None], section: str) -> d
     """
     names = _split_names(splits, section)
     _refuse_nested(names, section)
+    refuse_linked(root, names.values())
     below = {PurePosixPath(name).parts[0] for name in names.values()}
     train_top = names.get("train")
     classes = _class_names(root, train_top, below if train_top is None else set())
@@ -109,7 +110,7 @@ def _read_tree(root: Path, top: str | None, present: list[str], classes: list[st
         where = f"{top}/{name}" if top else name
         if name not in label_of:
             raise UserError(f"{root / where}: class {name!r} is not in the training images, expected one of theirs")
-        found = sorted(_images_in(root, where, set(), passed_over))
+        found = sorted(_images_in(root, where, passed_over))
         paths += found
         labels += [label_of[name]] * len(found)
     if not paths:
@@ -118,20 +119,13 @@ def _read_tree(root: Path, top: str | None, present: list[str], classes: list[st
     return Listing(raw, lambda i: str(root / paths[i]), len(passed_over))
 
 
-def _images_in(root: Path, where: str, seen: set[str], passed_over: list[str]) -> list[str]:
-    """Return all images below `root/where`, links followed; `seen` holds the real directories entered already.
-
-    Adds to `passed_over` the files that are no images by their names.
-    """
-    real = os.path.realpath(root / where)
-    if real in seen:
-        raise UserError(f"{root / where}: a link to a directory that is read already, expected each directory once")
-    seen.add(real)
+def _images_in(root: Path, where: str, passed_over: list[str]) -> list[str]:
+    """Return all images below `root/where`; add to `passed_over` the files that are no images by their names."""
     found: list[str] = []
     for entry, is_folder in entries(root / where, "a directory of images"):
         name = f"{where}/{entry}"
         if is_folder:
-            found += _images_in(root, name, seen, passed_over)
+            found += _images_in(root, name, passed_over)
         elif has_image_name(entry):
             found.append(name)
         else:
@@ -144,7 +138,8 @@ def read_list(root: Path, splits: Mapping[str, str | None], section: str) -> dic
 
     The label is the last word of a line, so that a path may contain spaces; it is relative to `root`. The training
     list must hold every class 0..C-1. Raises UserError that begins with FILE:LINE for a wrong line, a label that the
-    training list lacks, a path that leaves the root, or an image listed twice, be it in two lists.
+    training list lacks, a path that leaves the root, or an image listed twice, be it in two lists; and for a linked
+    directory on the way to an image.
     """
     names = _split_names(splits, section)
     listings: dict[str, Listing | None] = dict.fromkeys(SPLITS)
@@ -152,6 +147,7 @@ def read_list(root: Path, splits: Mapping[str, str | None], section: str) -> dic
     classes: list[str] = []
     for split, name in names.items():
         lines = _read_lines(root / name)
+        refuse_linked(root, {path.rpartition("/")[0] for path in lines.paths} | {name.rpartition("/")[0]})
         if split == "train":
             classes = _complete(lines)
         lines.check_labels(len(classes))

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
+from imbnas.data.links import check_link
 from imbnas.errors import UserError, is_utf8
 from imbnas.files import IMAGE_LIMIT, NotRegularError, open_regular
 
@@ -35,8 +36,9 @@ def has_image_name(path: str) -> bool:
 def entries(folder: Path, expected: str) -> list[tuple[str, bool]]:
     """Return the name of each file in `folder` that is not hidden, and whether it is a directory, sorted by name.
 
-    Raises UserError naming what cannot be read, with what was `expected` of the folder, and a directory or an image
-    whose name is not UTF-8, as which names go into the split's index and description.
+    Raises UserError naming what cannot be read, with what was `expected` of the folder, a link to a directory or to
+    nothing, and a directory or an image whose name is not UTF-8, as which names go into the split's index and
+    description.
     """
     found = []
     try:
@@ -51,6 +53,8 @@ def entries(folder: Path, expected: str) -> list[tuple[str, bool]]:
         # A link to itself is neither a file nor a directory.
         except OSError as error:
             raise UserError(f"{folder / entry.name}: {error.strerror}, expected an image or a directory") from None
+        if entry.is_symlink():
+            check_link(folder / entry.name)
         if (is_folder or has_image_name(entry.name)) and not is_utf8(entry.name):
             raise UserError(f"{folder / entry.name}: the name is not valid UTF-8, expected one that is")
         found.append((entry.name, is_folder))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from imbnas.data.imbalance import SHAPED, choose_rows, class_counts, index_digest, inverse_ratio
+from imbnas.data.links import refuse_linked
 from imbnas.data.raw import relative_path
 from imbnas.data.split import read_labels
 from imbnas.data.splits import hold_out
@@ -77,9 +78,11 @@ def _counts_file(params: ImbalanceParams, root: Path) -> Path | None:
     if params.counts is None:
         return None
     try:
-        return root / relative_path(params.counts)
+        name = relative_path(params.counts)
     except ValueError as error:
         raise UserError(f"imbalance.counts: {params.counts!r}: {error}") from None
+    refuse_linked(root, [str(PurePosixPath(name).parent)])
+    return root / name
 
 
 def _last_of_each(total: np.ndarray, held: np.ndarray) -> np.ndarray:
