@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +126,53 @@ def test_a_log_goes_on_in_an_old_file(tmp_path: Path) -> None:
     for line in ("one", "two"):
         Log("adapt", tmp_path / "log").to_file(line)
     assert [line.split("] ")[1] for line in (tmp_path / "log").read_text().splitlines()] == ["one", "two"]
+
+
+KILLED = """
+import os
+from pathlib import Path
+import numpy as np
+import tiny_chain
+np.lib.format.write_array_header_1_0 = lambda *_: os.kill(os.getpid(), 9)
+tiny_chain.run(Path("."), "target")
+"""
+
+
+def test_the_next_attempt_removes_what_a_killed_one_left_half_written(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=env, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = list(tmp_path.rglob(".*.part"))
+    assert [part.parent for part in left] == [tmp_path / "data/target/train"]
+    own = ["data/target/test/.info.json.7.part", "results/.cost.json.7.part", ".imbnas/kept/target/.old.json.7.part"]
+    # Of other steps and other jobs, which may be writing, and no left-overs of ours at all.
+    others = ["results/.metrics.json.7.part", "data/.longtail.parquet.7.part", ".imbnas/kept/target/.new.json.7.part"]
+    others += ["data/target/train/.x.part", "data/target/train/x.7.part"]
+    for name in (*own, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("half")
+    os.utime(tmp_path / own[2], (0, 0))
+    assert tiny_chain.run(tmp_path, "target") == 0
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.part")} == set(others)
+
+
+def test_a_step_removes_half_written_states_and_costs_of_its_own(chain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    written: set[str] = set()
+    replace = Path.replace
+
+    def note(part: Path, path: Path) -> Path:
+        written.add(str(part))
+        return replace(part, path)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "replace", note)
+        assert tiny_chain.run(root, "supernet", runtime__state_interval=0.0) == 0
+    parts = [Path(part.replace(f".{os.getpid()}.part", ".7.part")) for part in sorted(written)]
+    assert {"models", "supernet", "results"} <= {part.parent.name for part in parts}
+    for part in parts:
+        part.write_text("half")
+    other = root / f".imbnas/resume/supernet/.{'0' * 32}.supernet.pt.7.part"
+    other.write_text("half")
+    assert tiny_chain.run(root, "supernet", runtime__state_interval=0.0) == 0
+    assert list(root.rglob("*.part")) == [other]

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,6 +121,18 @@ def replacing(path: Path, durable: bool = True, wanted: int | None = None) -> It
         raise
     finally:
         if begun:
+            part.unlink(missing_ok=True)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what killed processes have left half-written of the file `path`, or of the files in the directory `path`.
+
+    Only for whoever keeps others from writing there: nothing tells a left-over from a file that is being written.
+    """
+    folder, name = (path, ".+") if path.is_dir() else (path.parent, re.escape(path.name))
+    left = re.compile(rf"\.{name}\.\d+\.part", re.DOTALL)
+    for part in folder.iterdir() if folder.is_dir() else ():
+        if left.fullmatch(part.name):
             part.unlink(missing_ok=True)
 
 

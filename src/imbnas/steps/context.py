@@ -8,19 +8,21 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError, is_utf8
-from imbnas.files import canonical_json, controlled, digest_file, discard, taken, write_json
+from imbnas.files import canonical_json, controlled, digest_file, discard, remove_parts, taken, write_json
 from imbnas.progress import Log
 from imbnas.sealed import DamagedError, read_record, write_record
 from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
 
 WORK = ".imbnas"
+STALE_SECONDS = 3600.0
+"""How long nothing was added to a file that nobody is writing any more."""
 
 
 @dataclass
@@ -66,6 +68,19 @@ class Context:
             if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
                 raise UserError(f"{path}: the directory {place} cannot be written, expected permission to write there")
 
+    def sweep(self) -> None:
+        """Remove what killed attempts have left half-written; under the step's lock, and `identify` comes first.
+
+        DVC would version what lies in a directory that is an output.
+        """
+        for path in [*map(self.path, STEPS[self.step].outputs), self._cost_file]:
+            remove_parts(path)
+        for part in self._kept.glob(".*.part"):
+            # Other jobs of a study, which no lock keeps out, may be writing there, but never this slowly.
+            with suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > STALE_SECONDS:
+                    part.unlink()
+
     def identify(self, view_json: str, versions: Mapping[str, str]) -> str:
         """Fix and return the digest of all that determines the outputs: parameters, inputs, code and versions."""
         parts: dict[str, Any] = {
@@ -91,7 +106,11 @@ class Context:
         """
         if not self._parts:
             raise RuntimeError("identify() comes before kept_path()")
-        return self.root / WORK / "kept" / self.step / _hash({**self._parts, "params": view_json})
+        return self._kept / _hash({**self._parts, "params": view_json})
+
+    @property
+    def _kept(self) -> Path:
+        return self.root / WORK / "kept" / self.step
 
     @property
     def identified(self) -> bool:
@@ -142,6 +161,8 @@ class Context:
         spent = self.cost()
         spent["seconds"] = round(spent["seconds"] + self.reused_seconds, 3)
         with _locked(self.root / WORK / "cost.lock"):
+            for file in (path, self.path("cost")):
+                remove_parts(file)
             steps = self._costs_before(path)
             steps[self.step] = {**spent, "device": self.device, "processor": _processor()}
             order = {name: k for k, name in enumerate(STEPS)}

@@ -111,6 +111,8 @@ def _run(step: str, view: View, context: Context, processes: int, rank: int | No
     context.check_inputs()
     context.check_outputs()
     context.identify(view.model_dump_json(by_alias=True), _versions())
+    if not rank:
+        context.sweep()
     numerics = getattr(view, "runtime", None)
     given = numerics is None or numerics.device == "cpu" or processes > 1
     with nullcontext() if given else lease.leased(context.log) as gpu:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from imbnas.data.split import write_table
 from imbnas.errors import UserError
-from imbnas.files import write_bytes
+from imbnas.files import remove_parts, write_bytes
 from imbnas.params.config import Params
 from imbnas.progress import Log
 from imbnas.report.page import Block, percent, write_page
@@ -68,6 +68,8 @@ def _state(grid: Grid, cell: int, stop: str | None) -> dict[str, Any]:
 
 
 def _write(grid: Grid, margin: float | None, total: int, folder: Path) -> None:
+    for place in (folder, folder / "figures"):
+        remove_parts(place)
     table = results(grid)
     spread = summary(grid, table)
     answers = Answers(grid)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from imbnas.errors import Interrupted, UserError
-from imbnas.files import discard, taken
+from imbnas.files import discard, remove_parts, taken
 from imbnas.sealed import DamagedError, open_sealed, write_sealed
 from imbnas.training.ranks import ALONE, Ranks
 
@@ -52,6 +52,8 @@ class ResumeState:
                 raise UserError(
                     f"{self.path}: another process runs this very step, expected one; wait for it or stop it"
                 )
+            if self._ranks.first:
+                remove_parts(self.path)
             before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
             self._saved = time.monotonic()
             try:
