@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -251,8 +252,11 @@ def test_a_stage_is_what_the_rule_says(rules: dict[str, Any], dvc: dict[str, Any
     splits = {PATHS[name] for name in PATHS if "_" in name}
     assert set(outs) == {place(file) if place(file) in splits else file for file in rules[step]["output"]}
     assert len(outs) == len(set(outs))
-    *words, target = stage["cmd"].split()
-    assert words == f"snakemake --cores all --force --allowed-rules {step} --".split()
+    shell, option, command = shlex.split(stage["cmd"].replace(r"\${", "${"))
+    assert (shell, option) == ("sh", "-c")
+    *words, target = command.split()
+    profile = '"${SNAKEMAKE_PROFILE:-local}"'
+    assert words == f"exec snakemake --profile {profile} --force --allowed-rules {step} --".split()
     assert target in rules[step]["output"]
 
 

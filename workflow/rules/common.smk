@@ -168,11 +168,8 @@ onsuccess:
     if stage:
         try:
             step = stage.rpartition(":")[2]
-            if step == "study":
-                changed = [("a parameter, the code or a raw file", step)] * STUDY.drift(SOURCES)
-            else:
-                steps = [step] if step in RUN.identities else RUN.identities
-                changed = [(name, step) for step in steps for name in RUN.drift(step, PROJECT, SOURCES)]
+            steps = [step] if step in RUN.identities else RUN.identities
+            changed = [(name, step) for step in steps for name in RUN.drift(step, PROJECT, SOURCES)]
         except UserError as error:
             sys.exit(f"error: {error}")
         if changed:

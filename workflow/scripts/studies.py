@@ -16,7 +16,7 @@ from typing import Any
 import controller
 import environment
 
-from imbnas.closure import look_again, module_digest
+from imbnas.closure import module_digest
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
 from imbnas.params.config import Params
 from imbnas.params.dataset import PATH_DATASETS
@@ -125,12 +125,6 @@ class Study:
         jobs = [(step, digest) for step, digests in self.plan.jobs.items() for digest in digests]
         lines = [f"{step} {digest} {self.raw_files(step, digest)}" for step, digest in jobs]
         return digest_bytes("\n".join([*lines, *map(self.code, STEPS), *self.collect]).encode())
-
-    def drift(self, sources: controller.Sources) -> bool:
-        """Say whether anything has changed since then."""
-        look_again()
-        run = controller.Run(sources.read(), self._run.snapshot, controller.codes(), {})
-        return Study(run, self._project, main=True).identity != self.identity
 
 
 def move(file: str, digest: str) -> str:
