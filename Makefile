@@ -53,7 +53,7 @@ sync: $(READY) ## dvc.yaml and the JSON schema, after an edit of imports or para
 record: $(READY) ## lets DVC record what Snakemake made, unless something is stale
 	@said=$$($(BIN)/snakemake -n 2>&1) && echo "$$said" | grep -q 'Nothing to be done' || \
 		{ echo 'error: not up to date, or not runnable: see `snakemake -n`, run `snakemake` first' >&2; exit 1; }
-	$(BIN)/dvc commit -f dvc.yaml
+	@$(BIN)/python workflow/scripts/record.py
 
 accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply` brought, unless DVC finds it changed
 	@$(BIN)/dvc status --quiet dvc.yaml || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }

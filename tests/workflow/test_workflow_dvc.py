@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from PIL import Image
 from workflow_project import NARROWED, Project
 
@@ -98,6 +101,79 @@ def test_small_numbers_survive_dvc(project: Project) -> None:
     assert project.planned() == {"retrain", "evaluate"}
 
 
+def test_a_foreign_file_beside_the_data_trains_nothing(project: Project) -> None:
+    # Raw data are a dependency as a whole directory. What follows depends on what was read of it.
+    (project.path / "datasets/digits/.DS_Store").write_text("x")
+    assert project.stale() == set()
+    (project.path / "datasets/digits/README").write_text("x")
+    assert project.stale() == {"source", "target", "imbalance"}
+    before = project.bytes("models/final.safetensors")
+    output = project.run("dvc", "repro").output
+    assert re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE) == ["source", "target", "imbalance"]
+    assert re.findall(r"^Stage '(\w+)' didn't change, skipping", output, re.MULTILINE) == STAGES[3:]
+    assert project.bytes("models/final.safetensors") == before
+    assert project.stale() == set()
+
+
+def test_recording_covers_the_raw_data_or_says_that_it_does_not(project: Project) -> None:
+    record = [sys.executable, "workflow/scripts/record.py"]
+    assert "note: " not in project.shell(*record).output  # git has datasets/digits
+    project.set("target.root", "datasets/my birds")
+    image = project.path / "datasets/my birds/1.png"
+    image.parent.mkdir()
+    image.write_text("an image")
+    lines = [line for line in project.shell(*record).output.splitlines() if "note: " in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("note: datasets/my birds: DVC keeps no version of these files: ")
+    assert lines[0].endswith("`dvc exp run --temp` and `--queue` fail on them, expected `dvc add datasets/my birds`")
+    project.run("dvc", "add", "datasets/my birds")
+    before = project.bytes("datasets/my birds.dvc")
+    image.write_text("another image")
+    assert "note: " not in project.shell(*record).output
+    # What was trained on is what is pushed.
+    assert project.bytes("datasets/my birds.dvc") != before
+    assert "up to date" in project.run("dvc", "status").output
+
+
+@pytest.fixture
+def watched(fresh: Project, tmp_path: Path) -> Project:
+    """Return a project with one stage of no moment, which depends on datasets/birds."""
+    project = fresh.copy(tmp_path / "watched")
+    (project.path / "dvc.yaml").write_text("stages:\n  look:\n    cmd: 'true'\n    deps: [datasets/birds]\n")
+    for name in ("jay/1.png", "owl/1.png", "logs/1.png"):
+        image = tmp_path / "birds" / name
+        image.parent.mkdir(parents=True)
+        image.write_text(name)
+    return project
+
+
+@pytest.mark.parametrize("link", [["ln", "-s"], ["cp", "-rs"], ["cp", "-r"]])
+def test_dvc_watches_what_the_reader_reads(watched: Project, tmp_path: Path, link: list[str]) -> None:
+    root = watched.path / "datasets/birds"
+    watched.shell(*link, str(tmp_path / "birds"), str(root))
+    watched.run("dvc", "repro")
+    assert watched.stale() == set()
+    for name in ("jay/1.png", "logs/1.png"):
+        (root / name).write_text("other")
+        assert watched.stale() == {"look"}, name
+        watched.run("dvc", "repro")
+        assert watched.stale() == set()
+    for name in ("jay/.2.png.77.part", ".DS_Store", "owl/Thumbs.db"):
+        (root / name).write_text("x")
+    assert watched.stale() == set()
+
+
+def test_dvc_takes_no_directory_of_the_project_for_ignored(fresh: Project) -> None:
+    # It passes over the .dvc files of a directory that it takes for ignored, and tells nobody.
+    files = fresh.shell("git", "ls-files").output.splitlines()
+    folders = {parent for file in [*files, "datasets/birds.dvc"] for parent in Path(file).parents} - {Path()}
+    git = Repo(fresh.path).scm
+    ignored = {folder for folder in folders if git.is_ignored(f"{fresh.path / folder}/")}
+    assert ignored == set()
+    assert not git.is_ignored(str(fresh.path / "datasets/birds.dvc"))
+    assert git.is_ignored(str(fresh.path / "datasets/birds/jay/1.png"))
+
+
 @pytest.fixture
 def birds(fresh: Project, tmp_path: Path) -> Project:
     """Return a project whose target is a directory of images, materialised and recorded."""
@@ -148,3 +224,35 @@ def test_a_file_of_class_counts_is_a_dependency(birds: Project) -> None:
     counts.write_text("4\n3\n")
     assert "imbalance" in birds.planned(*wanted)
     assert "imbalance" in birds.stale()
+
+
+def test_own_data_that_dvc_tracks_are_lost_nowhere(birds: Project, tmp_path: Path) -> None:
+    images = {
+        path.relative_to(birds.path): path.read_bytes() for path in (birds.path / "datasets/birds").rglob("*.png")
+    }
+    assert len(images) == 16
+    birds.commit("untracked")
+    stages = ("target", "imbalance")
+    run = ("dvc", "exp", "run", "--temp", "-S", "imbalance.ratio=3.0", "imbalance")
+    # Without them a copy of the project has none. DVC says so before any command of a stage runs.
+    refused = [line for line in birds.run(*run, expect=255).output.splitlines() if line.startswith("ERROR")]
+    assert all("No such file or directory" in line and "datasets/birds" in line for line in refused)
+    assert refused
+
+    birds.run("dvc", "add", "datasets/birds")
+    birds.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    birds.commit("tracked")
+    birds.run("dvc", "push", "datasets/birds.dvc", *stages)
+    birds.shell("git", "clone", "-q", ".", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", birds.env, birds.server)
+    clone.run("dvc", "pull", "datasets/birds.dvc", *stages)
+    assert {path: clone.bytes(str(path)) for path in images} == images
+    assert clone.stale() & {*stages} == set()
+
+    output = birds.run(*run).output
+    assert "Running stage 'imbalance'" in output
+    assert "Running stage 'target'" not in output
+    birds.run("dvc", "gc", "-w", "-f")
+    shutil.rmtree(birds.path / "datasets/birds")
+    birds.run("dvc", "checkout", "datasets/birds.dvc")
+    assert {path: birds.bytes(str(path)) for path in images} == images
