@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from imbnas.cli import app
+from imbnas.cli import app, main
 from imbnas.data.split import read_info
 from imbnas.errors import UserError
 from imbnas.networks import load_references, load_subnet
@@ -48,14 +49,14 @@ class TestPredict:
         inputs = (pixels / 255 - network.meta["mean"][0]) / network.meta["std"][0]
         with torch.no_grad():
             shares = network.model(torch.tensor(inputs)[None, None].float()).double().softmax(dim=1)[0]
-        found = predict(model, photos[:1], 4)[0]
+        found = predict(model, photos[:1], 4)[0][0]
         assert [name for name, _ in found.classes] == [fake.CLASSES[k] for k in shares.argsort(descending=True)]
         assert [share for _, share in found.classes] == pytest.approx(sorted(shares.tolist(), reverse=True), abs=1e-5)
         assert sum(share for _, share in found.classes) == pytest.approx(1.0)
 
     @pytest.mark.parametrize(("top", "named"), [(1, 1), (3, 3), (4, 4), (99, 4)])
     def test_top(self, model: Path, photos: list[Path], top: int, named: int) -> None:
-        found = predict(model, photos[:2], top)
+        found, _ = predict(model, photos[:2], top)
         assert [len(one.classes) for one in found] == [named, named]
 
     @pytest.mark.parametrize(("head", "branches"), fake.KINDS, ids=str)
@@ -68,14 +69,14 @@ class TestPredict:
         pixels = torch.from_numpy(np.array(Image.open(photos[7])))[None, None]
         with torch.no_grad():
             shares = made(network.preprocess()(pixels)).double().softmax(dim=1)[0]
-        found = dict(predict(tmp_path / "other.safetensors", photos[7:8], 4)[0].classes)
+        found = dict(predict(tmp_path / "other.safetensors", photos[7:8], 4)[0][0].classes)
         assert [found[name] for name in fake.CLASSES] == pytest.approx(shares.tolist(), abs=1e-6)
 
     def test_order_and_batches_do_not_matter(self, model: Path, photos: list[Path]) -> None:
         many = (photos * 2)[: BATCH + 3]
-        together = predict(model, many, 1)
+        together, _ = predict(model, many, 1)
         assert [one.image for one in together] == many
-        alone = [predict(model, [image], 1)[0] for image in many[-4:]]
+        alone = [predict(model, [image], 1)[0][0] for image in many[-4:]]
         for first, second in zip(together[-4:], alone, strict=True):
             assert first.classes[0][0] == second.classes[0][0]
             assert first.classes[0][1] == pytest.approx(second.classes[0][1], abs=1e-5)
@@ -84,16 +85,22 @@ class TestPredict:
         picture = Image.fromarray(np.full((40, 90, 4), 90, np.uint8), "RGBA")
         picture.save(tmp_path / "wide.png")
         picture.convert("L").resize((8, 8)).save(tmp_path / "small.png")
-        wide, small = predict(model, [tmp_path / "wide.png", tmp_path / "small.png"], 1)
+        (wide, small), _ = predict(model, [tmp_path / "wide.png", tmp_path / "small.png"], 1)
         assert wide.classes[0][0] == small.classes[0][0]
         assert wide.classes[0][1] == pytest.approx(small.classes[0][1], abs=1e-5)
 
 
 class TestErrors:
     def expect(self, model: Path, images: list[Path], text: str) -> None:
-        with pytest.raises(UserError, match=text) as caught:
-            predict(model, images, 1)
-        assert "\n" not in str(caught.value)
+        """Expect one fault: of an image, beside which others are answered, or of the network."""
+        try:
+            found, faults = predict(model, images, 1)
+        except UserError as error:
+            found, faults = [], [error]
+        assert len(faults) == 1
+        assert re.search(text, str(faults[0])), str(faults[0])
+        assert "\n" not in str(faults[0])
+        assert not {one.image for one in found} - set(images[:-1])
 
     def test_missing_image(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
         self.expect(model, [photos[0], tmp_path / "none.png"], r"none\.png: not found, expected an image")
@@ -248,6 +255,19 @@ FOUND = [Prediction(Path("a b.png"), [("cat [1]", 0.7), ("ant", 0.3)])]
 
 
 class TestPrinting:
+    @pytest.mark.parametrize("sign", ["\x9b", "\x1b", "\u202e", "\u2066", "\u200b", "\ufeff"])
+    def test_signs_that_a_terminal_obeys_are_not_printed(self, capsys: pytest.CaptureFixture[str], sign: str) -> None:
+        found = [Prediction(Path(f"a{sign}.png"), [(f"c{sign}d", 1.0)])]
+        for as_json in (False, True):
+            print_predictions(found, as_json)
+            text = capsys.readouterr().out
+            assert sign not in text
+            if as_json:
+                assert json.loads(text)[0] == {
+                    "image": f"a{sign}.png",
+                    "classes": [{"class": f"c{sign}d", "probability": 1.0}],
+                }
+
     def test_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
         print_predictions(FOUND, False)
         assert capsys.readouterr().out == "a b.png\tcat [1]\t0.700000\na b.png\tant\t0.300000\n"
@@ -295,6 +315,36 @@ class TestCommand:
         assert len(done.stdout.splitlines()) == 4
         assert CliRunner().invoke(app, ["predict", str(model)]).exit_code == 2
         assert CliRunner().invoke(app, ["predict", str(model), str(photos[0]), "--top", "0"]).exit_code == 2
+
+    def test_good_images_are_answered_beside_bad_ones(
+        self, model: Path, photos: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "text.png").write_text("hello")
+        Image.new("1", (16_000, 12_000)).save(tmp_path / "large.png")
+        os.mkfifo(tmp_path / "pipe.png")
+        bad = [tmp_path / name for name in ("text.png", "none.png", "large.png", "pipe.png")]
+        images = [bad[0], photos[0], *bad[1:], photos[1]]
+        code, out, err = self.run(capfd, model, *images, "--top", "1")
+        assert code == 2
+        assert [line.split("\t")[0] for line in out.splitlines()] == list(map(str, photos[:2]))
+        assert [line.split(": ")[1] for line in err.splitlines()] == list(map(str, bad))
+        assert err.splitlines()[2] == (
+            f"error: {bad[2]}: found 16000 x 12000 = 192,000,000 pixels, expected at most 178,956,970 (--max-pixels)"
+        )
+        code, out, err = self.run(capfd, model, *images, "--json")
+        assert (code, len(err.splitlines()), len(json.loads(out))) == (2, 4, 2)
+        code, out, err = self.run(capfd, model, bad[2], "--top", "1", "--max-pixels", "192000000")
+        assert (code, len(out.splitlines()), err) == (0, 1, "")
+
+    def run(self, capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["imbnas", "predict", *map(str, words)])
+            try:
+                main()
+                code = 0
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        return code, *capfd.readouterr()
 
     def test_one_line_and_exit_code_for_a_bad_image(self, model: Path) -> None:
         done = subprocess.run(

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from imbnas.errors import UserError, naming_files, prints_unicode, visible
+from imbnas.errors import UserError, naming_files, prints_unicode, visible, visible_json
 from imbnas.steps.graph import PATHS, STEPS, cost_details
+
+LARGEST_IMAGE = 178_956_970
+"""As in `params.dataset`, whose import would make every command wait."""
 
 
 class WholeSummaries(TyperGroup):
@@ -184,11 +187,22 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Classes to name for each image.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", metavar="N", min=1, help="Refuse larger images: width times height.")
+    ] = LARGEST_IMAGE,
 ) -> None:
-    """Say which classes images show: a table on a terminal, else tab-separated image, class, probability."""
+    """Say which classes images show: a table on a terminal, else tab-separated image, class, probability.
+
+    Images that cannot be used are listed on standard error, and the exit code is then 2; the others are answered.
+    """
     from imbnas.predict import predict, print_predictions
 
-    print_predictions(predict(model, images, top), as_json)
+    found, faults = predict(model, images, top, max_pixels)
+    print_predictions(found, as_json)
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    if faults:
+        raise SystemExit(2)
 
 
 @app.command()
@@ -263,7 +277,8 @@ def compare(
     found = compare.compare(runs, PATHS["details"], PATHS["predictions"], baseline, margin)
     scores = compare_tables.shown_scores(found, group)
     if as_json:
-        print(json.dumps(compare_tables.comparison_json(found), indent=2, ensure_ascii=not prints_unicode()))
+        values = compare_tables.comparison_json(found)
+        print(visible_json(json.dumps(values, indent=2, ensure_ascii=not prints_unicode())))
     elif markdown:
         print(compare_tables.comparison_markdown(found, scores), end="")
     else:

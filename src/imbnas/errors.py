@@ -6,11 +6,14 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-# Control characters, the line separators of Unicode, and surrogates: Python's stand-ins for bytes that are no UTF-8.
-_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters, which terminals obey; the line separators of Unicode; signs without width and those that turn the
+# direction of text; and surrogates, Python's stand-ins for bytes that are no UTF-8.
+_UNSHOWN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 _HEAD, _TAIL = 2000, 1000
 
@@ -21,6 +24,11 @@ def visible(text: object) -> str:
     What holds none of these stays as it is, a backslash too.
     """
     return _UNSHOWN.sub(lambda match: _escape(match[0]), str(text))
+
+
+def visible_json(text: str) -> str:
+    """Return a JSON text, lines and all, with the signs that `visible` escapes written as JSON escapes them."""
+    return "\n".join(_UNSHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", line) for line in text.split("\n"))
 
 
 def is_utf8(name: object) -> bool:
@@ -50,9 +58,10 @@ class UserError(Exception):
     would break the line are escaped.
     """
 
-    def __init__(self, message: str) -> None:
-        """Take the message."""
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        """Take the message, and lines that a log file holds beside it."""
         super().__init__(visible(_cut(message)))
+        self.details = tuple(map(visible, details))
 
 
 class Interrupted(Exception):  # noqa: N818 - it is a request, not an error

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from imbnas.data.decode import decode_file
-from imbnas.errors import UserError, prints_unicode, visible
+from imbnas.data.verify import SizeLimit
+from imbnas.errors import UserError, prints_unicode, visible, visible_json
 from imbnas.networks import Network, load_subnet
+from imbnas.params.dataset import LARGEST_IMAGE
 
 BATCH = 64
 
@@ -26,25 +28,39 @@ class Prediction:
     classes: list[tuple[str, float]]
 
 
-def predict(model: Path, images: Sequence[Path], top: int) -> list[Prediction]:
-    """Return the `top` likeliest classes (all, if there are fewer) of each image file, in the order given.
+def predict(
+    model: Path, images: Sequence[Path], top: int, max_pixels: int = LARGEST_IMAGE
+) -> tuple[list[Prediction], list[UserError]]:
+    """Return the `top` likeliest classes (all, if there are fewer) of each image file, in the order given, and faults.
 
     `model` is a single network as `imbnas retrain` writes it; its metadata say how images are prepared and what the
-    classes are called. The network runs on the CPU. Raises UserError naming a file that is missing, damaged or of
-    another kind.
+    classes are called. The network runs on the CPU. An image that is missing, damaged, of another kind or of more than
+    `max_pixels` has a fault in place of a prediction. Raises UserError naming a network that cannot be used.
     """
-    network = load_subnet(model)
-    for image in images:
-        if not image.exists():
-            raise UserError(f"{image}: not found, expected an image file")
+    network, limit = load_subnet(model), SizeLimit(max_pixels, "--max-pixels")
     found: list[Prediction] = []
+    faults: list[UserError] = []
     for start in range(0, len(images), BATCH):
-        found += _batch(network, images[start : start + BATCH], top)
-    return found
+        good, pixels = [], []
+        for image in images[start : start + BATCH]:
+            try:
+                pixels.append(_decoded(network, image, limit))
+            except UserError as error:
+                faults.append(error)
+            else:
+                good.append(image)
+        if good:
+            found += _batch(network, good, np.stack(pixels), top)
+    return found, faults
 
 
-def _batch(network: Network, images: Sequence[Path], top: int) -> list[Prediction]:
-    pixels = np.stack([decode_file(image, network.load_side, network.shape.channels) for image in images])
+def _decoded(network: Network, image: Path, limit: SizeLimit) -> np.ndarray:
+    if not image.exists():
+        raise UserError(f"{image}: not found, expected an image file")
+    return decode_file(image, network.load_side, network.shape.channels, limit)
+
+
+def _batch(network: Network, images: Sequence[Path], pixels: np.ndarray, top: int) -> list[Prediction]:
     inputs = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
     with torch.inference_mode():
         logits = network.finite(network.model(network.preprocess()(inputs)))
@@ -70,9 +86,8 @@ def print_predictions(predictions: Sequence[Prediction], as_json: bool) -> None:
             }
             for one in predictions
         ]
-        text = json.dumps(entries, indent=2, ensure_ascii=not prints_unicode())
-        # JSON can name bytes that are no UTF-8, but not hold them.
-        print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        text = json.dumps(entries, indent=2, ensure_ascii=not prints_unicode(), allow_nan=False)
+        print(visible_json(text))
     elif sys.stdout.isatty():
         _print_table(predictions)
     else:

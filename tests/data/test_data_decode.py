@@ -8,7 +8,7 @@ from PIL import Image
 
 from imbnas.data.decode import convert_array, decode_file
 from imbnas.data.raw import Shape
-from imbnas.data.verify import check_images, fault_of, map_threaded
+from imbnas.data.verify import SizeLimit, check_images, fault_of, map_threaded
 from imbnas.errors import UserError
 
 
@@ -120,3 +120,27 @@ def test_numbers_beyond_sixteen_bits_are_refused_not_clipped(tmp_path: Path) -> 
         decode_file(save(tmp_path, Image.fromarray(pixels * 2), "b.tif"), 4, 1)
     deep = save(tmp_path, Image.fromarray(np.ones((4, 4), np.float32)), "c.tif")
     assert fault_of(deep, full=False) == "pixels are floating-point numbers, expected 8 or 16 bits"
+
+
+def test_all_bad_images_are_counted_and_twenty_listed(tmp_path: Path) -> None:
+    paths = [f"{k}.png" for k in range(400)]
+    for name in paths:
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    for name in paths[7:90]:
+        (tmp_path / name).write_text("hello")
+    with pytest.raises(UserError) as caught:
+        check_images(tmp_path, paths, False, lambda index: f"row {index}")
+    line = "row 7: not an image by its content, expected JPEG, PNG, WebP, BMP, PPM, PGM or TIFF"
+    assert str(caught.value) == f"{line}; 83 of 400 images are bad, the log names 20"
+    assert len(caught.value.details) == 20
+    assert caught.value.details[19] == line.replace("7", "26")
+
+
+def test_a_size_that_is_too_large_is_told_with_its_parameter(tmp_path: Path) -> None:
+    Image.new("1", (60, 40)).save(tmp_path / "a.png")
+    size = SizeLimit(2399, "target.max_pixels")
+    fault = "found 60 x 40 = 2,400 pixels, expected at most 2,399 (target.max_pixels)"
+    assert fault_of(tmp_path / "a.png", False, size) == fault
+    with pytest.raises(UserError, match=r"a\.png: found 60 x 40"):
+        decode_file(tmp_path / "a.png", 8, 1, size)
+    assert fault_of(tmp_path / "a.png", True, SizeLimit(2400, "")) is None

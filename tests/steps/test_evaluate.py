@@ -357,7 +357,7 @@ class TestFiles:
         table = pd.read_csv(tmp_path / PATHS["plots"] / "confusion.csv")
         index = pd.read_parquet(tmp_path / PATHS["target_test"] / "index.parquet")
         images = [tmp_path / "photos" / path for path in index["path"]]
-        found = predict(tmp_path / PATHS["final"], images, 1)
+        found, _ = predict(tmp_path / PATHS["final"], images, 1)
         assert [one.classes[0][0] for one in found] == table["predicted"].tolist()
         assert table["predicted"].nunique() > 1
 

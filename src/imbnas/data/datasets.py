@@ -9,7 +9,7 @@ from imbnas.data.arrays import read_npz
 from imbnas.data.builtin import load_digits, load_torchvision
 from imbnas.data.paths import read_folder, read_list
 from imbnas.data.raw import Dataset, Raw, Shape
-from imbnas.data.verify import check_images, check_links, count_paged
+from imbnas.data.verify import SizeLimit, check_images, check_links, count_paged
 from imbnas.errors import UserError
 from imbnas.params.dataset import OWN_DATASETS
 
@@ -60,17 +60,20 @@ def load_dataset(
     download: bool = False,
     splits: Mapping[str, str | None] | None = None,
     verify: str = "full",
+    max_pixels: int | None = None,
     section: str = "target",
 ) -> Dataset:
     """Return a dataset's published splits.
 
     `root` is the directory of its raw files; `splits` maps train, validation and test to names below it (`folder` and
-    `list` only). Images of path datasets are checked now: only their headers, or decoded when `verify` is "full".
+    `list` only). Images of path datasets are checked now: only their headers, or decoded when `verify` is "full"; none
+    may have more than `max_pixels`.
     `section` ("source" or "target") is named in messages. Raises UserError when files are missing, corrupt, or fewer
     than two classes remain.
     """
     if name in _READERS:
-        dataset = _load_files(name, root, dict(splits or {}), verify == "full", section)
+        size = None if max_pixels is None else SizeLimit(max_pixels, f"{section}.max_pixels")
+        dataset = _load_files(name, root, dict(splits or {}), verify == "full", size, section)
     elif name == "npz":
         found = read_npz(root, section)
         assert found["train"] is not None
@@ -85,13 +88,15 @@ def load_dataset(
     return dataset
 
 
-def _load_files(name: str, root: Path, splits: dict[str, str | None], full: bool, section: str) -> Dataset:
+def _load_files(
+    name: str, root: Path, splits: dict[str, str | None], full: bool, size: SizeLimit | None, section: str
+) -> Dataset:
     """Return the splits of a dataset of files, each file checked."""
     listings = _READERS[name](root, splits, section)
     passed_over = paged = 0
     for listing in filter(None, listings.values()):
         paths = listing.raw.paths or []
-        check_images(root, paths, full, listing.place)
+        check_images(root, paths, full, listing.place, size)
         check_links(root, paths, listing.raw.labels.tolist(), listing.place)
         passed_over += listing.passed_over
         paged += count_paged(root, paths)

@@ -8,22 +8,25 @@ import numpy as np
 from PIL import Image
 
 from imbnas.data.raw import Shape
-from imbnas.data.verify import open_image, unreadable
+from imbnas.data.verify import SizeLimit, TooLargeError, open_image, unreadable
 from imbnas.errors import UserError
 
 
-def decode_file(file: Path, side: int, channels: int) -> np.ndarray:
+def decode_file(file: Path, side: int, channels: int, size: SizeLimit | None = None) -> np.ndarray:
     """Return the image in `file` as uint8 (side, side, channels): its central square, scaled bilinearly.
 
     That is the short side scaled to `side` and a centre crop, in one pass. Transparency is dropped, EXIF rotation is
     not applied, 16-bit grey keeps its high byte, and colour becomes grey by ITU-R 601 luma (PIL's "L").
-    Raises UserError naming a file that is missing or damaged.
+    Raises UserError naming a file that is missing, damaged, or larger than `size` allows; images of a dataset were
+    measured when it was verified.
     """
     try:
-        with open_image(file) as opened:
+        with open_image(file, size) as opened:
             image = _eight_bit(opened, channels)
     except UserError:
         raise
+    except TooLargeError as error:
+        raise UserError(f"{file}: {error}") from None
     # On damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, and its own bomb error.
     except Exception as error:
         raise UserError(f"{file}: {unreadable(error)}") from None

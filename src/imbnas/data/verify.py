@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,28 @@ _PAGED = (".tif", ".tiff", ".webp")
 _FOREIGN = ("@eaDir", "__MACOSX")
 """Directories of previews and the like that a Synology server and macOS's archives add to a tree of images."""
 _CHUNK = 128
+LISTED = 20
+"""Bad images that are told of one by one."""
+# PIL warns on standard error and then refuses, by a number of its own, which is not the user's.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True)
+class SizeLimit:
+    """The most pixels of an image, and the parameter or option that says so."""
+
+    pixels: int
+    knob: str
+
+
+class TooLargeError(ValueError):
+    """An image has more pixels than are accepted; the message says neither its name nor its place."""
+
+    def __init__(self, width: int, height: int, limit: SizeLimit) -> None:
+        """Take what the image's header says, and the limit."""
+        super().__init__(
+            f"found {width} x {height} = {width * height:,} pixels, expected at most {limit.pixels:,} ({limit.knob})"
+        )
 
 
 def has_image_name(path: str) -> bool:
@@ -81,15 +104,24 @@ def map_threaded(function: Callable[[str], Result], items: Sequence[str]) -> Ite
         executor.shutdown(cancel_futures=True)
 
 
-def check_images(root: Path, paths: Sequence[str], full: bool, place: Callable[[int], str]) -> None:
-    """Check that every file is an image: its header, and with `full` every pixel's decoding.
+def check_images(
+    root: Path, paths: Sequence[str], full: bool, place: Callable[[int], str], size: SizeLimit | None = None
+) -> None:
+    """Check that every file is an image within the `size`: its header, and with `full` every pixel's decoding.
 
-    `paths` are relative to `root`; `place(i)` returns the text that begins the message about file i. Raises UserError
-    for the first bad file in order, so that the message does not depend on timing.
+    `paths` are relative to `root`; `place(i)` returns the text that begins the message about file i. All files are
+    looked at. The UserError tells of the first bad one in order and how many there are; its details, of LISTED of them.
     """
-    for index, fault in enumerate(map_threaded(lambda path: fault_of(root / path, full), paths)):
+    bad, listed = 0, []
+    for index, fault in enumerate(map_threaded(lambda path: fault_of(root / path, full, size), paths)):
         if fault is not None:
-            raise UserError(f"{place(index)}: {fault}")
+            bad += 1
+            if bad <= LISTED:
+                listed.append(f"{place(index)}: {fault}")
+    if bad == 1:
+        raise UserError(listed[0])
+    if bad:
+        raise UserError(f"{listed[0]}; {bad:,} of {len(paths):,} images are bad, the log names {len(listed)}", listed)
 
 
 def check_links(root: Path, paths: Sequence[str], labels: Sequence[int], place: Callable[[int], str]) -> None:
@@ -119,16 +151,18 @@ def count_paged(root: Path, paths: Sequence[str]) -> int:
     return sum(map_threaded(several, [path for path in paths if path.lower().endswith(_PAGED)]))
 
 
-def fault_of(file: Path, full: bool) -> str | None:
+def fault_of(file: Path, full: bool, size: SizeLimit | None = None) -> str | None:
     """Return what is wrong with an image file in a few words, None when nothing is."""
     try:
-        with open_image(file) as image:
+        with open_image(file, size) as image:
             if image.mode == "F":
                 return "pixels are floating-point numbers, expected 8 or 16 bits"
             if full:
                 image.load()
     except NotRegularError as error:
         return error.fault
+    except TooLargeError as error:
+        return str(error)
     except FileNotFoundError:
         hint = " (a backslash does not separate directories here, write /)" if "\\" in file.name else ""
         return f"image not found, expected a file there{hint}"
@@ -141,9 +175,15 @@ def fault_of(file: Path, full: bool) -> str | None:
 
 
 @contextmanager
-def open_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image of the accepted formats; raise NotRegularError for a pipe or the like, and whatever PIL raises."""
+def open_image(file: Path, size: SizeLimit | None = None) -> Iterator[Image.Image]:
+    """Open an image of the accepted formats, of which only the header is read.
+
+    Raises NotRegularError for a pipe or the like, TooLargeError for more pixels than `size` allows, and whatever PIL
+    raises.
+    """
     with open_regular(file, IMAGE_LIMIT) as stream, Image.open(stream, formats=FORMATS) as image:
+        if size is not None and image.width * image.height > size.pixels:
+            raise TooLargeError(image.width, image.height, size)
         yield image
 
 

@@ -20,6 +20,8 @@ SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "cifar10": 32, "cifar100
 """Of the images of the published datasets, in pixels."""
 ROWS = {"digits": 1_797, "mnist": 70_000, "fashion-mnist": 70_000, "cifar10": 60_000, "cifar100": 60_000}
 """How many images they have."""
+LARGEST_IMAGE = 178_956_970
+"""Pixels beyond which Pillow, too, takes a file for an attack: half a gigabyte in colour."""
 LONGEST_NAME = 4096
 """Bytes of a path that systems take."""
 
@@ -92,6 +94,9 @@ class DatasetParams(Section):
     """Where a `folder` or `list` dataset keeps its splits."""
     verify: Literal["headers", "full"] = "full"
     """How `folder` and `list` images are checked up front: only their headers, or decoded in full."""
+    max_pixels: Annotated[int, Field(gt=0, lt=2**31)] = LARGEST_IMAGE
+    """Most pixels, width times height, of a `folder` or `list` image: a small file may hold a picture that takes
+    gigabytes of memory. Larger ones are refused by name; raise it where they are meant."""
 
     @model_validator(mode="after")
     def _own_files(self) -> Self:

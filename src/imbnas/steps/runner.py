@@ -65,6 +65,8 @@ def run_step(
             return _attempt(params, view, context, processes, rank, log_file, code)
     except UserError as error:
         log.to_file(f"error: {error}")
+        for line in error.details:
+            log.to_file(line)
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER
     except (Interrupted, KeyboardInterrupt) as stop:

@@ -20,6 +20,7 @@ def run(view: SourceView, context: Context) -> None:
         download=params.download,
         splits=params.splits.model_dump(),
         verify=params.verify,
+        max_pixels=params.max_pixels,
         section="source",
     )
     for note in dataset.notes:

@@ -22,6 +22,7 @@ def run(view: TargetView, context: Context) -> None:
         download=params.download,
         splits=params.splits.model_dump(),
         verify=params.verify,
+        max_pixels=params.max_pixels,
         section="target",
     )
     for note in dataset.notes:
