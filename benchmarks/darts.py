@@ -25,10 +25,10 @@ from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
 from imbnas.data.samplers import InstanceSampler
 from imbnas.differentiable.learners import Classifier
-from imbnas.differentiable.loop import ArchitecturePlan, Guards, Search, WeightPlan, search_architecture
+from imbnas.differentiable.loop import BilevelSearch, search_architecture
 from imbnas.differentiable.relaxation import ArchitectureParameters
 from imbnas.differentiable.split import Feed
-from imbnas.params.recipe import OptimizerParams
+from imbnas.params.differentiable import DartsParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log
 from imbnas.spaces.darts import DartsSpace, Size
@@ -62,22 +62,15 @@ def ours(options: argparse.Namespace, store: Memory, order: str) -> Callable[[],
     feeds = [
         [Feed(part, InstanceSampler(part, seed), options.batch)] for seed, part in enumerate((rows[:half], rows[half:]))
     ]
-    search = Search(
-        name="search",
+    search = BilevelSearch(
+        params=DartsParams(order="second" if order == "second" else "first", epochs=1),
+        frozen=False,
         learner=learner,
         parameters=ArchitectureParameters(learner.network.layout, "softmax"),
         store=store,
         augment=Augment(shape, "none", 0, False, 0, (0.5,) * 3, (0.25,) * 3),
         feeds=(feeds[0], feeds[1]),
         objective=lambda epoch: F.cross_entropy,
-        mixing="parabolic",
-        fixed_mixing=0.5,
-        epochs=1,
-        weights=WeightPlan(OptimizerParams(lr=0.025, nesterov=False, decay_norms=True), 0.001, frozen=False),
-        architecture=ArchitecturePlan(
-            "second" if order == "second" else "first", 3e-4, (0.5, 0.999), 1e-3, "constant", 0
-        ),
-        guards=Guards(0.0, "l2", "none", "none", 0.0, 0.0, 0, 0.0, 5, 4, 10),
         seed=0,
         describe=lambda relaxed, epoch: {},
     )

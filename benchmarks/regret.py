@@ -151,7 +151,7 @@ def tabular(accuracies: dict[Architecture, float], budgets: list[int], seeds: in
 
 
 def free(accuracies: dict[Architecture, float]) -> list[str]:
-    """Return the table's rows of what costs no training: the expectation over all cells, and the most expensive cell."""
+    """Return the table's rows of what costs no training: the mean over all cells, and the most expensive cell."""
     best = 100.0 * max(accuracies.values())
     costs = SPACE.cost_table((32, 32, 3), 10)
     largest = max(accuracies, key=lambda cell: (costs.cost(cell).macs, costs.cost(cell).params))

@@ -209,7 +209,7 @@ def test_after_the_head_strategy_only_the_architecture_learns(
     seen: list[dict[str, Any]] = []
     search = loop.search_architecture
 
-    def watched(one: loop.Search, *rest: Any) -> Any:
+    def watched(one: loop.BilevelSearch, *rest: Any) -> Any:
         before = {name: value.clone() for name, value in one.learner.state_dict().items()}
         rows = search(one, *rest)
         after = one.learner.state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +15,25 @@ Closure = Callable[[], Tensor]
 """Computes a loss on a fixed batch at the present weights and architecture parameters."""
 RADIUS = 0.01
 """Length of the finite difference's step in weight space."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Both levels of the problem at one step, as an estimate of the architecture's gradient sees them.
+
+    `train` is the loss on the weights' batch, `valid` that on the architecture's; `optimizer` moves the weights at
+    `rate` and is None where they stay as they are.
+    """
+
+    train: Closure
+    valid: Closure
+    architecture: Sequence[Parameter]
+    optimizer: SGD | torch.optim.SGD | None
+    rate: float
+
+
+ArchitectureGradient = Callable[[Levels], tuple[list[Tensor], Tensor]]
+"""Returns the architecture parameters' gradients, one for each of them, and the loss on the architecture's batch."""
 
 
 def first_order(valid: Closure, architecture: Sequence[Parameter]) -> tuple[list[Tensor], Tensor]:
@@ -94,3 +114,16 @@ def _gradients(loss: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:
 def _set(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     with torch.no_grad():
         torch._foreach_copy_(list(weights), list(values))
+
+
+def _second_order(levels: Levels) -> tuple[list[Tensor], Tensor]:
+    if levels.optimizer is None:
+        raise ValueError("the second order needs weights that learn")
+    return second_order(levels.train, levels.valid, levels.architecture, levels.optimizer, levels.rate)
+
+
+GRADIENTS: dict[str, ArchitectureGradient] = {
+    "first": lambda levels: first_order(levels.valid, levels.architecture),
+    "second": _second_order,
+}
+"""How each `search.darts.order` estimates the gradient of the architecture parameters."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from imbnas.differentiable.learners import Draw, Learner, Setting
 from imbnas.differentiable.relaxation import ArchitectureParameters, mean_entropy, zero_one_loss
 from imbnas.differentiable.split import Feed
 from imbnas.errors import UserError
-from imbnas.params.recipe import OptimizerParams
+from imbnas.params.differentiable import DartsParams
 from imbnas.progress import Log
 from imbnas.seeds import derive, stream
 from imbnas.spaces.relaxed import Relaxed
@@ -33,68 +33,25 @@ CURVATURE_STEPS = 30
 
 
 @dataclass(frozen=True)
-class WeightPlan:
-    """How the weights learn; `frozen` leaves them as they are, and only the architecture is searched."""
+class BilevelSearch:
+    """One differentiable search: what is trained on what, by which parameters.
 
-    optimizer: OptimizerParams
-    last_rate: float
-    frozen: bool
-
-
-@dataclass(frozen=True)
-class ArchitecturePlan:
-    """How the architecture parameters learn: by Adam, first or second order, from epoch `warmup` on."""
-
-    order: Literal["first", "second"]
-    rate: float
-    betas: tuple[float, float]
-    decay: float
-    schedule: schedules.RateSchedule
-    warmup: int
-
-
-@dataclass(frozen=True)
-class Guards:
-    """What is done against collapse."""
-
-    zero_one: float
-    zero_one_norm: Literal["l2", "l1"]
-    skip: Literal["none", "linear", "cosine"]
-    perturbation: Literal["none", "random", "adversarial"]
-    first_radius: float
-    last_radius: float
-    eigenvalue_rows: int
-    """Rows of the architecture's half on which the curvature is measured after each epoch; 0: never."""
-    stop_ratio: float
-    """0: never stop early."""
-    window: int
-    back: int
-    patience: int
-
-
-@dataclass(frozen=True)
-class Search:
-    """One differentiable search: what is trained on what.
-
-    `feeds[level]` has one feed per draw of the learner: level 0 feeds the weights, level 1 the architecture.
-    `describe(weights, epoch)` adds to an epoch's row: the derived architecture, its score and the like.
+    `frozen` leaves the weights as they are, so that the architecture alone is searched. `feeds[level]` has one feed per
+    draw of the learner: level 0 feeds the weights, level 1 the architecture. `describe(weights, epoch)` adds to an
+    epoch's row: the derived architecture, its score and the like.
     """
 
-    name: str
+    params: DartsParams
+    frozen: bool
     learner: Learner
     parameters: ArchitectureParameters
     store: Store
     augment: Augment
     feeds: tuple[Sequence[Feed], Sequence[Feed]]
     objective: Objective
-    mixing: schedules.Mixing
-    fixed_mixing: float
-    epochs: int
-    weights: WeightPlan
-    architecture: ArchitecturePlan
-    guards: Guards
     seed: int
     describe: Callable[[Relaxed, int], dict[str, Any]]
+    name: str = "search"
 
 
 Row = dict[str, Any]
@@ -104,17 +61,17 @@ Row = dict[str, Any]
 class _Run:
     """A search in progress."""
 
-    def __init__(self, search: Search, runtime: Runtime) -> None:
-        self.search, self.runtime = search, runtime
+    def __init__(self, search: BilevelSearch, runtime: Runtime) -> None:
+        self.search, self.runtime, self.params = search, runtime, search.params
         self.learner: Learner = runtime.place(search.learner)  # type: ignore[assignment]
         self.parameters = search.parameters.to(runtime.device)
         self.learner.train()
-        self.optimizer = None if search.weights.frozen else make_optimizer(self.learner, search.weights.optimizer)
-        plan = search.architecture
+        self.optimizer = None if search.frozen else make_optimizer(self.learner, self.params.optimizer)
+        plan = self.params.architecture
         self.adam = torch.optim.Adam(
-            self.parameters.parameters(), lr=plan.rate, betas=plan.betas, weight_decay=plan.decay
+            self.parameters.parameters(), lr=plan.lr, betas=(plan.beta1, plan.beta2), weight_decay=plan.weight_decay
         )
-        level = 1 if search.weights.frozen else 0
+        level = 1 if search.frozen else 0
         self.per_epoch = search.feeds[level][0].length
         self.views = [self._views_of(level) for level in (0, 1)]
         self.step = 0
@@ -124,7 +81,7 @@ class _Run:
 
     @property
     def steps(self) -> int:
-        return self.per_epoch * self.search.epochs
+        return self.per_epoch * self.params.epochs
 
     def _views_of(self, level: int) -> Views:
         search = self.search
@@ -194,49 +151,53 @@ class _Run:
         with self.runtime.autocast():
             return self.learner.loss(batch, relaxed, setting)
 
+    def relaxed(self, epoch: int) -> Relaxed:
+        """Return the operations' weights in an epoch, the auxiliary skip connection's among them."""
+        return self.parameters(schedules.skip_weight(self.params.collapse.skip, epoch, self.params.epochs))
+
     def architecture_step(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> None:
-        plan, guards = self.search.architecture, self.search.guards
-        skip = schedules.skip_weight(guards.skip, epoch, self.search.epochs)
-        setting = self.setting(epoch)
+        """Move the architecture parameters by an estimate of their gradient; `rate` is the weights' learning rate."""
+        setting, params = self.setting(epoch), self.params
 
         def valid_loss() -> Tensor:
-            relaxed = self.parameters(skip)
+            relaxed = self.relaxed(epoch)
             loss = self.loss(valid, relaxed, setting)
-            if guards.zero_one:
-                loss = loss + guards.zero_one * zero_one_loss(relaxed, guards.zero_one_norm)
+            if params.zero_one:
+                loss = loss + params.zero_one * zero_one_loss(relaxed, params.zero_one_norm)
             return loss
 
-        wanted = list(self.parameters.parameters())
-        if plan.order == "first" or self.optimizer is None:
-            gradients, loss = bilevel.first_order(valid_loss, wanted)
-        else:
-            gradients, loss = bilevel.second_order(
-                lambda: self.loss(train, self.parameters(skip), setting), valid_loss, wanted, self.optimizer, rate
-            )
-        for parameter, gradient in zip(wanted, gradients, strict=True):
+        levels = bilevel.Levels(
+            train=lambda: self.loss(train, self.relaxed(epoch), setting),
+            valid=valid_loss,
+            architecture=list(self.parameters.parameters()),
+            optimizer=self.optimizer,
+            rate=rate,
+        )
+        gradients, loss = bilevel.GRADIENTS[params.order](levels)
+        for parameter, gradient in zip(levels.architecture, gradients, strict=True):
             parameter.grad = gradient
         self.adam.step()
         self.losses[1] += loss.float()
 
     def weight_step(self, optimizer: SGD, batch: Sequence[Draw], epoch: int) -> None:
-        guards, setting = self.search.guards, self.setting(epoch)
+        setting = self.setting(epoch)
         with torch.no_grad():
-            relaxed = self.parameters(schedules.skip_weight(guards.skip, epoch, self.search.epochs)).detached()
+            relaxed = self.relaxed(epoch).detached()
         relaxed = self.perturbed(relaxed, batch, setting, epoch)
         optimizer.zero_grad()
         loss = self.loss(batch, relaxed, setting)
         loss.backward()
-        clip = self.search.weights.optimizer.clip
+        clip = self.params.optimizer.clip
         if clip:
             optimizer.clip(clip)
         optimizer.step()
         self.losses[0] += loss.detach().float()
 
     def perturbed(self, relaxed: Relaxed, batch: Sequence[Draw], setting: Setting, epoch: int) -> Relaxed:
-        guards = self.search.guards
+        guards = self.params.collapse
         if guards.perturbation == "none":
             return relaxed
-        radius = collapse.perturbation_radius(epoch, self.search.epochs, guards.first_radius, guards.last_radius)
+        radius = collapse.perturbation_radius(epoch, self.params.epochs, guards.first_radius, guards.last_radius)
         generator = torch.Generator().manual_seed(derive(self.search.seed, "perturbation", self.step))
         if guards.perturbation == "random":
             return collapse.random_perturbation(relaxed, radius, generator)
@@ -253,7 +214,7 @@ class _Run:
 
         Running ones are kept for the adversary alone: it sees the network in evaluation mode, as in SmoothDARTS' code.
         """
-        adversarial = self.search.guards.perturbation == "adversarial"
+        adversarial = self.params.collapse.perturbation == "adversarial"
         return nullcontext() if adversarial else batch_statistics(self.learner)
 
     @property
@@ -261,35 +222,34 @@ class _Run:
         """The place in `rows` of the architecture that the search ends with."""
         if not self.stopped:
             return len(self.rows) - 1
-        guards = self.search.guards
+        guards = self.params.collapse
         return collapse.epoch_before_rise(len(self.rows), guards.window, guards.back, guards.patience) - 1
 
     def setting(self, epoch: int) -> Setting:
-        search = self.search
-        mixing = schedules.mixing_factor(search.mixing, epoch, search.epochs, search.fixed_mixing)
-        return Setting(search.objective(epoch), mixing)
+        params = self.params
+        mixing = schedules.mixing_factor(params.mixing, epoch, params.epochs, params.fixed)
+        return Setting(self.search.objective(epoch), mixing)
 
     # Epochs
 
     def epoch(self, epoch: int, state: ResumeState, bar: Any) -> None:
         """Take the steps of an epoch that are left, and add its row."""
-        search, plan = self.search, self.search.architecture
-        share = schedules.rate_share(plan.schedule, epoch, search.epochs) if epoch >= plan.warmup else 0.0
-        schedules.set_architecture_rate(self.adam, plan.rate, plan.decay, share)
-        weights = search.weights
-        rate = schedules.weight_rate(weights.optimizer.lr, weights.last_rate, epoch, search.epochs)
+        params, plan = self.params, self.params.architecture
+        share = schedules.rate_share(plan.schedule, epoch, params.epochs) if epoch >= plan.warmup else 0.0
+        schedules.set_architecture_rate(self.adam, plan.lr, plan.weight_decay, share)
+        rate = schedules.weight_rate(params.optimizer.lr, params.last_lr, epoch, params.epochs)
         if self.optimizer is not None:
             self.optimizer.set_rate(rate)
         last = (epoch + 1) * self.per_epoch
         while self.step < last:
-            train = [] if weights.frozen else self.views[0].take(self.step)
+            train = [] if self.search.frozen else self.views[0].take(self.step)
             if share:
                 self.architecture_step(train, self.views[1].take(self.step), epoch, rate)
             if self.optimizer is not None:
                 self.weight_step(self.optimizer, train, epoch)
             self.step += 1
             if self.step == last:
-                self.close(epoch, rate, plan.rate * share)
+                self.close(epoch, rate, plan.lr * share)
             bar.advance(note=self.note())
             if self.step < self.steps and not self.stopped:
                 state.tick(self.snapshot)
@@ -298,13 +258,13 @@ class _Run:
         return f"entropy {self.rows[-1]['entropy']:.3f}" if self.rows else ""
 
     def close(self, epoch: int, rate: float, architecture_rate: float) -> None:
-        search, guards = self.search, self.search.guards
+        search, guards = self.search, self.params.collapse
         train, valid = (value / self.per_epoch for value in self.losses.tolist())
         if not (math.isfinite(train) and math.isfinite(valid)):
             raise UserError(
                 f"{search.name}: the loss is {train} on the weights' and {valid} on the architecture's rows in epoch "
                 f"{epoch + 1}, expected finite ones; lower search.darts.optimizer.lr "
-                f"(found {search.weights.optimizer.lr:g}) or search.darts.architecture.lr"
+                f"(found {self.params.optimizer.lr:g}) or search.darts.architecture.lr"
             )
         self.losses.zero_()
         with torch.no_grad():
@@ -312,9 +272,9 @@ class _Run:
         self.rows.append(
             {
                 "generation": epoch,
-                "train_loss": None if search.weights.frozen else train,
+                "train_loss": None if search.frozen else train,
                 "search_loss": valid if architecture_rate else None,
-                "rate": None if search.weights.frozen else rate,
+                "rate": None if search.frozen else rate,
                 "architecture_rate": architecture_rate,
                 "mixing": self.setting(epoch).mixing if self.learner.draws > 1 else None,
                 "entropy": mean_entropy(self.parameters),
@@ -338,7 +298,7 @@ class _Run:
         draws = []
         for number, feed in enumerate(self.search.feeds[1]):
             order = stream(self.search.seed, "eigenvalue", "rows", number).permutation(len(feed.rows))
-            rows = feed.rows[order[: self.search.guards.eigenvalue_rows]]
+            rows = feed.rows[order[: self.params.collapse.eigenvalue_rows]]
             images, labels = next(self.search.store.batches([rows]))
             draws.append((images, labels))
         if self.learner.views > 1:
@@ -351,7 +311,7 @@ class _Run:
             return collapse.dominant_eigenvalue(loss, list(self.parameters.parameters()), generator, CURVATURE_STEPS)
 
 
-def search_architecture(search: Search, runtime: Runtime, state: ResumeState, log: Log) -> tuple[list[Row], int]:
+def search_architecture(search: BilevelSearch, runtime: Runtime, state: ResumeState, log: Log) -> tuple[list[Row], int]:
     """Search and return one row per epoch, and the place of the row whose architecture is the outcome.
 
     That is the last row, unless the search stopped early: then it is the one before the eigenvalue rose.
@@ -363,13 +323,13 @@ def search_architecture(search: Search, runtime: Runtime, state: ResumeState, lo
     run = _Run(search, runtime)
     run.restore(state, log)
     with run.statistics(), log.bar(search.name, run.steps, run.step) as bar:
-        for epoch in range(run.step // run.per_epoch, search.epochs):
+        for epoch in range(run.step // run.per_epoch, search.params.epochs):
             if run.stopped:
                 break
             run.epoch(epoch, state, bar)
             row = run.rows[-1]
             log.to_file(
-                f"{search.name}: epoch {epoch + 1} of {search.epochs}, architecture rate "
+                f"{search.name}: epoch {epoch + 1} of {search.params.epochs}, architecture rate "
                 f"{row['architecture_rate']:.3g}, edge entropy {row['entropy']:.4f}"
             )
     if run.stopped:

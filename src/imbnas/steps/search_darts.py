@@ -16,7 +16,7 @@ from imbnas.data.split import write_table
 from imbnas.differentiable import derive as rules
 from imbnas.differentiable.cells import RelaxedCells
 from imbnas.differentiable.learners import Bilateral, Classifier, Learner, Twins
-from imbnas.differentiable.loop import ArchitecturePlan, Guards, Search, WeightPlan, search_architecture
+from imbnas.differentiable.loop import BilevelSearch, search_architecture
 from imbnas.differentiable.relaxation import ArchitectureParameters
 from imbnas.differentiable.split import Feed, blind_halves, stratified_halves
 from imbnas.differentiable.table import trajectory_table
@@ -188,36 +188,16 @@ class DartsSearch:
 
     # The search
 
-    def _search(self, learner: Learner, parameters: ArchitectureParameters, frozen: bool) -> Search:
-        params, plan, guards = self.params, self.params.architecture, self.params.collapse
-        return Search(
-            name="search",
+    def _search(self, learner: Learner, parameters: ArchitectureParameters, frozen: bool) -> BilevelSearch:
+        return BilevelSearch(
+            params=self.params,
+            frozen=frozen,
             learner=learner,
             parameters=parameters,
             store=make_store(self.tail, self.runtime, self.context),
-            augment=make_augment(self.tail.split, params.augment),
+            augment=make_augment(self.tail.split, self.params.augment),
             feeds=self._feeds(learner, frozen),
             objective=self._objective(),
-            mixing=params.mixing,
-            fixed_mixing=params.fixed,
-            epochs=params.epochs,
-            weights=WeightPlan(params.optimizer, params.last_lr, frozen),
-            architecture=ArchitecturePlan(
-                params.order, plan.lr, (plan.beta1, plan.beta2), plan.weight_decay, plan.schedule, plan.warmup
-            ),
-            guards=Guards(
-                params.zero_one,
-                params.zero_one_norm,
-                guards.skip,
-                guards.perturbation,
-                guards.first_radius,
-                guards.last_radius,
-                guards.eigenvalue_rows,
-                guards.stop_ratio,
-                guards.window,
-                guards.back,
-                guards.patience,
-            ),
             seed=self.view.seed,
             describe=lambda relaxed, epoch: {
                 **self._derived(relaxed),
