@@ -17,16 +17,20 @@ import shutil
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
-
 from imbnas.files import write_bytes
+from imbnas.longtail.intervals import Difference, corrected, differences, intervals
+from imbnas.longtail.resampling import Resampled, resample
+from imbnas.longtail.shots import make_rule
 from imbnas.params import presets
 from imbnas.params.config import Params, parse
-from imbnas.seeds import stream
+from imbnas.report.compare import read_run
+from imbnas.seeds import derive, stream
 from imbnas.spaces.registry import make_space
+from imbnas.steps.graph import PATHS
 from imbnas.steps.runner import run_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +62,23 @@ METHODS: dict[str, dict[str, Any]] = {
 """What each method changes in PLAIN; the first one is what the others are compared with."""
 
 
+LEVEL = 0.95
+MARGIN = 0.01
+"""Within it two methods are comparable: a point of balanced accuracy."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What counts of a finished run: its scores, the digest of its test rows, and the seconds of its search."""
+
+    scores: Resampled
+    rows: str
+    seconds: float
+
+
+Results = dict[str, list[Found]]
+
+
 def parameters(method: str, seed: int, ratio: float, epochs: int | None) -> Params:
     """Return the parameters of a run."""
     tree = presets.params("darts-digits").tree()
@@ -76,7 +97,7 @@ def parameters(method: str, seed: int, ratio: float, epochs: int | None) -> Para
     return parse(tree, method)
 
 
-def run(folder: Path, params: Params) -> dict[str, Any]:
+def run(folder: Path, params: Params) -> Found:
     """Run the chain in `folder` unless it is finished, and return what counts of it.
 
     Seconds are the processor's, in one thread: what else the machine does then hardly matters.
@@ -93,11 +114,18 @@ def run(folder: Path, params: Params) -> dict[str, Any]:
             if code:
                 raise RuntimeError(f"{folder}: step {step} ended with exit code {code}")
             seconds += time.process_time() - begin if step in SEARCHING else 0.0
-        metrics = json.loads((folder / "results/metrics.json").read_text())
-        found = {"balanced_accuracy": metrics["balanced_accuracy"], "few": metrics["few"], "seconds": seconds}
-        write_bytes(done, json.dumps(found).encode())
-    found = json.loads(done.read_text())
-    return dict(found)
+        write_bytes(done, json.dumps({"seconds": seconds}).encode())
+    measured = read_run(folder, PATHS["details"], PATHS["predictions"])
+    digest, shots = measured.details["digests"]["target_test"], measured.details["shots"]
+    limits = shots["thresholds"] or {"many": 0, "few": 0}
+    scores = resample(
+        measured.answers.actual,
+        [measured.answers.predicted],
+        measured.details["imbalance"]["counts"],
+        make_rule(shots["rule"], limits["many"], limits["few"]),
+        seed=derive(0, "long-tailed search", "bootstrap", digest),
+    )[0]
+    return Found(scores, digest, json.loads(done.read_text())["seconds"])
 
 
 def warm_up() -> None:
@@ -106,77 +134,100 @@ def warm_up() -> None:
         importlib.import_module(f"imbnas.steps.{step}")
 
 
-def spread(values: list[float]) -> tuple[float, float]:
-    """Return the mean and the half-width of its 95 % interval (Student's t; infinite for one value), in points."""
-    mean = 100.0 * statistics.mean(values)
-    if len(values) < 2:
-        return mean, math.inf
-    error = 100.0 * statistics.stdev(values) / len(values) ** 0.5
-    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * error
+def interval(value: float, low: float, high: float) -> str:
+    """Return a mean and the half-width of its interval as a person reads them, in points."""
+    if high == math.inf:
+        return f"{100.0 * value:.1f}"
+    # One end may have been cut at 0 or 1.
+    return f"{100.0 * value:.1f} ± {100.0 * max(high - value, value - low):.1f}"
 
 
-def interval(values: list[float]) -> str:
-    """Return mean and half-width as a person reads them."""
-    return "{:.1f} ± {:.1f}".format(*spread(values))
+def mean(runs: list[Found], score: str) -> str:
+    """Return the mean of a score with its interval; nothing where a group has no classes."""
+    scores = [one.scores for one in runs]
+    if score not in scores[0].values:
+        return ""
+    value = statistics.mean(one.values[score] for one in scores)
+    # An interval of one run would hold no noise of training, which is most of it.
+    ends = intervals(scores, LEVEL, own_rows=own_rows(runs))[score] if len(runs) > 1 else (-math.inf, math.inf)
+    return interval(value, *ends)
 
 
-def gains(found: dict[str, list[dict[str, Any]]], method: str, base: str = BASE) -> list[float]:
-    """Return seed by seed how much more balanced accuracy a method has than another."""
-    pairs = zip(found[method], found[base], strict=True)
-    return [one["balanced_accuracy"] - other["balanced_accuracy"] for one, other in pairs]
+def own_rows(runs: list[Found]) -> bool:
+    """Say whether each seed has test rows of its own."""
+    return len({one.rows for one in runs}) == len(runs)
 
 
-def verdict(values: list[float]) -> str:
-    """Say whether an interval of differences lies below 0, above 0, or on both sides."""
-    mean, half = spread(values)
-    if abs(mean) <= half:
-        return "no difference is shown"
-    return "it is better" if mean > 0 else "it is worse"
+def gain(found: Results, method: str, base: str = BASE) -> Difference:
+    """Return how much more balanced accuracy a method has than another, seed by seed."""
+    runs = [[one.scores for one in found[name]] for name in (method, base)]
+    return differences(*runs, LEVEL, "paired", MARGIN, own_rows(found[method]))["balanced_accuracy"]
 
 
-def claims(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+def points(one: Difference) -> str:
+    """Return a difference with its interval."""
+    return interval(one.value, one.low, one.high) if one.covers != "rows" else f"{100.0 * one.value:.1f}"
+
+
+def verdict(one: Difference) -> str:
+    """Say whether a difference is shown, by its p value, which is corrected where it is one of a family."""
+    p = one.p if one.p_holm is None else one.p_holm
+    text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    if one.covers == "rows" or p >= 1.0 - LEVEL:
+        return f"no difference is shown ({text})"
+    return f"it is {'better' if one.value > 0 else 'worse'} ({text})"
+
+
+def claims(found: Results) -> list[str]:
     """Return what the table says of the two claims of arXiv 2406.07028."""
+    hlrs = gain(found, HLRS_NAME)
+    assert hlrs.p_equivalent is not None
+    comparable = "is shown" if hlrs.covers != "rows" and hlrs.p_equivalent < 1.0 - LEVEL else "is not shown"
     lines = [
         "",
         "## The claims of arXiv 2406.07028, as found here",
         "",
         "*DARTS with a bilateral branch and a scheduled rate is comparable to DARTS alone.* "
-        f"{HLRS_NAME}: {interval(gains(found, HLRS_NAME))} points, {verdict(gains(found, HLRS_NAME))}.",
+        f"{HLRS_NAME}: {points(hlrs)} points, {verdict(hlrs)}. That they are comparable, within ±{100 * MARGIN:g} "
+        f"point, {comparable} (two one-sided tests, p = {hlrs.p_equivalent:.3f}).",
         "",
-        "*Re-sampling harms the search.*",
+        "*Re-sampling harms the search.* The p values are corrected for three comparisons (Holm), the intervals not.",
         "",
     ]
+    methods = [method for method in found if method.endswith("sampling")]
+    family = corrected([gain(found, method) for method in methods])
     return lines + [
-        f"- {method.removeprefix('darts, ')}: {interval(gains(found, method))} points, {verdict(gains(found, method))}."
-        for method in found
-        if method.endswith("sampling")
+        f"- {method.removeprefix('darts, ')}: {points(one)} points, {verdict(one)}."
+        for method, one in zip(methods, family, strict=True)
     ]
 
 
-def table(found: dict[str, list[dict[str, Any]]], ratio: float) -> str:
+def table(found: Results, ratio: float) -> str:
     """Return the document."""
-    seeds = len(found[BASE])
-    control = interval(gains(found, BASE, RANDOM))
+    runs = found[BASE]
+    rows = "rows of its own" if own_rows(runs) else "rows that all share, whose variance is added"
+    control = gain(found, BASE, RANDOM)
     lines = [
         f"# Differentiable searches on digits, imbalance ratio {ratio:g}",
         "",
-        f"Made by `make darts-results`, {seeds} seeds, each with its own split, weights and batches. Balanced test",
-        "accuracy of the derived network, retrained from scratch by the preset `darts-digits`, in percent;",
-        "differences are paired by seed, both with 95 % intervals (Student's t). Seconds are the processor's, of",
-        "supernet, adaptation and search together, in one thread; start-up is not in them.",
+        f"Made by `make darts-results`, {len(runs)} seeds, each with its own weights and batches, measured on test",
+        f"{rows}. Balanced test accuracy of the derived network, retrained from scratch",
+        "by the preset `darts-digits`, in percent; differences are paired by seed, all with 95 % intervals",
+        "(Student's t). Seconds are the processor's, of supernet, adaptation and search together, in one thread;",
+        "start-up is not in them.",
         "",
         "| search | balanced accuracy | minus darts | few-shot | seconds |",
         "|---|---:|---:|---:|---:|",
     ]
     for method, entries in found.items():
-        scores = [entry["balanced_accuracy"] for entry in entries]
-        few = [entry["few"] for entry in entries if entry["few"] is not None]
-        minus = "" if method == BASE else interval(gains(found, method))
-        seconds = statistics.mean(entry["seconds"] for entry in entries)
-        lines.append(f"| {method} | {interval(scores)} | {minus} | {interval(few) if few else ''} | {seconds:.0f} |")
+        minus = "" if method == BASE else points(gain(found, method))
+        seconds = statistics.mean(entry.seconds for entry in entries)
+        lines.append(
+            f"| {method} | {mean(entries, 'balanced_accuracy')} | {minus} | {mean(entries, 'few')} | {seconds:.0f} |"
+        )
     lines += [
         "",
-        f"DARTS over a cell drawn at random: {control} points, {verdict(gains(found, BASE, RANDOM))}. What the control",
+        f"DARTS over a cell drawn at random: {points(control)} points, {verdict(control)}. What the control",
         "does not tell from DARTS says how much any search could matter here.",
     ]
     return "\n".join(lines + claims(found)) + "\n"
@@ -192,7 +243,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of search and retraining, for a trial")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with one thread")
     options = parser.parse_args()
-    found: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
+    found: Results = {method: [] for method in METHODS}
     asked = []
     # A process runs one chain after the other: a step sets its threads for the whole process.
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), initializer=warm_up) as pool:
@@ -203,7 +254,8 @@ def main() -> None:
                 asked.append((seed, method, pool.submit(run, options.folder / name / str(seed), params)))
         for seed, method, answer in asked:
             found[method].append(answer.result())
-            print(f"seed {seed}, {method}: {found[method][-1]}", flush=True)
+            score = 100.0 * found[method][-1].scores.values["balanced_accuracy"]
+            print(f"seed {seed}, {method}: {score:.1f}", flush=True)
     write_bytes(options.output, table(found, options.ratio).encode())
 
 

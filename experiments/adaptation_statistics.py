@@ -1,6 +1,8 @@
-"""How well rankings of subnets agree, with intervals from a bootstrap of the subnets.
+"""How well rankings of subnets agree, and how sure that is: over seeds of supernets, and over the draw of the subnets.
 
-A statistic is a function of positions of subnets, so that it can be taken of a resample.
+A statistic is a function of positions of subnets, so that it can be taken of a resample; it has a value for each run. A
+run is a seed of the supernet, or a pair of them. Its figure is the mean over the runs, with the interval of
+`imbnas.longtail.student`: Student's t on the runs, with the variance of the subnets' bootstrap added.
 """
 
 from __future__ import annotations
@@ -9,7 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-Statistic = Callable[[np.ndarray], float]
+from imbnas.longtail.student import Estimate, mean_of_runs
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""From positions of subnets to the values of the runs (runs,)."""
 
 
 def tau(first: np.ndarray, second: np.ndarray) -> float:
@@ -20,36 +25,63 @@ def tau(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def draws(statistic: Statistic, count: int, resamples: int = 2000) -> np.ndarray:
-    """Return a statistic of resamples of the subnets; for two statistics the resamples are the same."""
+    """Return the mean of a statistic on resamples of the subnets; for two statistics the resamples are the same."""
     from imbnas.seeds import stream
 
     rng = stream(0, "experiment", "bootstrap")
-    return np.array([statistic(rng.integers(count, size=count)) for _ in range(resamples)])
+    return np.array([statistic(rng.integers(count, size=count)).mean() for _ in range(resamples)])
+
+
+def estimate(statistic: Statistic, count: int, resamples: int = 2000) -> Estimate:
+    """Return the mean over the runs on all subnets, with its error over runs and subnets; of one run over subnets."""
+    values = statistic(np.arange(count))
+    return mean_of_runs(
+        values if len(values) > 1 else np.tile(values, 2), np.nanvar(draws(statistic, count, resamples))
+    )
 
 
 def interval(statistic: Statistic, count: int, resamples: int = 2000) -> tuple[float, float]:
-    """Return a 95 % percentile interval."""
-    low, high = np.nanpercentile(draws(statistic, count, resamples), [2.5, 97.5])
+    """Return a 95 % interval."""
+    low, high = estimate(statistic, count, resamples).ends(0.95)
     return float(low), float(high)
 
 
 def figure(statistic: Statistic, count: int) -> str:
     """Return a statistic of all subnets with its interval, as text."""
-    low, high = interval(statistic, count)
-    return f"{statistic(np.arange(count)):.2f} [{low:.2f}, {high:.2f}]"
+    (low, high), values = interval(statistic, count), statistic(np.arange(count))
+    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]" + (" (subnets alone)" if len(values) < 2 else "")
 
 
 def agreement(scores: np.ndarray, truth: np.ndarray) -> Statistic:
-    """Return the mean tau over the seeds of scores (seeds, subnets) with truth (subnets,)."""
-    return lambda chosen: float(np.mean([tau(row[chosen], truth[chosen]) for row in scores]))
+    """Return each seed's tau of scores (seeds, subnets) with truth (subnets,)."""
+    return lambda chosen: np.array([tau(row[chosen], truth[chosen]) for row in scores])
 
 
 def paired(first: np.ndarray, second: np.ndarray, same: bool) -> Statistic:
-    """Return the mean tau between seeds of two variants: of equal seeds (`same`), or of different ones."""
-    pairs = [(a, b) for a in range(len(first)) for b in range(len(second)) if (a == b) == same]
-    return lambda chosen: float(np.mean([tau(first[a][chosen], second[b][chosen]) for a, b in pairs]))
+    """Return tau between seeds of two variants: of equal seeds (`same`), or of different ones.
+
+    A seed is in many pairs of different ones, which makes them depend on each other: each seed has the jackknife's
+    pseudo-value, the number of seeds times the mean of all pairs, less what the others' pairs would give. Their mean is
+    that of all pairs. From fewer than three seeds no pair is left without one of them: there is one value.
+    """
+    count = len(first)
+    apart = ~np.eye(count, dtype=bool)
+
+    def values(chosen: np.ndarray) -> np.ndarray:
+        every = np.array([[tau(a[chosen], b[chosen]) for b in second] for a in first])
+        if same:
+            return np.diag(every)
+        whole = every[apart].mean()
+        if count < 3:
+            return np.array([whole])
+        others = [
+            every[apart & (np.arange(count) != k) & (np.arange(count) != k)[:, None]].mean() for k in range(count)
+        ]
+        return count * whole - (count - 1) * np.array(others)
+
+    return values
 
 
 def difference(first: Statistic, second: Statistic) -> Statistic:
-    """Return the difference of two statistics of the same subnets."""
+    """Return the difference of two statistics of the same subnets, seed by seed."""
     return lambda chosen: first(chosen) - second(chosen)

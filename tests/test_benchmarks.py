@@ -12,8 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
+from imbnas.longtail.resampling import Resampled
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.registry import make_space
 
@@ -134,11 +136,18 @@ def test_every_measurement_has_a_section_on_the_page(monkeypatch: pytest.MonkeyP
     assert set(report.SECTIONS) == {"peers", "throughput", *run.MEASURES, *run.COMMANDS}
 
 
-def results(**scores: list[float]) -> dict[str, list[dict[str, Any]]]:
+def results(rows: str = "", spread: float = 0.0, **scores: list[float]) -> dict[str, list[Any]]:
+    """Return results of searches, on test rows of each seed's own, or shared ones that move a score by `spread`."""
     search = load("long_tailed_search")
-    entry = {"few": None, "seconds": 10.0}
+    moves = np.random.default_rng(0).normal(0.0, 1.0, 4000)
+
+    def found(score: float, seed: int, name: str) -> Any:
+        draws = score + (spread * moves if name != "darts" else 0.0 * moves)
+        scores = Resampled({"balanced_accuracy": score}, {"balanced_accuracy": draws})
+        return search.Found(scores, rows or str(seed), 10.0)
+
     return {
-        method: [{**entry, "balanced_accuracy": s} for s in scores.get(name, scores["darts"])]
+        method: [found(score, seed, name) for seed, score in enumerate(scores.get(name, scores["darts"]))]
         for name, method in {**{m: m for m in search.METHODS}, "hlrs": search.HLRS_NAME}.items()
     }
 
@@ -151,13 +160,38 @@ def test_the_page_of_searches_says_what_the_intervals_say() -> None:
     )
     page = search.table(found, 20.0)
     assert "| darts, reversed sampling | 80.0 ± 24.8 | -2.0 ± 2.5 |" in page
-    assert "- reversed sampling: -2.0 ± 2.5 points, no difference is shown." in page
+    assert "- reversed sampling: -2.0 ± 2.5 points, no difference is shown (p = 0.223)." in page, "0.0742 times three"
+    assert "within ±1 point, is not shown" in page
     found = results(
         darts=[0.81, 0.72, 0.93], **{"darts, reversed sampling": [0.80, 0.70, 0.92]}, hlrs=[0.83, 0.75, 0.95]
     )
     page = search.table(found, 20.0)
-    assert "reversed sampling: -1.3 ± 1.4 points, no difference is shown." in page
-    assert f"{search.HLRS_NAME}: 2.3 ± 1.4 points, it is better." in page
+    assert "reversed sampling: -1.3 ± 1.4 points, no difference is shown (p = 0.172)." in page
+    assert f"{search.HLRS_NAME}: 2.3 ± 1.4 points, it is better (p = 0.020)." in page
+
+
+def test_a_difference_that_stands_alone_does_not_stand_among_three() -> None:
+    search = load("long_tailed_search")
+    found = results(darts=[0.81, 0.72, 0.93], **{"darts, reversed sampling": [0.79, 0.695, 0.918]})
+    one = search.gain(found, "darts, reversed sampling")
+    assert one.p < 0.05 < 3 * one.p
+    assert one.excludes_zero
+    assert "reversed sampling: -1.9 ± 1.6 points, no difference is shown (p = 0.1" in search.table(found, 20.0)
+
+
+def test_methods_are_comparable_where_the_interval_is_within_the_margin() -> None:
+    search = load("long_tailed_search")
+    page = search.table(results(darts=[0.81, 0.72, 0.93], hlrs=[0.811, 0.719, 0.930]), 20.0)
+    assert "within ±1 point, is shown (two one-sided tests, p = 0.00" in page
+
+
+def test_test_rows_that_the_seeds_share_widen_the_intervals() -> None:
+    search, scores = load("long_tailed_search"), {"hlrs": [0.83, 0.75, 0.95]}
+    own = search.gain(results(darts=[0.81, 0.72, 0.93], **scores), search.HLRS_NAME)
+    shared = search.gain(results("all", 0.01, darts=[0.81, 0.72, 0.93], **scores), search.HLRS_NAME)
+    assert (own.covers, shared.covers) == ("seeds", "seeds and rows")
+    assert shared.p > own.p
+    assert "test\nrows that all share" in search.table(results("all", darts=[0.8, 0.7], hlrs=[0.7, 0.7]), 20.0)
 
 
 def test_every_search_that_is_compared_has_valid_parameters() -> None:

@@ -15,18 +15,28 @@ def _experiments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "experiments")
 
 
-def test_agreement_is_the_mean_over_seeds_and_pairs_are_of_equal_or_other_seeds() -> None:
+def test_agreement_is_of_each_seed_and_pairs_are_of_equal_or_other_seeds() -> None:
     import adaptation_statistics as adaptation
 
     up, down = np.arange(6.0), -np.arange(6.0)
     every = np.arange(6)
-    assert adaptation.agreement(np.array([up, up]), up)(every) == pytest.approx(1.0)
-    assert adaptation.agreement(np.array([up, down]), up)(every) == pytest.approx(0.0)
-    assert adaptation.paired(np.array([up, down]), np.array([up, down]), True)(every) == pytest.approx(1.0)
-    assert adaptation.paired(np.array([up, down]), np.array([up, down]), False)(every) == pytest.approx(-1.0)
-    assert adaptation.agreement(np.array([up]), up)(np.array([1, 1, 2, 5])) == pytest.approx(1.0), (
+    assert list(adaptation.agreement(np.array([up, down]), up)(every)) == pytest.approx([1.0, -1.0])
+    both = np.array([up, down])
+    assert list(adaptation.paired(both, both, True)(every)) == pytest.approx([1.0, 1.0])
+    assert list(adaptation.paired(both, both, False)(every)) == pytest.approx([-1.0])
+    assert adaptation.agreement(np.array([up]), up)(np.array([1, 1, 2, 5])) == pytest.approx([1.0]), (
         "ties on both sides are no disorder"
     )
+
+
+def test_pairs_of_seeds_have_the_jackknifes_values() -> None:
+    """Of three seeds the first two agree and the third is their reverse: pairs 1, -1, -1, without a seed -1, -1, 1."""
+    import adaptation_statistics as adaptation
+
+    seeds = np.array([np.arange(6.0), np.arange(6.0), -np.arange(6.0)])
+    found = adaptation.paired(seeds, seeds, False)(np.arange(6))
+    assert list(found) == pytest.approx([3 * (-1 / 3) - 2 * other for other in (-1.0, -1.0, 1.0)])
+    assert found.mean() == pytest.approx(-1 / 3), "that of all pairs"
 
 
 def test_an_interval_holds_the_figure_and_narrows_with_more_subnets() -> None:
@@ -39,9 +49,48 @@ def test_an_interval_holds_the_figure_and_narrows_with_more_subnets() -> None:
         second = first + rng.normal(size=count)
         measure = adaptation.agreement(first[None], second)
         low, high = adaptation.interval(measure, count, 200)
-        assert low < measure(np.arange(count)) < high
+        assert low < float(measure(np.arange(count))[0]) < high
         width[count] = high - low
+        assert adaptation.figure(measure, count).endswith("(subnets alone)")
     assert width[48] < width[12]
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    """Each of three seeds is far from the truth in its own way; the bootstrap of the subnets does not see that."""
+    import adaptation_statistics as adaptation
+
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=40)
+    alike = np.array([truth + 0.1 * rng.normal(size=40) for _ in range(3)])
+    unlike = np.array([truth, truth + rng.normal(size=40), truth + 9.0 * rng.normal(size=40)])
+    width = {}
+    for name, scores in (("alike", alike), ("unlike", unlike)):
+        measure = adaptation.agreement(scores, truth)
+        low, high = adaptation.interval(measure, 40, 200)
+        rows = np.quantile(adaptation.draws(measure, 40, 200), [0.025, 0.975])
+        width[name] = (high - low) / np.ptp(rows)
+    assert width["alike"] < 1.6
+    assert width["unlike"] > 4.0
+
+
+def test_the_page_of_rankings_corrects_three_comparisons() -> None:
+    import adaptation_page
+    import adaptation_statistics as adaptation
+
+    from imbnas.longtail.student import holm
+
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=(3, 12))
+    noise = {"none": 0.5, "head": 0.7, "finetune": 1.0, "scratch": 2.0}
+    scores = {name: truth.mean(axis=0) + size * rng.normal(size=(3, 12)) for name, size in noise.items()}
+    page, mean = adaptation_page._rankings(scores, truth), truth.mean(axis=0)
+    base = adaptation.agreement(scores["scratch"], mean)
+    plain = [
+        float(adaptation.estimate(adaptation.difference(adaptation.agreement(scores[name], mean), base), 12).p())
+        for name in ("none", "head", "finetune")
+    ]
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][2:]
+    assert [row[3] for row in rows] == [*(f"{p:.3f}" for p in holm(plain)), ""]
 
 
 def test_the_subnets_are_different_and_span_the_costs(tmp_path: Path) -> None:

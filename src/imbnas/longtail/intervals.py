@@ -23,6 +23,10 @@ Seeds = Literal["paired", "independent", "fixed"]
 """How runs of several seeds are compared: run k of both methods, one method's runs with all of the other's, or as
 they are, so that the test rows alone make the interval."""
 
+Covers = Literal["seeds and rows", "seeds", "rows"]
+"""Whose noise is in an interval. `rows`: there is one run. `seeds`: each run has test rows of its own, whose noise is
+in the runs' values already."""
+
 MIRRORED = ("ece", "harmonic_mean", "geometric_mean")
 """Scores, and groups of them by how their names begin, that resamples raise or lower on average."""
 WITHOUT = ("worst_class",)
@@ -38,8 +42,8 @@ class Difference:
     high: float
     p: float
     """Two-sided, of a true difference of 0."""
-    covers: Literal["seeds and rows", "rows"]
-    """Whose noise is in them: without two runs of both methods the test rows' alone."""
+    covers: Covers
+    """Whose noise is in them."""
     p_equivalent: float | None = None
     """Of a true difference beyond the margin, on either side (two one-sided tests); None without a margin."""
     p_holm: float | None = None
@@ -139,12 +143,16 @@ def paired_bootstrap(
 
 
 def intervals(
-    runs: Sequence[Resampled], level: float = 0.95, seeds: Literal["counted", "fixed"] = "counted"
+    runs: Sequence[Resampled],
+    level: float = 0.95,
+    seeds: Literal["counted", "fixed"] = "counted",
+    own_rows: bool = False,
 ) -> dict[str, tuple[float, float]]:
     """Return the interval (low, high) of each score's mean over runs that differ by their seed (one run is allowed).
 
     `counted` is Student's t on the runs' values and the rows' variance, `student.mean_of_runs`, cut at 0 and 1. `fixed`
-    covers the test rows alone, and so does the interval of a single run, which says nothing of other seeds.
+    covers the test rows alone, and so does the interval of a single run, which says nothing of other seeds. `own_rows`
+    is as for `differences`.
 
     The ends of those are percentiles of the resamples. Those of a calibration error q are 2 ece - q: resamples raise
     it, because its bins' differences count by their size, and the mirrored interval takes the rise off that percentiles
@@ -161,7 +169,7 @@ def intervals(
         if seeds == "fixed" or len(runs) < 2:
             low, high = _ends(name, float(values.mean()), draws, level)
         else:
-            low, high = map(float, mean_of_runs(values, draws.var()).ends(level))
+            low, high = map(float, mean_of_runs(values, 0.0 if own_rows else draws.var()).ends(level))
         ends[name] = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
     return ends
 
@@ -172,6 +180,7 @@ def differences(
     level: float = 0.95,
     seeds: Seeds = "paired",
     margin: float | None = None,
+    own_rows: bool = False,
 ) -> dict[str, Difference]:
     """Return each score's difference between the mean over runs `a` and that over runs `b`, of one call of `resample`.
 
@@ -199,11 +208,12 @@ def differences(
         if alone:
             found[name] = _of_rows(name, float(one.mean() - other.mean()), draws, level, margin)
             continue
-        rows = draws.var()
+        rows = 0.0 if own_rows else draws.var()
         made = mean_of_runs(one - other, rows) if seeds == "paired" else difference_of_runs(one, other, rows)
         low, high = map(float, made.ends(level))
         equivalent = None if margin is None else float(made.p_equivalent(margin))
-        found[name] = Difference(float(made.value), low, high, float(made.p()), "seeds and rows", equivalent)
+        covers: Covers = "seeds" if own_rows else "seeds and rows"
+        found[name] = Difference(float(made.value), low, high, float(made.p()), covers, equivalent)
     return found
 
 

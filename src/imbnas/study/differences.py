@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from imbnas.files import TABLE_LIMIT, check_regular
 from imbnas.longtail.intervals import Difference, corrected, differences, over_seeds
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import Rule, make_rule
-from imbnas.longtail.student import mean_of_runs
 from imbnas.seeds import derive
 from imbnas.study.plan import label
 from imbnas.study.results import Grid, groups
@@ -127,43 +125,32 @@ def over_runs(grid: Grid, answers: Answers, table: pd.DataFrame, margin: float |
     rows, made = [], []
     for key, group in groups(table, [*grid.settings, "axis", "against", "score"]):
         spread = over_seeds([{"difference": value} for value in group["difference"]])["difference"]
-        rows.append({**key, "runs": len(group), "std": spread["std"]})
+        rows.append({**key, "runs": len(group), "std": spread["std"], "margin": margin})
         cells = [(int(row["cell"]), int(row["partner"])) for _, row in group.iterrows()]
         made.append(_over_runs(answers, cells, key["score"], margin))
-    for place, (one, covers) in enumerate(zip(_corrected(rows, made), (covers for _, covers in made), strict=True)):
-        rows[place] |= {"mean": one.value, "low": one.low, "high": one.high, "p": one.p, "p_holm": one.p_holm}
-        rows[place] |= {"covers": covers, "margin": margin}
-        rows[place] |= {"p_equivalent": one.p_equivalent, "p_equivalent_holm": one.p_equivalent_holm}
-    names = [*FOUND, *(EQUIVALENT if margin is not None else ())]
-    return pd.DataFrame(rows, columns=[*grid.settings, "axis", "against", "score", "runs", *names])
+    names = ("low", "high", "p", "p_holm", "covers", "p_equivalent", "p_equivalent_holm")
+    for row, one in zip(rows, _corrected(rows, made), strict=True):
+        row |= {"mean": one.value, **{name: getattr(one, name) for name in names}}
+    shown = [*FOUND, *(EQUIVALENT if margin is not None else ())]
+    return pd.DataFrame(rows, columns=[*grid.settings, "axis", "against", "score", "runs", *shown])
 
 
-def _over_runs(
-    answers: Answers, cells: Sequence[tuple[int, int]], score: str, margin: float | None
-) -> tuple[Difference, str]:
-    """Return the mean difference of some pairs of cells, and whose noise its interval covers."""
-    level = answers.level(cells[0][0])
+def _over_runs(answers: Answers, cells: Sequence[tuple[int, int]], score: str, margin: float | None) -> Difference:
+    """Return the mean difference of some pairs of cells."""
     digests = [answers.rows(cell) for cell, _ in cells]
-    if len(cells) == 1 or len(set(digests)) < len(digests):
-        first, second = ([answers.resampled(pair[side]) for pair in cells] for side in (0, 1))
-        found = differences(first, second, level, "paired", margin)[score]
-        return found, found.covers
-    values = [answers.resampled(a).values[score] - answers.resampled(b).values[score] for a, b in cells]
-    made = mean_of_runs(values)
-    low, high = map(float, made.ends(level))
-    equivalent = None if margin is None else float(made.p_equivalent(margin))
-    found = Difference(float(made.value), low, high, float(made.p()), "seeds and rows", equivalent)
-    return found, "seeds"
+    own_rows = len(set(digests)) == len(digests)
+    first, second = ([answers.resampled(pair[side]) for pair in cells] for side in (0, 1))
+    return differences(first, second, answers.level(cells[0][0]), "paired", margin, own_rows)[score]
 
 
-def _corrected(rows: Sequence[Mapping[str, Any]], made: Sequence[tuple[Difference, str]]) -> list[Difference]:
+def _corrected(rows: Sequence[Mapping[str, Any]], made: Sequence[Difference]) -> list[Difference]:
     """Return the differences with p values corrected for all of one axis and score."""
     families: dict[tuple[str, str], list[int]] = {}
     for place, row in enumerate(rows):
         families.setdefault((row["axis"], row["score"]), []).append(place)
-    found = [replace(one) for one, _ in made]
+    found = list(made)
     for places in families.values():
-        for place, one in zip(places, corrected([made[place][0] for place in places]), strict=True):
+        for place, one in zip(places, corrected([made[place] for place in places]), strict=True):
             found[place] = one
     return found
 
