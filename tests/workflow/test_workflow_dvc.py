@@ -158,7 +158,8 @@ def test_dvc_watches_what_the_reader_reads(watched: Project, tmp_path: Path, lin
         assert watched.stale() == {"look"}, name
         watched.run("dvc", "repro")
         assert watched.stale() == set()
-    for name in ("jay/.2.png.77.part", ".DS_Store", "owl/Thumbs.db"):
+    for name in ("jay/.2.png.77.part", ".DS_Store", "owl/Thumbs.db", "@eaDir/1.png"):
+        (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text("x")
     assert watched.stale() == set()
 
