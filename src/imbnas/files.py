@@ -9,6 +9,7 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -26,6 +27,7 @@ ARRAYS_LIMIT = 16 << 30
 TABLE_LIMIT = MODEL_LIMIT = 64 << 30
 """The most bytes of a file that a user may hand over, by its kind: several times what the largest use needs."""
 
+_POLL_SECONDS = 0.05
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -192,19 +194,24 @@ def write_with(path: Path, write: Callable[[Path], None], wanted: int | None = N
         write(part)
 
 
-def taken(stream: TextIO, wait: bool = False) -> bool:
-    """Lock an open file for this process and return True, or False when another holds it and we do not `wait`.
+def taken(stream: TextIO, wait: float = 0.0) -> bool:
+    """Lock an open file for this process and return True, or False when another holds it longer than `wait` seconds.
 
     A file system without locks (Lustre mounted without `flock`) counts as free: refusing to work there helps nobody.
     """
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-    return True
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL_SECONDS)
+            continue
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        return True
 
 
 def controlled() -> bool:

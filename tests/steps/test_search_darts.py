@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny_chain
+import torch
 
 from imbnas.data.images import ImageStore
 from imbnas.differentiable import loop
@@ -281,3 +282,24 @@ def test_what_cannot_be_is_told_in_one_line(
     change["search__darts"] = {**SEARCH, **change["search__darts"]}
     assert tiny_chain.run(root, "search", **{**CHAIN, **change}) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ruined", ["parameters", "learner"])
+def test_a_search_ruined_by_its_last_step_is_not_published(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ruined: str
+) -> None:
+    root, check = tiny_chain.copy(cells, tmp_path), loop._Run.check_finished
+
+    def after_ruin(self: Any) -> None:
+        with torch.no_grad():
+            for parameter in getattr(self, ruined).parameters():
+                parameter.fill_(float("nan") if ruined == "parameters" else 1e35)
+        check(self)
+
+    monkeypatch.setattr(loop._Run, "check_finished", after_ruin)
+    before = bytes_of(root) if (root / "results/architecture.json").exists() else None
+    assert searched(root, "search") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "search: after the last step" in line
+    assert "lower search.darts.optimizer.lr" in line
+    assert (root / "results/architecture.json").exists() == (before is not None)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ import pytest
 import tiny_chain
 import torch
 
+from imbnas import waiting
+from imbnas.data import images, loading
 from imbnas.params.shared import SpaceParams
 from imbnas.seeds import derive
 from imbnas.spaces.registry import make_space
@@ -88,3 +93,32 @@ def test_a_diverging_loss_is_told_in_one_line(chain: Path, tmp_path: Path, capsy
     code = tiny_chain.run(root, "supernet", supernet__optimizer={"lr": 1e30, "clip": 0.0})
     assert code == 2
     assert "supernet: the loss is" in capsys.readouterr().err
+
+
+def test_a_stop_while_waiting_for_images_loses_no_step(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"supernet__augment": {"policy": "randaugment"}, "supernet__epochs": 2}
+    straight, root = tiny_chain.copy(chain, tmp_path / "straight"), tiny_chain.copy(chain, tmp_path / "stopped")
+    assert tiny_chain.run(straight, "supernet", **options) == 0
+    waits, bounded = 0, loading.bounded
+
+    @contextmanager
+    def hanging(seconds: float) -> Iterator[None]:
+        nonlocal waits
+        waits += 1
+        with bounded(seconds):
+            if waits == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(1e6)
+            yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "bounded", hanging)
+        # For arrays a training on the CPU has no workers of its own.
+        patch.setattr(images, "made", lambda source, tasks, early, _, pin: loading.made(source, tasks, early, 1, pin))
+        patch.setattr(waiting, "HURRY_SECONDS", 0.2)
+        assert tiny_chain.run(root, "supernet", **options) == 143
+    assert tiny_chain.run(root, "supernet", **options) == 0
+    assert "goes on from optimiser step 5" in (root / "logs/supernet.log").read_text()
+    assert tiny_chain.digests(root, "supernet") == tiny_chain.digests(straight, "supernet")

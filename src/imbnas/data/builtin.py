@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,6 +17,7 @@ from imbnas.data.raw import Raw
 from imbnas.errors import UserError
 from imbnas.files import check_regular
 
+_SILENCE_SECONDS = 60.0
 _TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 _FOLDERS = {
     "mnist": "MNIST/raw",
@@ -46,7 +48,7 @@ def load_torchvision(name: str, root: Path, download: bool, section: str) -> tup
 
     reader = getattr(datasets, _TORCHVISION[name])
     halves = []
-    with _one_at_a_time(root) if download else nullcontext():
+    with _downloading(root) if download else nullcontext():
         _refuse_odd_files(root, name, getattr(reader, "filename", None))
         for train in (True, False):
             try:
@@ -69,15 +71,20 @@ def _refuse_odd_files(root: Path, name: str, archive: str | None) -> None:
 
 
 @contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
+def _downloading(root: Path) -> Iterator[None]:
     """Keep the steps `source` and `target`, which may run side by side, from downloading one dataset into each other.
 
-    The lock is not below `root`, whose content DVC watches.
+    The lock is not below `root`, whose content DVC watches. A server that falls silent ends the download.
     """
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     with (Path(tempfile.gettempdir()) / f"imbnas-download-{name}.lock").open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(_SILENCE_SECONDS)
+        try:
+            yield
+        finally:
+            socket.setdefaulttimeout(before)
 
 
 def _complaint(name: str, root: Path, download: bool, section: str, error: Exception) -> str:

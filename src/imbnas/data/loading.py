@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -11,13 +15,20 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from imbnas.data.decode import decode_file
 from imbnas.data.draws import Draws
+from imbnas.disk import amount
 from imbnas.errors import UserError
+from imbnas.waiting import OverdueError, StoppedWaiting, asked_to_stop, bounded
 
+SHARED_MEMORY = Path("/dev/shm")
+DEADLINE_SECONDS = 600.0
+"""How long one batch may take: a stalled network drive comes back within minutes, or never."""
 _GRACE = 10
+_AHEAD = 2
+"""Batches that each worker makes ahead."""
 
 Early = Callable[[Tensor, Draws], Tensor]
 """The part of an augmentation that a worker does: uint8 (N, C, H, W) to uint8 (N, C, H', W')."""
@@ -49,6 +60,10 @@ class Source(Protocol):
         """Return images uint8 (N, C, H, W) on the CPU; raise UserError naming one that cannot be read."""
         ...
 
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of so many images."""
+        ...
+
 
 @runtime_checkable
 class AheadStore(Protocol):
@@ -75,6 +90,10 @@ class Arrays:
         """Return the images at `positions` among the rows."""
         return _channels_first(self._images[self._rows[positions]])
 
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of so many images."""
+        return rows * int(np.prod(self._images.shape[1:]))
+
 
 class Files:
     """Image files; the paths lie in one Arrow buffer, which forked workers do not copy."""
@@ -88,6 +107,10 @@ class Files:
         files = [self._root / self._paths[int(row)].as_py() for row in positions]
         return _channels_first(np.stack([decode_file(file, self._side, self._channels) for file in files]))
 
+    def nbytes(self, rows: int) -> int:
+        """Return the bytes of so many images."""
+        return rows * self._side**2 * self._channels
+
 
 def unchanged(images: Tensor, draws: Draws) -> Tensor:
     """Do nothing ahead of time but read."""
@@ -98,8 +121,16 @@ def made(source: Source, tasks: Iterable[Task], early: Early, workers: int, pin:
     """Yield what each task asks for, made by `workers` processes (0: by this one) a few tasks ahead.
 
     The result does not depend on how many there are. `pin` puts it into memory from which a GPU copies by itself.
-    Raises UserError naming an image that cannot be read.
+    Raises UserError naming an image that cannot be read, or the reason why no batch comes from the processes;
+    StoppedWaiting where the step was asked to stop and none comes.
     """
+    tasks = iter(tasks)
+    if workers:
+        first = next(tasks, None)
+        if first is None:
+            return
+        check_shared_memory(source.nbytes(len(first.positions)), workers)
+        tasks = chain([first], tasks)
     loader: DataLoader[Made | str] = DataLoader(
         _Work(source, early),
         batch_sampler=tasks,  # type: ignore[arg-type]
@@ -109,11 +140,73 @@ def made(source: Source, tasks: Iterable[Task], early: Early, workers: int, pin:
         worker_init_fn=_outlive_signals,
         # Else the loader draws from torch's global generator, on which weights and dropout hang.
         generator=torch.Generator(),
+        prefetch_factor=_AHEAD if workers else None,
     )
-    for batch in loader:
+    for batch in _received(loader) if workers else loader:
         if isinstance(batch, str):
             raise UserError(batch)
         yield batch
+
+
+def check_shared_memory(batch: int, workers: int) -> None:
+    """Raise UserError where the batches of `batch` bytes that are on their way do not fit into shared memory."""
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return
+    # One more is in use while the workers are ahead by theirs.
+    free, wanted = found.f_bavail * found.f_frsize, (workers * _AHEAD + 1) * batch
+    if free < wanted:
+        raise UserError(
+            f"runtime.workers: found {amount(free)} free in {SHARED_MEMORY} for {workers} workers, expected "
+            f"{amount(wanted)}: set runtime.workers: 0, or give the container more (--shm-size)"
+        )
+
+
+def _received(loader: DataLoader[Made | str]) -> Iterator[Made | str]:
+    """Yield what the workers make; a wait for them ends with a UserError that names the cause, or at a request to stop.
+
+    A worker that dies, by a signal or for want of memory, or that hangs, cannot say so itself.
+    """
+    before, handler = set(active_children()), signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    workers = [process for process in active_children() if process not in before]
+    if threading.current_thread() is threading.main_thread():
+        # torch's handler raises wherever the main process happens to be when a worker dies.
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+    while True:
+        try:
+            with bounded(DEADLINE_SECONDS):
+                batch = next(batches, None)
+        except OverdueError:
+            for worker in workers:
+                worker.kill()
+            if asked_to_stop():
+                raise StoppedWaiting("asked to stop while waiting for images; run the same command again") from None
+            raise UserError(
+                f"runtime.workers: no batch came from the workers within {DEADLINE_SECONDS:.0f} s, expected one: is "
+                "the drive with the images stalled? With runtime.workers: 0 there are no workers"
+            ) from None
+        except (RuntimeError, OSError, EOFError):
+            codes = [worker.exitcode for worker in workers if worker.exitcode]
+            if not codes:
+                raise
+            if asked_to_stop():
+                raise StoppedWaiting("asked to stop, and so were the workers; run the same command again") from None
+            raise UserError(_ended(codes[0])) from None
+        if batch is None:
+            return
+        yield batch
+
+
+def _ended(code: int) -> str:
+    """Return the message about a worker that is gone."""
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    why = {-signal.SIGBUS: f"{SHARED_MEMORY} is full", -signal.SIGKILL: "often for want of memory"}.get(code)
+    return (
+        f"runtime.workers: a worker that makes batches ended {how}{f' ({why})' if why else ''}, expected it to live: "
+        "with runtime.workers: 0 there are no workers"
+    )
 
 
 class _Work(Dataset[Made | str]):
@@ -130,7 +223,23 @@ class _Work(Dataset[Made | str]):
             return str(error)
         generator = torch.Generator().manual_seed(task.seed)
         draws = Draws(generator, len(images) if task.total is None else task.total, task.rows)
-        return Made(self._early(images, draws), generator.get_state())
+        batch = Made(self._early(images, draws), generator.get_state())
+        return batch if get_worker_info() is None else _shared(batch)
+
+
+def _shared(batch: Made) -> Made | str:
+    """Move a batch to shared memory, which else happens in a thread that fails unheard; return the message if it fails.
+
+    On its way no byte is copied for this.
+    """
+    try:
+        return Made(batch.images.share_memory_(), batch.state.share_memory_())
+    except (RuntimeError, OSError) as error:
+        return (
+            f"runtime.workers: a batch of {amount(batch.images.nbytes)} does not fit into {SHARED_MEMORY} "
+            f"({' '.join(str(error).split())[:200]}), expected room for it: set runtime.workers: 0, or give the "
+            "container more (--shm-size)"
+        )
 
 
 def _channels_first(images: np.ndarray) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,10 +23,12 @@ from imbnas.progress import Log
 from imbnas.seeds import derive, stream
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
-from imbnas.training.loop import Objective, Store
+from imbnas.training.loop import SANE, Objective, Store, has_diverged
 from imbnas.training.optimizer import SGD, make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
+from imbnas.training.weights import not_finite
+from imbnas.waiting import StoppedWaiting
 
 CURVATURE_STEPS = 30
 
@@ -78,6 +79,7 @@ class _Run:
         self.rows: list[Row] = []
         self.losses = torch.zeros(2, device=runtime.device)
         self.stopped = False
+        self.last: tuple[Sequence[Draw], int] | None = None
 
     @property
     def steps(self) -> int:
@@ -242,9 +244,15 @@ class _Run:
             self.optimizer.set_rate(rate)
         last = (epoch + 1) * self.per_epoch
         while self.step < last:
-            train = [] if self.search.frozen else self.views[0].take(self.step)
+            try:
+                train = [] if self.search.frozen else self.views[0].take(self.step)
+                valid = self.views[1].take(self.step) if share else []
+            except StoppedWaiting:
+                state.save(self.snapshot())
+                raise
+            self.last = (valid or train, epoch)
             if share:
-                self.architecture_step(train, self.views[1].take(self.step), epoch, rate)
+                self.architecture_step(train, valid, epoch, rate)
             if self.optimizer is not None:
                 self.weight_step(self.optimizer, train, epoch)
             self.step += 1
@@ -254,13 +262,28 @@ class _Run:
             if self.step < self.steps and not self.stopped:
                 state.tick(self.snapshot)
 
+    @torch.no_grad()
+    def check_finished(self) -> None:
+        """Raise UserError where the last step has ruined the network or the architecture."""
+        name = not_finite({**self.learner.state_dict(), **self.parameters.state_dict()})
+        what = f"{name} holds numbers that are not finite" if name else ""
+        if not what and self.last is not None:
+            with batch_statistics(self.learner):
+                loss = self.loss(self.last[0], self.parameters(), self.setting(self.last[1])).item()
+            what = f"the loss is {loss:g}" if has_diverged(loss) else ""
+        if what:
+            raise UserError(
+                f"{self.search.name}: after the last step {what}, expected {SANE}; lower search.darts.optimizer.lr "
+                f"(found {self.params.optimizer.lr:g}) or search.darts.architecture.lr"
+            )
+
     def note(self) -> str:
         return f"entropy {self.rows[-1]['entropy']:.3f}" if self.rows else ""
 
     def close(self, epoch: int, rate: float, architecture_rate: float) -> None:
         search, guards = self.search, self.params.collapse
         train, valid = (value / self.per_epoch for value in self.losses.tolist())
-        if not (math.isfinite(train) and math.isfinite(valid)):
+        if has_diverged(train) or has_diverged(valid):
             raise UserError(
                 f"{search.name}: the loss is {train} on the weights' and {valid} on the architecture's rows in epoch "
                 f"{epoch + 1}, expected finite ones; lower search.darts.optimizer.lr "
@@ -337,6 +360,7 @@ def search_architecture(search: BilevelSearch, runtime: Runtime, state: ResumeSt
             f"{search.name}: stopped after epoch {len(run.rows)}, the eigenvalue rose too fast; takes the architecture "
             f"of epoch {run.chosen + 1}, before the rise"
         )
+    run.check_finished()
     # The end is a state too: a kill before the outputs are written then repeats nothing.
     state.save(run.snapshot())
     return run.rows, run.chosen

@@ -60,7 +60,9 @@ def cached_features(
     file.path.parent.mkdir(parents=True, exist_ok=True)
     with file.path.with_suffix(".lock").open("a") as lock:
         # Of two runs that differ in the loss alone one computes, and the other takes what it has made.
-        taken(lock, wait=True)
+        if not taken(lock):
+            context.log("feature cache: another process makes these very features, waiting for it")
+            taken(lock, wait=math.inf)
         _fill(file, view, context, runtime, supernet, tail, store, paths)
     return CachedStore(file.features(), torch.from_numpy(tail.labels), groups, runtime.device)
 

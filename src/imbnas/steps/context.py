@@ -23,6 +23,8 @@ from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
 WORK = ".imbnas"
 STALE_SECONDS = 3600.0
 """How long nothing was added to a file that nobody is writing any more."""
+_LOCK_SECONDS = 60.0
+"""How long another step may take to write its cost: one that hangs must not hold up this one."""
 
 
 @dataclass
@@ -216,7 +218,10 @@ def _hash(parts: dict[str, Any]) -> str:
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
-        taken(stream, wait=True)
+        if not taken(stream, wait=_LOCK_SECONDS):
+            raise UserError(
+                f"{path}: held by another process for {_LOCK_SECONDS:.0f} s, expected it to be free by then"
+            )
         yield
 
 

@@ -29,6 +29,8 @@ EXIT_STOPPED = 128 + signal.SIGTERM
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 20.0
 """What the other processes have to end by themselves when one has failed; some wait for it in vain."""
+STOP_SECONDS = 120.0
+"""What the processes have to save their state when they are asked to stop."""
 
 
 def rank() -> int | None:
@@ -109,12 +111,16 @@ class _Group:
                 signal.signal(number, handler)
 
     def wait(self) -> None:
-        """Wait until all have ended, or one has failed and the others have had their time."""
+        """Wait until all have ended, or have had their time after one has failed or all were asked to stop."""
         failed: float | None = None
+        asked: float | None = None
         while None in (codes := [process.poll() for process in self._processes]):
-            if failed is None and any(codes):
-                failed = time.monotonic()
-            if failed is not None and time.monotonic() - failed > GRACE_SECONDS:
+            now = time.monotonic()
+            failed = now if failed is None and any(codes) else failed
+            asked = now if asked is None and self._asked else asked
+            if failed is not None and now - failed > GRACE_SECONDS:
+                return
+            if asked is not None and now - asked > STOP_SECONDS:
                 return
             time.sleep(POLL_SECONDS)
 

@@ -38,6 +38,19 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
             layer.training, layer.track_running_stats = training, tracking
 
 
+@contextmanager
+def untracked(model: nn.Module) -> Iterator[None]:
+    """Leave every running buffer as it is while the modules stay in their modes."""
+    layers = [layer for layer in batchnorms(model) if layer.training and layer.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
 def averaged(model: nn.Module, batches: Iterable[T]) -> Iterator[T]:
     """Forget running statistics and yield the batches of training-mode passes that average theirs with equal weight.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,12 +19,21 @@ from imbnas.errors import UserError
 from imbnas.params.recipe import RecipeParams
 from imbnas.progress import Log
 from imbnas.seeds import derive
+from imbnas.training.batchnorm import untracked
 from imbnas.training.graphs import Recorder, recorded_parts
 from imbnas.training.inputs import batches_of, inputs
 from imbnas.training.optimizer import SGD, make_optimizer, rate_factor
+from imbnas.training.ranks import Ranks
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
+from imbnas.training.weights import not_finite
+from imbnas.waiting import StoppedWaiting
 
+LARGEST_LOSS = 1e9
+"""Beyond it a training has failed. No loss comes near: cross-entropies are at most their scale times the largest class
+weight times a few units, Barlow Twins over D outputs at most D + D^2; and float32 has no digits behind the point there.
+"""
+SANE = f"a finite one up to {LARGEST_LOSS:g}"
 Loss = Callable[[Tensor, Any], Tensor]
 Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Any]]
 """From inputs (N, C, H, W), labels (N,) and a CPU generator to other inputs and the loss's target."""
@@ -78,13 +86,10 @@ def train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[floa
     """Train `job.model` in place and return the mean loss of each epoch.
 
     Every random draw is a function of (seed, counter), so the bytes that come out are the same whether or not the
-    training was interrupted. Raises UserError when the loss stops being finite, Interrupted after a signal, PeerLost
-    when another of the processes that train together has ended.
+    training was interrupted. Raises UserError when the loss or, at the end, the network stops being finite, Interrupted
+    after a signal, PeerLost when another of the processes that train together has ended.
     """
-    with (
-        runtime.ranks.training(runtime.place(job.model)),
-        recorded_parts(job.model) if runtime.records else nullcontext(),
-    ):
+    with runtime.ranks.training(runtime.place(job.model)):
         return _train(job, runtime, state, log)
 
 
@@ -94,7 +99,7 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
     per_epoch = len(batches_of(job.sampler.epoch(0), recipe.batch_size))
     steps = per_epoch * recipe.epochs
     step, history = _restore(job, model, optimizer, state, per_epoch, log)
-    learner = _Learner(job, optimizer, runtime)
+    learner = _Learner(job, optimizer, runtime, steps)
     running = torch.zeros((), device=runtime.device)
     if step % per_epoch:
         running += history.pop()
@@ -108,7 +113,8 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
         }
 
     feed = inputs(job, runtime.ranks, step, per_epoch)
-    with log.bar(job.name, steps, step) as bar:
+    recorded = recorded_parts(model) if runtime.records else nullcontext()
+    with recorded, log.bar(job.name, steps, step) as bar, _saving(state, snapshot, runtime.ranks):
         for epoch in range(step // per_epoch, recipe.epochs):
             loss_of = job.objective(epoch)
             model.train()
@@ -122,9 +128,24 @@ def _train(job: Job, runtime: Runtime, state: ResumeState, log: Log) -> list[flo
                 bar.advance(note=f"loss {history[-1]:.3f}" if history else "")
                 if step < steps:
                     state.tick(snapshot)
+    _check_finished(job, learner)
     # The end is a state too: a kill before the outputs are written then repeats nothing.
     state.save(snapshot())
     return history
+
+
+@contextmanager
+def _saving(state: ResumeState, snapshot: Callable[[], dict[str, Any]], ranks: Ranks) -> Iterator[None]:
+    """Save the state when the training is stopped while it waits for a batch, which is between two steps.
+
+    Several processes save together or not at all: the others may be within a step.
+    """
+    try:
+        yield
+    except StoppedWaiting:
+        if ranks.count == 1:
+            state.save(snapshot())
+        raise
 
 
 def _step(
@@ -149,14 +170,17 @@ def _step(
 class _Learner:
     """Moves the weights of a training, on a GPU by recorded steps where they repeat."""
 
-    def __init__(self, job: Job, optimizer: SGD, runtime: Runtime) -> None:
-        self._job, self._optimizer, self._runtime = job, optimizer, runtime
+    def __init__(self, job: Job, optimizer: SGD, runtime: Runtime, steps: int) -> None:
+        self._job, self._optimizer, self._runtime, self._steps = job, optimizer, runtime, steps
         self._recorder = Recorder() if job.repeats and runtime.records else None
+        self._last: tuple[Loss, Sequence[tuple[Any, ...]], int, int, Tensor, Any] | None = None
 
     def __call__(
         self, inputs: Tensor, target: Any, loss_of: Loss, passes: Sequence[tuple[Any, ...]], rows: int, step: int
     ) -> Tensor:
         """Take a step for a whole batch with `rows` outputs, and return the mean loss over the passes."""
+        if step == self._steps - 1:
+            self._last = (loss_of, passes, rows, step, inputs, target)
         work = partial(self._learn, loss_of, passes, rows, step)
         if self._recorder is None:
             return work(inputs, target)
@@ -169,9 +193,7 @@ class _Learner:
         optimizer.zero_grad()
         total = torch.zeros((), device=self._runtime.device)
         for number, arguments in enumerate(passes):
-            outputs = ranks.gather(self._runtime.forward(job.model, inputs, *arguments), rows, job.parts[1])
-            with _drawing(derive(job.seed, job.name, "loss", step, number)):
-                loss = loss_of(outputs, target)
+            loss = self._loss(loss_of, arguments, rows, (step, number), inputs, target)
             (loss if job.together == 1 else loss * job.together).backward()
             total += loss.detach().float()
         ranks.add_gradients(optimizer.parameters)
@@ -179,6 +201,23 @@ class _Learner:
             optimizer.clip(job.recipe.optimizer.clip)
         optimizer.step()
         return total / len(passes)
+
+    def _loss(
+        self, loss_of: Loss, arguments: tuple[Any, ...], rows: int, place: tuple[int, int], inputs: Tensor, target: Any
+    ) -> Tensor:
+        """Return the loss of one pass; `place` are the step and the number of the pass in it."""
+        job, ranks = self._job, self._runtime.ranks
+        outputs = ranks.gather(self._runtime.forward(job.model, inputs, *arguments), rows, job.parts[1])
+        with _drawing(derive(job.seed, job.name, "loss", *place)):
+            return loss_of(outputs, target)
+
+    def last_loss(self) -> float | None:
+        """Return the loss of the last step's batch on the network after that step; None where there was no step."""
+        if self._last is None:
+            return None
+        loss_of, passes, rows, step, inputs, target = self._last
+        with torch.no_grad(), untracked(self._job.model), _drawing(derive(self._job.seed, self._job.name, "last")):
+            return self._loss(loss_of, passes[0], rows, (step + 1, 0), inputs, target).item()
 
 
 @contextmanager
@@ -195,13 +234,31 @@ def _drawing(seed: int) -> Iterator[None]:
 
 def _close_epoch(job: Job, epoch: int, running: Tensor, per_epoch: int, log: Log) -> float:
     mean = running.item() / per_epoch
-    if not math.isfinite(mean):
-        raise UserError(
-            f"{job.name}: the loss is {mean} in epoch {epoch + 1}, expected a finite one; "
-            f"lower its optimizer.lr (found {job.recipe.optimizer.lr:g}), its optimizer.clip or its loss's options"
-        )
+    if has_diverged(mean):
+        raise _diverged(job, f"the loss is {mean:g} in epoch {epoch + 1}, expected {SANE}")
     log.to_file(f"{job.name}: epoch {epoch + 1} of {job.recipe.epochs}, loss {mean:.4f}")
     return mean
+
+
+def has_diverged(loss: float) -> bool:
+    """Say whether a loss is that of a training that has failed: not finite, or beyond LARGEST_LOSS."""
+    return not abs(loss) <= LARGEST_LOSS
+
+
+def _diverged(job: Job, what: str) -> UserError:
+    return UserError(
+        f"{job.name}: {what}; "
+        f"lower its optimizer.lr (found {job.recipe.optimizer.lr:g}), its optimizer.clip or its loss's options"
+    )
+
+
+def _check_finished(job: Job, learner: _Learner) -> None:
+    """Raise UserError where the last step has ruined the network: no loss will tell, and the next step is blamed."""
+    if name := not_finite(job.model.state_dict()):
+        raise _diverged(job, f"after the last step {name} holds numbers that are not finite, expected finite ones")
+    loss = learner.last_loss()
+    if loss is not None and has_diverged(loss):
+        raise _diverged(job, f"the loss is {loss:g} after the last step, expected {SANE}")
 
 
 def _restore(

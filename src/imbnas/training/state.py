@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from imbnas import waiting
 from imbnas.errors import Interrupted, UserError
 from imbnas.files import discard, remove_parts, taken
 from imbnas.sealed import DamagedError, open_sealed, write_sealed
@@ -61,9 +62,11 @@ class ResumeState:
             finally:
                 for number, handler in before.items():
                     signal.signal(number, handler)
+                waiting.forget()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._stop = number
+        waiting.hurry()
 
     def load(self, tell: Callable[[str], None]) -> dict[str, Any] | None:
         """Return the saved state on the CPU; None when there is none, or none that is whole, which is told."""

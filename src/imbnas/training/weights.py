@@ -28,12 +28,28 @@ def save_weights(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> 
     """Write tensors and metadata by rename.
 
     `meta` holds JSON values and must name its `kind` ("supernet", "subnet" or "references"). safetensors keeps metadata
-    in a hash map of random order; with a single entry the bytes are a function of the content.
+    in a hash map of random order; with a single entry the bytes are a function of the content. Raises UserError for a
+    tensor with numbers that are not finite: such a network would be somebody else's riddle.
     """
+    if name := not_finite(state):
+        raise UserError(
+            f"{path}: not written, the new {name} holds numbers that are not finite, expected a network without; "
+            "lower a learning rate, or see what its rows hold"
+        )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
     text = canonical_json({"format": FORMAT, **meta})
     # The library's own writer leaves a name of its own behind when it is killed, and a mode that is nobody's choice.
     write_bytes(path, save(tensors, metadata={KEY: text}))
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor with NaN or infinity in it, None where there is none."""
+    chosen = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    if not chosen:
+        return None
+    # One answer for all: on a GPU each costs a wait.
+    whole = torch.stack([tensor.detach().isfinite().all() for tensor in chosen.values()]).tolist()
+    return next((name for name, fine in zip(chosen, whole, strict=True) if not fine), None)
 
 
 @dataclass(frozen=True)
@@ -119,11 +135,8 @@ def load_tensors(header: Header) -> dict[str, Tensor]:
     """Return the tensors of a file whose header is known, on the CPU; UserError for one that is not finite."""
     with safe_open(str(header.path), framework="pt") as stream:
         tensors = {name: stream.get_tensor(name) for name in header.tensors}
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UserError(
-                f"{header.path}: tensor {name} holds numbers that are not finite, expected a trained network"
-            )
+    if name := not_finite(tensors):
+        raise UserError(f"{header.path}: tensor {name} holds numbers that are not finite, expected a trained network")
     return tensors
 
 
