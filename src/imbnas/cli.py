@@ -242,7 +242,7 @@ def lookup(
     places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
     for cell in found_cells(places["architecture"], table, dataset):
         score = f"{100 * cell.accuracy:5.2f} %  rank {cell.rank:5}  regret {100 * cell.regret:5.2f}"
-        print(f"{cell.name:8} {score}  {cell.cell}")
+        print(f"{visible(cell.name):8} {score}  {cell.cell}")
 
 
 @app.command()

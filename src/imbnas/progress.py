@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imbnas.disk import lacking
+from imbnas.errors import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -38,6 +39,7 @@ class Log:
         """Write one line."""
         if self._silent:
             return
+        message = visible(message)
         self.to_file(message)
         line = f"{self.step}: {message}"
         if self._bar is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from imbnas.files import write_bytes
+from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, percent, write_page
 from imbnas.report.style import TITLES
 
@@ -19,11 +20,11 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
     """Write what the chosen network is, how it was made, how well it does, and what it is not for."""
     final, shots = details["networks"]["final"], details["shots"]
     imbalance, level = details["imbalance"], f"{details['confidence']['level']:.0%}"
-    blocks = [(str(place), name) for place, name in enumerate(final["blocks"], 1)]
-    recipe = [(name, f"`{value}`") for name, value in _leaves(details["recipe"] or {})]
+    blocks = [(str(place), markdown(name)) for place, name in enumerate(final["blocks"], 1)]
+    recipe = [(markdown(name), code(value)) for name, value in _leaves(details["recipe"] or {})]
     parts = [
-        f"# Model card: a classifier for {details['dataset']}",
-        f"`models/final.safetensors`: a network of the space `{details['space']['name']}` with {final['params']:,} "
+        f"# Model card: a classifier for {markdown(details['dataset'])}",
+        f"`models/final.safetensors`: a network of the space {code(details['space']['name'])} with {final['params']:,} "
         f"parameters and {final['macs']:,} multiply-accumulate operations an image, for {len(imbalance['classes'])} "
         f"classes, trained on the long-tailed dataset that `results/dataset-card.md` describes.",
         "## Use",
@@ -44,8 +45,9 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         f"On {details['test_rows']:,} test rows, percent, with {level} intervals ({details['confidence']['rule']}). "
         f"{_sizes(shots)}: {shots['text']}.",
         _table(("network", *(name.replace("_", " ") for name in _SCORES)), _scores(details)),
-        f"Lowest recall of a class: {percent(final['worst_class'])} ({_cell(final['worst_class_name'])}). Calibration "
-        f"error: {details['ece']['bins']} {details['ece']['rule']}. One run: the intervals say nothing of other seeds.",
+        f"Lowest recall of a class: {percent(final['worst_class'])} ({markdown(final['worst_class_name'])}). "
+        f"Calibration error: {details['ece']['bins']} {details['ece']['rule']}. "
+        "One run: the intervals say nothing of other seeds.",
     ]
     _write(path, parts)
 
@@ -55,16 +57,16 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
     imbalance, final = details["imbalance"], table[table["network"] == "final"]
     held = imbalance["validation_counts"]
     rows = [
-        (_cell(row["class"]), f"{row['count']:,}", row["group"], f"{held[place]:,}", f"{row['support']:,}")
+        (markdown(row["class"]), f"{row['count']:,}", row["group"], f"{held[place]:,}", f"{row['support']:,}")
         for place, (_, row) in enumerate(final.iterrows())
     ]
     shape = {"natural": "as it is", "counts": "with given class counts"}.get(imbalance["profile"])
     if shape is None:
-        shape = f"of the profile `{imbalance['profile']}`, asked for ratio {imbalance['ratio']:g}"
+        shape = f"of the profile {code(imbalance['profile'])}, asked for ratio {imbalance['ratio']:g}"
     parts = [
-        f"# Dataset card: {details['dataset']}, long-tailed",
+        f"# Dataset card: {markdown(details['dataset'])}, long-tailed",
         f"Images of {len(imbalance['classes'])} classes for classification. {imbalance['rows']:,} training rows "
-        f"{shape}, classes in {imbalance['order']} order; largest over smallest class "
+        f"{shape}, classes in {markdown(imbalance['order'])} order; largest over smallest class "
         f"{imbalance['measured_ratio']:.4g}. {details['test_rows']:,} test rows.",
         "## Classes",
         _table(("class", "training rows", "group", "held out for validation", "test rows"), rows),
@@ -72,7 +74,9 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
         "## Splits",
         "Training rows were chosen by a seeded draw within each class; rows for validation were put aside as "
         "`params.yaml` says. Only the step `evaluate` reads the test split. Content digests:",
-        _table(("split", "digest"), [(name, f"`{digest}`") for name, digest in sorted(details["digests"].items())]),
+        _table(
+            ("split", "digest"), [(markdown(name), code(digest)) for name, digest in sorted(details["digests"].items())]
+        ),
         "## Limits",
         "The tail was made from a dataset that people collected and labelled, with their choices and errors in it; it "
         "is no sample of how rare the classes are in the world."
@@ -121,8 +125,8 @@ def _choice(search: dict[str, Any]) -> str:
     if search["method"] == "fixed":
         return "Given by `search.architecture`, not searched."
     return (
-        f"Chosen by the method `{search['method']}` among {search['evaluated']} evaluated candidates, by "
-        f"{search['objective'].replace('_', ' ')} on {search['validation_rows']} validation rows; limits: "
+        f"Chosen by the method {code(search['method'])} among {search['evaluated']} evaluated candidates, by "
+        f"{markdown(search['objective'].replace('_', ' '))} on {search['validation_rows']} validation rows; limits: "
         f"{_limits(search['limits'])}."
     )
 
@@ -150,11 +154,6 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Return a class's name so that it cannot break a table."""
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _write(path: Path, parts: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,12 +11,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from imbnas.errors import UserError
+from imbnas.errors import UserError, visible
 from imbnas.longtail.intervals import Difference
 from imbnas.longtail.shots import GROUPS
 from imbnas.report.compare import Comparison, Row
+from imbnas.report.escape import markdown
 from imbnas.report.scores import rounded
 
+Show = Callable[[object], str]
+"""What makes a name fit for a format."""
 _COLUMNS = ("method", "runs", "mean ± std")
 
 
@@ -40,24 +44,24 @@ def shown_scores(comparison: Comparison, group: str | None) -> dict[str, str]:
 
 def comparison_tables(comparison: Comparison, scores: dict[str, str]) -> Group:
     """Return a table for each score: a row per method, in percent; they fit into 80 columns."""
-    parts: list[Any] = [Text(_head(comparison))]
+    parts: list[Any] = [Text(_head(comparison, visible))]
     for score, title in scores.items():
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-        for place, name in enumerate(_titles(comparison, "\n")):
+        for place, name in enumerate(_titles(comparison, "\n", visible)):
             table.add_column(Text(name), justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
         for row in comparison.rows:
-            table.add_row(*map(Text, _cells(comparison, row, score, "\n")))
+            table.add_row(*map(Text, _cells(comparison, row, score, "\n", visible)))
         parts += [table]
     return Group(*parts, Text(_notes(comparison), style="dim"))
 
 
 def comparison_markdown(comparison: Comparison, scores: dict[str, str]) -> str:
     """Return the same tables in Markdown."""
-    lines = [_head(comparison), ""]
+    lines = [_head(comparison, markdown), ""]
     for score, title in scores.items():
-        titles = _titles(comparison, " ")
+        titles = _titles(comparison, " ", markdown)
         lines += [f"{title}, percent:", "", _line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
-        lines += [_line(_cells(comparison, row, score, "; ")) for row in comparison.rows]
+        lines += [_line(_cells(comparison, row, score, "; ", markdown)) for row in comparison.rows]
         lines.append("")
     return "\n".join([*lines, _notes(comparison)]) + "\n"
 
@@ -90,18 +94,18 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     return found
 
 
-def _titles(comparison: Comparison, separator: str) -> list[str]:
+def _titles(comparison: Comparison, separator: str, name: Show) -> list[str]:
     level = f"{comparison.details['confidence']['level']:.0%}"
-    return [*_COLUMNS, f"{level} interval", f"minus {comparison.baseline}{separator}[{level} interval]"]
+    return [*_COLUMNS, f"{level} interval", f"minus {name(comparison.baseline)}{separator}[{level} interval]"]
 
 
-def _cells(comparison: Comparison, row: Row, score: str, separator: str) -> list[str]:
+def _cells(comparison: Comparison, row: Row, score: str, separator: str, name: Show) -> list[str]:
     found, (low, high) = row.scores[score], row.intervals[score]
     mean, deviation = found["mean"], found["std"]
     assert mean is not None
     value = f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
     apart = "-" if row.differences is None else separator.join(_apart(comparison, row.differences[score]))
-    return [row.name, str(found["n"]), value, f"[{100 * low:.2f}, {100 * high:.2f}]", apart]
+    return [name(row.name), str(found["n"]), value, f"[{100 * low:.2f}, {100 * high:.2f}]", apart]
 
 
 def _apart(comparison: Comparison, one: Difference) -> list[str]:
@@ -123,11 +127,11 @@ def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
 
 
-def _head(comparison: Comparison) -> str:
+def _head(comparison: Comparison, name: Show) -> str:
     details = comparison.details
     counts = details["imbalance"]["counts"]
     return (
-        f"{details['dataset']}: {len(counts)} classes, {sum(counts)} training rows "
+        f"{name(details['dataset'])}: {len(counts)} classes, {sum(counts)} training rows "
         f"({max(counts)} to {min(counts)} a class), {details['test_rows']} test rows; {details['shots']['text']}."
     )
 
@@ -164,4 +168,4 @@ def _notes(comparison: Comparison) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(cells)} |"

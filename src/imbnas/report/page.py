@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from imbnas.errors import visible
 from imbnas.files import write_bytes
 
 _STYLE = """
@@ -39,8 +40,8 @@ def write_page(path: Path, title: str, blocks: Iterable[Block]) -> None:
     body = "\n".join(_block(block) for block in blocks)
     write_bytes(
         path,
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n".encode(),
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{_text(title)}</title>\n'
+        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{_text(title)}</h1>\n{body}\n</body>\n</html>\n".encode(),
     )
 
 
@@ -56,8 +57,8 @@ def _block(block: Block) -> str:
         f"<tr{strong if number in block.strong else ''}>{_row('td', row, block.text)}</tr>"
         for number, row in enumerate(block.rows)
     )
-    note = f"\n<p>{escape(block.note)}</p>" if block.note else ""
-    return f"<h2>{escape(block.heading)}</h2>\n<table>\n<tr>{head}</tr>\n{rows}\n</table>{note}"
+    note = f"\n<p>{_text(block.note)}</p>" if block.note else ""
+    return f"<h2>{_text(block.heading)}</h2>\n<table>\n<tr>{head}</tr>\n{rows}\n</table>{note}"
 
 
 def _row(kind: str, cells: Sequence[str], text: int) -> str:
@@ -67,5 +68,10 @@ def _row(kind: str, cells: Sequence[str], text: int) -> str:
 
 def _cell(text: str) -> str:
     """Return a cell's text, what follows a line end in small print below."""
-    first, _, rest = escape(text).partition("\n")
-    return f"{first}<br><small>{rest}</small>" if rest else first
+    first, _, rest = text.partition("\n")
+    return f"{_text(first)}<br><small>{_text(rest)}</small>" if rest else _text(first)
+
+
+def _text(text: str) -> str:
+    """Return any text as HTML shows it."""
+    return escape(visible(text))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from imbnas.files import write_bytes
 from imbnas.report.confusion import Confusion, confusion
+from imbnas.report.escape import csv_cell
 
 CELLS = 100
 """A browser still draws a confusion matrix of so many classes; more are pooled."""
@@ -85,5 +86,5 @@ def _write(path: Path, header: list[str], rows: Iterable[Iterable[object]]) -> N
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
     write_bytes(path, text.getvalue().encode())

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from imbnas.errors import UserError
+from imbnas.errors import UserError, visible
 from imbnas.files import read_json
 from imbnas.sealed import DamagedError, read_record
 
@@ -66,7 +66,7 @@ def results_table(details: dict[str, Any]) -> Group:
         f"{details['test_rows']} test rows, seed {details['seed']}"
     )
     notes = f"Percent of the test rows. {sizes}: {shots['text']}."
-    return Group(Text(head), table, Text(notes, style="dim"), Text())
+    return Group(Text(visible(head)), table, Text(visible(notes), style="dim"), Text())
 
 
 def cost_table(cost: dict[str, Any]) -> Group:
@@ -78,7 +78,7 @@ def cost_table(cost: dict[str, Any]) -> Group:
     table.add_column("device")
     for step, entry in cost["steps"].items():
         device = entry["processor"] if entry["device"] == "cpu" else entry["device"]
-        table.add_row(step, _seconds(entry["seconds"]), str(entry["attempts"]), device)
+        table.add_row(step, _seconds(entry["seconds"]), str(entry["attempts"]), Text(visible(device)))
     return Group(table)
 
 

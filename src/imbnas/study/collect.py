@@ -14,6 +14,7 @@ from imbnas.errors import UserError
 from imbnas.files import remove_parts, write_bytes
 from imbnas.params.config import Params
 from imbnas.progress import Log
+from imbnas.report.escape import csv_cell
 from imbnas.report.page import Block, percent, write_page
 from imbnas.steps.graph import STEPS
 from imbnas.study.differences import Answers, over_runs, pairs
@@ -135,4 +136,6 @@ def _plus_minus(row: Mapping[str, Any] | pd.Series) -> str:
 
 
 def _csv(path: Path, frame: pd.DataFrame) -> None:
+    # Names of axes and their values are the user's.
+    frame = frame.map(csv_cell).rename(columns=csv_cell)
     write_bytes(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode())

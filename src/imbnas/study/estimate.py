@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from imbnas.errors import visible
 from imbnas.params.config import Params
 from imbnas.steps.graph import STEPS
 from imbnas.study.plan import FOLDER, Plan, planned
@@ -66,7 +67,7 @@ def print_plan(params: Params, root: Path, console: Console) -> None:
         rest = "-" if line.seconds is None else f"{line.seconds * (line.jobs - line.made) / 3600:.2f}"
         each = "-" if line.seconds is None else f"{line.seconds:.1f}"
         table.add_row(line.step, f"{line.jobs}", f"{line.made}", f"{size / line.jobs:.3g}", each, rest)
-    console.print(Group(Text(f"{size} cells: {axes}"), table, Text(_note(found, size), style="dim")))
+    console.print(Group(Text(visible(f"{size} cells: {axes}")), table, Text(_note(found, size), style="dim")))
 
 
 def _note(found: list[Line], size: int) -> str:
