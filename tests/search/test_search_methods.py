@@ -6,17 +6,18 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imbnas.params.search import SearchParams
 from imbnas.params.shared import SpaceParams, Stages
 from imbnas.sealed import sealed
-from imbnas.search import optuna_methods
 from imbnas.search.archive import Archive, Score
-from imbnas.search.methods import Field, evolution, exhaustive, random_search
+from imbnas.search.methods import METHODS, Field, evolution, exhaustive, random_search
 from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, sample_feasible
 from imbnas.spaces.registry import make_space
@@ -29,6 +30,7 @@ FIELD = Field(
     SPACE,
     lambda a: LIMITS.allow(TABLE.cost(a)),
     lambda rng: sample_feasible(SPACE, TABLE, rng, LIMITS),
+    lambda a: LIMITS.excess(TABLE.cost(a)),
 )
 
 
@@ -47,21 +49,21 @@ def archive_at(path: Path, score: Callable[[Architecture], Score] = quality) -> 
     return Archive(path / "scores.jsonl", together(score), TABLE.cost, "balanced_accuracy")
 
 
-def excess(architecture: Architecture) -> tuple[float, ...]:
-    return LIMITS.excess(TABLE.cost(architecture))
+PARAMS = SearchParams(population=10, generations=4, parents=4, mutation=0.2, candidates=40)
+BUDGETED = sorted(METHODS.keys() - {"exhaustive"})
+"""Every registered method but the one that evaluates all there is."""
 
 
-METHODS: dict[str, Callable[[Archive, int], None]] = {
-    "evolution": lambda archive, seed: evolution(
-        FIELD, archive, population=10, generations=4, parents=4, mutation=0.2, seed=seed
-    ),
-    "random": lambda archive, seed: random_search(FIELD, archive, 40, seed),
-    "tpe": lambda archive, seed: optuna_methods.tpe(FIELD, archive, 40, seed, excess),
-    "nsga2": lambda archive, seed: optuna_methods.nsga2(FIELD, archive, 10, 4, seed, excess),
-}
+def fill(name: str, archive: Archive, seed: int) -> None:
+    METHODS[name](FIELD, archive, PARAMS, seed)
 
 
-@pytest.mark.parametrize("name", METHODS)
+def test_every_method_of_the_parameters_is_registered() -> None:
+    names = get_args(SearchParams.model_fields["method"].annotation)
+    assert METHODS.keys() | {"darts", "fixed"} == set(names)
+
+
+@pytest.mark.parametrize("name", BUDGETED)
 def test_a_method_evaluates_its_budget_of_feasible_architectures_once(tmp_path: Path, name: str) -> None:
     calls: list[Architecture] = []
 
@@ -70,16 +72,16 @@ def test_a_method_evaluates_its_budget_of_feasible_architectures_once(tmp_path: 
         return quality(architecture)
 
     archive = archive_at(tmp_path, score)
-    METHODS[name](archive, 1)
+    fill(name, archive, 1)
     assert len(calls) == len(set(calls)) == len(archive.entries) == 40
     assert all(FIELD.allowed(a) for a in calls)
     assert set(archive.entries) == set(calls)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", BUDGETED)
 def test_a_killed_search_ends_like_an_undisturbed_one(tmp_path: Path, name: str) -> None:
     whole = archive_at(tmp_path / "whole")
-    METHODS[name](whole, 5)
+    fill(name, whole, 5)
     budget = 17
 
     def dying(architecture: Architecture) -> Score:
@@ -90,12 +92,12 @@ def test_a_killed_search_ends_like_an_undisturbed_one(tmp_path: Path, name: str)
         return quality(architecture)
 
     with pytest.raises(KeyboardInterrupt):
-        METHODS[name](archive_at(tmp_path / "cut", dying), 5)
+        fill(name, archive_at(tmp_path / "cut", dying), 5)
     file = tmp_path / "cut" / "scores.jsonl"
     file.write_text(file.read_text()[:-9])  # the last line was cut off by the kill
     scored: list[Architecture] = []
     again = archive_at(tmp_path / "cut", lambda a: (scored.append(a), quality(a))[1])
-    METHODS[name](again, 5)
+    fill(name, again, 5)
     assert list(again.entries.items()) == list(whole.entries.items())
     assert len(scored) == 40 - 16
 
@@ -104,7 +106,7 @@ def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
     found = []
     for place, seed in (("a", 0), ("b", 0), ("c", 1)):
         archive = archive_at(tmp_path / place)
-        METHODS["evolution"](archive, seed)
+        fill("evolution", archive, seed)
         found.append(list(archive.entries))
     assert found[0] == found[1] != found[2]
 
@@ -113,7 +115,7 @@ def test_exhaustive_finds_the_best_and_evolution_comes_near(tmp_path: Path) -> N
     everything, evolved = archive_at(tmp_path / "all"), archive_at(tmp_path / "evo")
     exhaustive(FIELD, everything)
     assert len(everything.entries) == sum(FIELD.allowed(a) for a in SPACE.enumerate())
-    METHODS["evolution"](evolved, 0)
+    fill("evolution", evolved, 0)
     best = everything.ranked()[0]
     assert everything.value(best.architecture) == max(a.count(2) / 4 for a in SPACE.enumerate() if FIELD.allowed(a))
     assert evolved.value(evolved.ranked()[0].architecture) >= 0.75 * everything.value(best.architecture)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imbnas.params.search import SearchParams
 from imbnas.search.archive import Archive
 from imbnas.seeds import stream
 from imbnas.spaces.chain import Architecture
@@ -18,11 +19,15 @@ TRIES = 100
 
 @dataclass(frozen=True)
 class Field:
-    """Where a method searches: the space, which of its architectures are within the limits, and a feasible draw."""
+    """Where a method searches: the space, which of its architectures are within the limits, and a feasible draw.
+
+    `excess` says how far an architecture is over each limit, as a fraction of it; nothing above zero means feasible.
+    """
 
     space: SearchSpace
     allowed: Callable[[Architecture], bool]
     draw: Callable[[np.random.Generator], Architecture]
+    excess: Callable[[Architecture], tuple[float, ...]] = lambda architecture: ()
 
 
 def random_search(field: Field, archive: Archive, candidates: int, seed: int) -> None:
@@ -114,3 +119,41 @@ def _distinct(field: Field, seen: set[Architecture], count: int, rng: np.random.
 
 def _feasible(field: Field) -> Iterator[Architecture]:
     return (a for a in field.space.enumerate() if field.allowed(a))
+
+
+def _evolution(field: Field, archive: Archive, params: SearchParams, seed: int) -> None:
+    evolution(
+        field,
+        archive,
+        population=params.population,
+        generations=params.generations,
+        parents=params.parents,
+        mutation=params.mutation,
+        seed=seed,
+    )
+
+
+# Optuna takes half a second to import, and three of five methods do without.
+def _tpe(field: Field, archive: Archive, params: SearchParams, seed: int) -> None:
+    from imbnas.search.optuna_methods import tpe
+
+    tpe(field, archive, params.candidates, seed)
+
+
+def _nsga2(field: Field, archive: Archive, params: SearchParams, seed: int) -> None:
+    from imbnas.search.optuna_methods import nsga2
+
+    nsga2(field, archive, params.population, params.generations, seed)
+
+
+SearchMethod = Callable[[Field, Archive, SearchParams, int], None]
+"""Evaluates architectures of a field in an archive, as the parameters say, with draws that depend on the seed alone."""
+
+METHODS: dict[str, SearchMethod] = {
+    "evolution": _evolution,
+    "random": lambda field, archive, params, seed: random_search(field, archive, params.candidates, seed),
+    "exhaustive": lambda field, archive, params, seed: exhaustive(field, archive),
+    "tpe": _tpe,
+    "nsga2": _nsga2,
+}
+"""Every `search.method` that scores candidates."""

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import optuna
 
 from imbnas.search.archive import Archive
 from imbnas.search.methods import Field
 from imbnas.seeds import derive
-from imbnas.spaces.chain import Architecture
-
-Excess = Callable[[Architecture], tuple[float, ...]]
-"""How far an architecture is over each limit, as a fraction of it; nothing above zero means feasible."""
 
 PROPOSALS = 10
 """Proposals for each wanted candidate, after which a search ends with fewer: a sampler may keep repeating itself."""
 
 
-def tpe(field: Field, archive: Archive, candidates: int, seed: int, excess: Excess) -> None:
+def tpe(field: Field, archive: Archive, candidates: int, seed: int) -> None:
     """Evaluate `candidates` architectures proposed by the tree-structured Parzen estimator (Bergstra et al. 2011)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -30,18 +25,17 @@ def tpe(field: Field, archive: Archive, candidates: int, seed: int, excess: Exce
         archive,
         candidates,
         candidates,
-        excess,
     )
 
 
-def nsga2(field: Field, archive: Archive, population: int, generations: int, seed: int, excess: Excess) -> None:
+def nsga2(field: Field, archive: Archive, population: int, generations: int, seed: int) -> None:
     """Evaluate population x generations architectures proposed by NSGA-II (Deb et al. 2002): score up, MACs down."""
     sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=_seed(seed))
     study = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"])
-    _run(study, field, archive, population * generations, population, excess)
+    _run(study, field, archive, population * generations, population)
 
 
-def _run(study: optuna.Study, field: Field, archive: Archive, candidates: int, population: int, excess: Excess) -> None:
+def _run(study: optuna.Study, field: Field, archive: Archive, candidates: int, population: int) -> None:
     """Ask and tell until `candidates` different architectures are evaluated, within a bounded number of proposals.
 
     A proposal over a limit costs no evaluation: it is told as worthless with its excess, so that the sampler moves
@@ -58,7 +52,7 @@ def _run(study: optuna.Study, field: Field, archive: Archive, candidates: int, p
             return
         trial = study.ask(space)
         architecture = tuple(int(trial.params[name]) for name in space)
-        over = excess(architecture)
+        over = field.excess(architecture)
         for k, amount in enumerate(over):
             trial.set_constraint(f"limit{k}", amount)
         value = 0.0

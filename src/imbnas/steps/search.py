@@ -14,7 +14,7 @@ from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
 from imbnas.params.search import SearchView
 from imbnas.search.archive import Archive, Score
-from imbnas.search.methods import Field, evolution, exhaustive, random_search
+from imbnas.search.methods import METHODS, Field
 from imbnas.search.table import candidate_table, given_table
 from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
@@ -87,37 +87,14 @@ def run(view: SearchView, context: Context) -> None:
 
 def _search(view: SearchView, setting: Setting, archive: Archive) -> None:
     """Let the chosen method fill the archive."""
-    params, seed = view.search, view.seed
     space, table, limits = setting.space, setting.table, setting.limits
     field = Field(
         space,
         lambda architecture: limits.allow(table.cost(architecture)),
         lambda rng: sample_feasible(space, table, rng, limits),
+        lambda architecture: limits.excess(table.cost(architecture)),
     )
-    if params.method == "evolution":
-        evolution(
-            field,
-            archive,
-            population=params.population,
-            generations=params.generations,
-            parents=params.parents,
-            mutation=params.mutation,
-            seed=seed,
-        )
-    elif params.method == "random":
-        random_search(field, archive, params.candidates, seed)
-    elif params.method == "exhaustive":
-        exhaustive(field, archive)
-    else:
-        from imbnas.search import optuna_methods
-
-        def excess(architecture: Architecture) -> tuple[float, ...]:
-            return limits.excess(table.cost(architecture))
-
-        if params.method == "tpe":
-            optuna_methods.tpe(field, archive, params.candidates, seed, excess)
-        else:
-            optuna_methods.nsga2(field, archive, params.population, params.generations, seed, excess)
+    METHODS[view.search.method](field, archive, view.search, view.seed)
 
 
 def _scorer(
