@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from params_trees import FREE, OTHERS, leaves
 
-from imbnas.params.base import merged
+from imbnas.errors import UserError
+from imbnas.params.base import Origins, merged
 from imbnas.params.config import Params, defaults, parse
 
 LEAVES = dict(leaves(defaults()))
@@ -72,3 +73,33 @@ def test_an_unknown_name_and_a_section_that_is_no_mapping_stay_to_be_refused() -
         "supernet": None,
         "x": {"y": 1},
     }
+
+
+def test_a_complaint_names_those_that_gave_the_parameters() -> None:
+    given: list[tuple[str, dict[str, Any]]] = [
+        ("params.yaml", {"seed": 1, "target": {"dataset": "digits"}, "study": {"axes": {"imbalance.ratio": [5.0]}}}),
+        ("--configfile one.yaml", {"source": {"share": 1.0}, "target": {"image_size": 8}}),
+        ("--config", {"target": {"dataset": "mnist"}}),
+    ]
+    origins = Origins(given)
+    for sentence, names in {
+        "seed: found 1, expected 2": "params.yaml",
+        "target.image_size: found 8, expected 9": "--configfile one.yaml",
+        "target.dataset: found 'x', expected 'y'": "--config",
+        "source.share is 1.0 and target.dataset is mnist": "--configfile one.yaml + --config",
+        "source.share is 1.0 and source.dataset is digits": "--configfile one.yaml",
+        "study.axes.imbalance.ratio[0]: found 5.0": "params.yaml",
+        "source.name: missing, expected a value": "--configfile one.yaml",
+        "evaluate.bins is 0.5, expected 1.5": "params.yaml + --configfile one.yaml + --config",
+    }.items():
+        assert origins.of(sentence) == names
+
+
+def test_a_name_with_a_dot_is_answered_with_the_nested_form() -> None:
+    for tree, wanted in {
+        "supernet.epochs": "params.yaml: supernet.epochs: a name with a dot, expected supernet: {epochs: 3}",
+        "adapt.head.epochs": "params.yaml: adapt.head.epochs: a name with a dot, expected adapt: {head: {epochs: 3}}",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            parse({tree: 3}, "params.yaml")
+        assert str(caught.value) == wanted

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from workflow_project import Done, Project
 
-from imbnas.params.config import load
+from imbnas.params.config import load, parse
 
 pytestmark = pytest.mark.workflow
 
@@ -72,7 +74,57 @@ def test_settings_on_the_command_line_are_obeyed_or_refused(finished: Project) -
     )
     for setting in ("sead=3", "seed=three", "adapt=head"):
         line = only_line(finished.run("snakemake", "-n", "--config", setting, expect=None))
-        assert line.startswith(f"error: params.yaml + --config: {setting.split('=')[0]}: ")
+        assert line.startswith(f"error: --config: {setting.split('=')[0]}: ")
+    # A contradiction names both sides, and a value the source that it came from.
+    line = only_line(finished.run("snakemake", "-n", "--config", "source={share: 1.0}", expect=None))
+    assert line.startswith("error: --config: source.share is 1.0 and ")
+
+
+def test_a_wrong_value_names_the_source_that_gave_it(project: Project) -> None:
+    (project.path / "one.yaml").write_text("evaluate: {bins: many}\n")
+    (project.path / "two.yaml").write_text("imbalance: {ratio: 5.0}\n")
+    both = ("--configfile", "one.yaml", "two.yaml")
+    line = only_line(project.run("snakemake", "-n", *both, "--config", "seed=3", expect=None))
+    assert line.startswith("error: --configfile one.yaml: evaluate.bins: found text 'many'")
+    project.edit("params.yaml", "bins: ", "bins: x")
+    (project.path / "one.yaml").write_text("evaluate: {resamples: 51}\n")
+    line = only_line(project.run("snakemake", "-n", *both, "--config", "seed=3", expect=None))
+    assert line.startswith("error: params.yaml: evaluate.bins: found text 'x")
+    assert project.planned(*both, "--config", "evaluate={bins: 9}") == {"imbalance", *AFTER_IMBALANCE}
+
+
+def test_axes_of_the_command_line_take_the_place_of_the_file_s(project: Project) -> None:
+    project.set("study.axes", {"imbalance.ratio": [5.0, 20.0], "seed": [0, 1]})
+    setting = "study={axes: {seed: [0, 1, 2]}}"
+    output = project.run("snakemake", "-n", "study", "--config", setting).output
+    assert json.loads((snapshot(project) / "params.json").read_text())["study"]["axes"] == {"seed": [0, 1, 2]}
+    assert re.search(r"^study_evaluate +3$", output, re.MULTILINE)
+    for wrong in ("study={axes: {sead: [0]}}", "study={axes: {imbalance.ratio: [0.5]}}"):
+        told = project.run("snakemake", "-n", "study", "--config", wrong, expect=1).output.splitlines()
+        assert [line for line in told if "error" in line] == told[-1:]
+        assert told[-1].startswith("error: --config: study.axes")
+
+
+def test_the_command_line_alone_where_it_replaces_params_yaml(project: Project) -> None:
+    (project.path / "other.yaml").write_text("seed: 7\n")
+    project.planned("--configfile", "other.yaml", "--replace-workflow-config", "--config", "evaluate={bins: 9}")
+    written = json.loads((snapshot(project) / "params.json").read_text())
+    alone = parse({"seed": 7, "evaluate": {"bins": 9}}, "other.yaml").tree()
+    assert written == alone
+    # Snakemake replaces nothing by nothing.
+    assert project.planned("--replace-workflow-config") == set()
+
+
+@pytest.mark.parametrize("name", ["params.json", "code.json"])
+@pytest.mark.parametrize("damage", [lambda text: text[: len(text) // 2], lambda text: b"", lambda text: b"{}\xff"])
+def test_a_damaged_snapshot_is_written_anew(project: Project, name: str, damage: Callable[[bytes], bytes]) -> None:
+    project.planned()
+    file = snapshot(project) / name
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    (project.path / "data/longtail.parquet").unlink()
+    project.run("snakemake", "--cores", "1", *LONGTAIL)
+    assert file.read_bytes() == whole
 
 
 def test_a_configuration_file_goes_over_params_yaml(project: Project) -> None:

@@ -24,6 +24,7 @@ SOURCES = controller.Sources(
     Path("params.yaml"),
     tuple(Path(os.path.relpath(file)) for file in workflow.config_settings.configfiles),
     workflow.config_settings.config,
+    workflow.config_settings.replace_workflow_config,
 )
 controller.prepare(PROJECT)
 try:

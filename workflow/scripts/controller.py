@@ -24,7 +24,7 @@ from yaml import YAMLError
 from imbnas.closure import look_again, step_digest, step_files
 from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
-from imbnas.params.base import merged
+from imbnas.params.base import Origins, merged
 from imbnas.params.config import Params, parse, uses
 from imbnas.params.reading import decode, read
 from imbnas.steps.graph import STEPS
@@ -47,22 +47,25 @@ class Sources:
     """Files of `--configfile`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What `--config` says."""
+    alone: bool = False
+    """Whether what the command line says takes the place of `params.yaml` (`--replace-workflow-config`)."""
 
-    def read(self) -> Params:
-        """Return the effective parameters, checked; UserError with one line that names where a bad value stands."""
-        tree: dict[str, Any] = {}
-        names = []
-        for part in (self.file, *self.overrides):
-            found = read(part)
-            if not isinstance(found, dict):
-                # Told as for a file by itself.
-                parse(found, str(part))
-            tree = merged(Params, tree, found)
-            names.append(str(part))
+    def read(self) -> tuple[Params, Origins]:
+        """Return the effective parameters, checked, and where they came from.
+
+        UserError with one line that names where a bad value stands.
+        """
+        files = [(str(self.file), self.file), *((f"--configfile {file}", file) for file in self.overrides)]
+        if self.alone and (self.overrides or self.settings):
+            del files[0]
+        given = [(name, _mapping(file)) for name, file in files]
         if self.settings:
-            tree = merged(Params, tree, _typed(self.settings))
-            names.append("--config")
-        return parse(tree, " + ".join(names))
+            given.append(("--config", _typed(self.settings)))
+        origins = Origins(given)
+        tree: dict[str, Any] = {}
+        for _, part in given:
+            tree = merged(Params, tree, part)
+        return parse(tree, origins), origins
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,13 @@ class Run:
     """Digest of each step's code, which the step compares with what it finds when it starts."""
     identities: Mapping[str, list[str]]
     """For each step one line for everything that decides its outputs besides its inputs; empty within a job."""
+    grid: str = "params.yaml"
+    """Where the axes of the study came from."""
 
     def drift(self, step: str, project: Path, sources: Sources) -> list[str]:
         """Return what has changed since the run began of all that decides the outputs of `step`."""
         look_again()
-        now = identity(step, sources.read().tree(), project, environment.installed())
+        now = identity(step, sources.read()[0].tree(), project, environment.installed())
         before = self.identities[step]
         return sorted(line.split(" = ")[0].split(": ")[0] for line in {*now, *before} - ({*now} & {*before}))
 
@@ -96,7 +101,7 @@ def prepare(project: Path) -> None:
 @naming_files()
 def begin(project: Path, sources: Sources) -> Run:
     """Return the controller's run, written down for its jobs. UserError for bad parameters, before any job starts."""
-    params = sources.read()
+    params, origins = sources.read()
     if "DVC_STAGE" in os.environ:
         environment.check(project / LOCK)  # DVC records the lock file; Snakemake records what is installed
     tree = params.tree()
@@ -108,12 +113,17 @@ def begin(project: Path, sources: Sources) -> Run:
     ]
     folder = RUNS / digest_bytes("\n".join(texts).encode())[:16]
     for name, text in zip(("params.json", "code.json"), texts, strict=True):
-        if not (folder / name).exists():
-            write_bytes(folder / name, text.encode())
+        _keep(folder / name, text.encode())
     os.environ[HANDOVER] = folder.as_posix()
     installed = environment.installed()
     identities = {step: identity(step, tree, project, installed) for step in STEPS}
-    return Run(params, (folder / "params.json").as_posix(), code, identities)
+    return Run(params, (folder / "params.json").as_posix(), code, identities, origins.of("study.axes"))
+
+
+def _keep(file: Path, content: bytes) -> None:
+    """Write a file unless it holds that already: one that was damaged is written anew."""
+    if not file.is_file() or file.read_bytes() != content:
+        write_bytes(file, content)
 
 
 def codes() -> dict[str, str]:
@@ -215,6 +225,16 @@ def _rules(project: Path) -> str:
     workflow = project / "workflow"
     files = [project / "Snakefile", *sorted(workflow.glob("rules/*.smk")), *sorted(workflow.glob("scripts/*.py"))]
     return digest_bytes("\n".join(digest_file(file) for file in files).encode())[:16]
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    """Return what a parameter file holds."""
+    found = read(file)
+    if not isinstance(found, dict):
+        # Told as for a file by itself.
+        parse(found, str(file))
+    tree: dict[str, Any] = found
+    return tree
 
 
 def _typed(value: Any) -> Any:

@@ -43,7 +43,7 @@ class Study:
         file = Path(self._run.snapshot).with_name("study.json")
         if not self._main:
             return Plan(json.loads(file.read_text(encoding="utf-8")))
-        made = planned(self._run.params, "params.yaml", self._cells)
+        made = planned(self._run.params, self._run.grid, self._cells)
         text = canonical_json(made.cells).encode()
         if not file.exists() or file.read_bytes() != text:
             write_bytes(file, text)
@@ -51,7 +51,7 @@ class Study:
 
     @cached_property
     def _cells(self) -> list[Params]:
-        return cells(self._run.params, "params.yaml")
+        return cells(self._run.params, self._run.grid)
 
     def inputs(self, step: str, digest: str, listed: Iterable[str]) -> list[str]:
         """Return the inputs of a job: those that the chain's rule lists, moved to the jobs that make them."""
@@ -62,7 +62,7 @@ class Study:
         """Return the parameters of the first cell that needs a job."""
         if self._main:
             return self._cells[self.plan.jobs[step][digest]]
-        return cell(self._run.params, self.plan.jobs[step][digest], "params.yaml")
+        return cell(self._run.params, self.plan.jobs[step][digest], self._run.grid)
 
     def options(self, step: str, digest: str) -> str:
         """Return the options of `imbnas <step>`: the cell, the code, and every path."""

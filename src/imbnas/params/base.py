@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -99,7 +100,44 @@ def _cut(model: type[BaseModel], tree: dict[str, Any]) -> dict[str, Any]:
     return cut
 
 
-def explain(error: ValidationError, model: type[BaseModel], file: str) -> UserError:
+@dataclass(frozen=True)
+class Origins:
+    """Where the values of a merged tree came from: names and trees, each taking precedence over those before it."""
+
+    parts: Sequence[tuple[str, Mapping[str, Any]]]
+
+    def __str__(self) -> str:
+        """Return all names, for what is said of the whole tree."""
+        return " + ".join(name for name, _ in self.parts)
+
+    def of(self, sentence: str) -> str:
+        """Return the names of those that gave the parameters which a complaint names; all names where none did.
+
+        The complaint begins with the parameter that it is about, and names the others that contradict it.
+        """
+        words = sentence.replace(":", " ").replace(",", " ").split()
+        dotted = [words[0], *(word for word in words[1:] if "." in word)]
+        givers = {giver for word in dotted if (giver := self._giver(word.split("[")[0].split("."))) is not None}
+        return " + ".join(self.parts[giver][0] for giver in sorted(givers)) or str(self)
+
+    def _giver(self, path: Sequence[str]) -> int | None:
+        """Return the number of the last part that reaches furthest along a dotted name, None where none knows it."""
+        depths = [_depth(tree, path) for _, tree in self.parts]
+        deepest = max(depths)
+        return max(number for number, depth in enumerate(depths) if depth == deepest) if deepest else None
+
+
+def _depth(tree: Any, path: Sequence[str]) -> int:
+    """Return how many words of a dotted name lead into `tree`, whose own keys may hold dots (`study.axes`)."""
+    if not isinstance(tree, Mapping):
+        return 0
+    ends = range(1, len(path) + 1)
+    return max(
+        (end + _depth(tree[key], path[end:]) for end in ends if (key := ".".join(path[:end])) in tree), default=0
+    )
+
+
+def explain(error: ValidationError, model: type[BaseModel], file: str | Origins) -> UserError:
     """Return pydantic's complaint about a tree for `model` as one line.
 
     It names the file, the dotted parameter, what was found and what was expected. A model's own check (a ValueError
@@ -112,7 +150,8 @@ def explain(error: ValidationError, model: type[BaseModel], file: str) -> UserEr
     # A misspelt name is unknown and the right one is missing: the first says more.
     first = min(problems.values(), key=lambda group: group[0].kind != "extra_forbidden")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return UserError(f"{file}: {_sentence(first)}{more}")
+    sentence = _sentence(first)
+    return UserError(f"{file.of(sentence) if isinstance(file, Origins) else file}: {sentence}{more}")
 
 
 class _Problem:
@@ -124,6 +163,7 @@ class _Problem:
         self.message = details["msg"]
         self.context = details.get("ctx", {})
         self.dotted = ""
+        self.key = str(details["loc"][-1]) if details["loc"] else ""
         self.names: list[str] = []
         inner: Any = model
         for part in details["loc"]:
@@ -172,6 +212,10 @@ def _sentence(group: list[_Problem]) -> str:
     """Return the line for the complaints about one parameter: several where it may be one thing or another."""
     first = group[0]
     if first.kind == "extra_forbidden":
+        if "." in first.key:
+            outer, inner = first.key.rsplit(".", 1)
+            nested = f"{outer.replace('.', ': {')}: {{{inner}: {json.dumps(first.found, default=repr)}}}"
+            return f"{first.dotted}: a name with a dot, expected {nested}{'}' * outer.count('.')}"
         name = first.dotted.rpartition(".")[2]
         close = difflib.get_close_matches(name, first.names, 1)
         known = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(first.names)}"

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from imbnas.errors import UserError
 from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
-from imbnas.params.base import Section, View, explain, merged, short
+from imbnas.params.base import Origins, Section, View, explain, merged, short
 from imbnas.params.dataset import PATH_DATASETS, SIDES, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
@@ -133,8 +133,10 @@ def _not_plain(value: object) -> str:
     raise TypeError(f"found {value} of type {type(value).__name__}")
 
 
-def parse(tree: Any, file: str) -> Params:
+def parse(tree: Any, file: str | Origins) -> Params:
     """Return the parameters in `tree` (JSON values), or raise UserError with one line that names `file`.
+
+    A tree that several files and options have given names those that gave the value.
 
     What the tree does not name has its default, within a section too.
     """
