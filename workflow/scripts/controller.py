@@ -24,8 +24,9 @@ from yaml import YAMLError
 from imbnas.closure import look_again, step_digest, step_files
 from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
-from imbnas.params.base import Origins, merged
+from imbnas.params.base import merged
 from imbnas.params.config import Params, parse, uses
+from imbnas.params.origins import Origins
 from imbnas.params.reading import decode, read
 from imbnas.steps.graph import STEPS
 

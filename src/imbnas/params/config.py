@@ -13,10 +13,11 @@ from pydantic import Field, ValidationError, model_validator
 from imbnas.errors import UserError
 from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
-from imbnas.params.base import Origins, Section, View, explain, merged, short
+from imbnas.params.base import Section, View, explain, merged, short
 from imbnas.params.dataset import PATH_DATASETS, SIDES, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
+from imbnas.params.origins import Origins
 from imbnas.params.reading import read
 from imbnas.params.retrain import RetrainParams, RetrainView
 from imbnas.params.search import SearchParams, SearchView
