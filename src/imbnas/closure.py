@@ -43,14 +43,6 @@ def module_digest(module: str) -> str:
     return state.hexdigest()
 
 
-def code_digest() -> str:
-    """Return a SHA-256 over the whole package's source."""
-    state = hashlib.sha256()
-    for path in sorted(SOURCE.rglob("*.py")):
-        state.update(f"{path.relative_to(SOURCE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return state.hexdigest()
-
-
 def look_again() -> None:
     """Forget what was read: a process that has run for hours asks anew what the files import."""
     _file.cache_clear()

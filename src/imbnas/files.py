@@ -178,16 +178,6 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def digest_tree(path: Path) -> str:
-    """Return a SHA-256 over the names and contents of a file, or of all files below a directory."""
-    if path.is_file():
-        return digest_file(path)
-    state = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        state.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file)}\n".encode())
-    return state.hexdigest()
-
-
 def write_with(path: Path, write: Callable[[Path], None], wanted: int | None = None) -> None:
     """Call `write` with a temporary path and rename the result to `path`; see `replacing`."""
     with replacing(path, wanted=wanted) as part:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from trees import digest_tree
 
 from imbnas.data import materialise
 from imbnas.data.decode import decode_file
@@ -15,7 +16,6 @@ from imbnas.data.materialise import statistics, write_split
 from imbnas.data.raw import Raw, Shape
 from imbnas.data.split import read_labels, read_split
 from imbnas.errors import UserError
-from imbnas.files import digest_tree
 
 OPTIONS = {"dataset": "digits", "split": "train", "root": "datasets/x", "photographs": False}
 

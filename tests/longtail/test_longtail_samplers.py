@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,16 +10,16 @@ from scipy.stats import chisquare
 from imbnas.data.samplers import InstanceSampler
 from imbnas.errors import UserError
 from imbnas.longtail.samplers import (
+    SAMPLERS,
     ClassAwareSampler,
     ClassSampler,
     DeferredSampler,
     ProgressiveSampler,
-    effective_number_probabilities,
     power_probabilities,
     progressive_probabilities,
-    shard,
 )
 from imbnas.longtail.schedules import switch_epoch
+from imbnas.params.longtail import SamplerName, SamplerParams
 
 TOY = [100, 10, 1]
 CIFAR10_LT = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
@@ -67,14 +68,6 @@ def test_progressive_endpoints():
 def test_reversed_is_bbns_formula():
     inverse = max(CIFAR10_LT) / np.array(CIFAR10_LT)
     np.testing.assert_allclose(power_probabilities(CIFAR10_LT, -1.0), inverse / inverse.sum())
-
-
-def test_effective_number_probabilities():
-    """beta 0 leaves the rows alike; beta near 1 balances the classes."""
-    np.testing.assert_allclose(effective_number_probabilities(TOY, 0.0), power_probabilities(TOY, 1.0))
-    np.testing.assert_allclose(effective_number_probabilities(TOY, 1 - 1e-9), [1 / 3] * 3, rtol=1e-6)
-    weights = (1 - 0.9) / (1 - 0.9 ** np.array(TOY)) * TOY
-    np.testing.assert_allclose(effective_number_probabilities(TOY, 0.9), weights / weights.sum())
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5, 0.0, -1.0])
@@ -166,25 +159,6 @@ def test_epochs_are_reproducible_and_differ(name):
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
-@settings(deadline=None)
-@given(st.integers(1, 200), st.integers(1, 9))
-def test_shards_are_equal_and_disjoint(n, world):
-    rows = np.arange(n) * 3
-    if n < world:
-        with pytest.raises(UserError, match="expected at least a row"):
-            shard(rows, 0, world)
-        return
-    parts = [shard(rows, rank, world) for rank in range(world)]
-    assert {len(p) for p in parts} == {n // world}
-    together = np.stack(parts, axis=1).ravel()
-    np.testing.assert_array_equal(together, rows[: n // world * world])
-
-
-def test_shard_refuses_a_foreign_rank():
-    with pytest.raises(UserError, match="rank 2 of 2"):
-        shard(np.arange(9), 2, 2)
-
-
 def test_deferred_sampling_takes_effect():
     """The published DRS code builds its loader once, so that its second sampler never acts."""
     counts = [900, 90, 10]
@@ -221,3 +195,17 @@ def test_bad_input(build, message):
 def test_a_class_of_chance_zero_is_never_drawn():
     drawn = ClassSampler(LABELS, 0, [0.0, 0.5, 0.5, 0.0], rows=5000).epoch(0)
     assert set(LABELS[drawn]) == {1, 2}
+
+
+@pytest.mark.parametrize("name", get_args(SamplerName))
+def test_every_sampler_of_the_parameters_is_registered_and_repeatable(name: str) -> None:
+    assert set(SAMPLERS) == set(get_args(SamplerName))
+    labels = np.repeat(np.arange(3), [30, 9, 3])
+    sampler = SAMPLERS[name](SamplerParams(name=name), labels, 7, 5)
+    first = [sampler.epoch(epoch) for epoch in range(5)]
+    again = SAMPLERS[name](SamplerParams(name=name), labels, 7, 5)
+    for epoch in reversed(range(5)):
+        rows = again.epoch(epoch)
+        np.testing.assert_array_equal(rows, first[epoch])
+        assert len(rows) == len(labels)
+        assert set(rows.tolist()) <= set(range(len(labels)))

@@ -7,13 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbnas.errors import UserError
-from imbnas.longtail.schedules import Deferred, bbn_alpha, progressive_weight, switch_epoch
+from imbnas.longtail.schedules import bbn_alpha, progressive_weight, switch_epoch
 
 
 def test_deferral_of_the_ldam_recipe():
     assert switch_epoch(200, 0.8) == 160
-    loss = Deferred("plain", "weighted", epochs=200, start=0.8)
-    assert [loss.at(e) for e in (0, 159, 160, 199)] == ["plain", "plain", "weighted", "weighted"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from trees import digest_tree
 
 from imbnas.data.imbalance import index_digest
 from imbnas.data.materialise import write_split
@@ -13,7 +14,6 @@ from imbnas.data.raw import Raw, Shape
 from imbnas.data.split import read_labels
 from imbnas.data.tail import read_longtail
 from imbnas.errors import UserError
-from imbnas.files import digest_tree
 from imbnas.params.imbalance import ImbalanceView
 from imbnas.params.target import TargetView
 from imbnas.progress import Log

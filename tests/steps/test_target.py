@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from trees import digest_tree
 
 from imbnas.data.split import read_split
 from imbnas.errors import UserError
-from imbnas.files import digest_tree
 from imbnas.params.source import SourceView
 from imbnas.params.target import TargetView
 from imbnas.progress import Log

@@ -2,35 +2,24 @@
 
 All follow the protocol of `data.samplers`: `epoch(e)` returns the row positions of the 0-based epoch e in their
 order. `len()` is their number. Nothing is carried from one epoch to the next, so that a resumed training draws the
-same rows, and every process of a distributed training draws the same sequence and takes its `shard`.
+same rows, and every process of a distributed training draws the same sequence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imbnas.data.samplers import Sampler
+from imbnas.data.samplers import InstanceSampler, Sampler
 from imbnas.errors import UserError
 from imbnas.longtail.cycles import Cycles, Rows, hashed
 from imbnas.longtail.schedules import progressive_weight
-from imbnas.longtail.weights import check_counts, effective_number_weights
+from imbnas.longtail.weights import check_counts
+from imbnas.params.longtail import SamplerParams
 from imbnas.seeds import stream
-
-
-def shard(rows: Rows, rank: int, world: int) -> Rows:
-    """Return every `world`-th of `rows`, beginning at `rank`; the last len(rows) % world are left out.
-
-    The shards of all ranks have equal length and share no position of `rows`.
-
-    Raises:
-        UserError: when there are fewer rows than processes, or the rank is not below `world`.
-    """
-    if not 0 <= rank < world or len(rows) < world:
-        raise UserError(f"shard: found rank {rank} of {world} for {len(rows)} rows, expected at least a row for each")
-    return rows[rank : len(rows) - len(rows) % world : world]
 
 
 def power_probabilities(counts: ArrayLike, power: float) -> NDArray[np.float64]:
@@ -42,16 +31,6 @@ def power_probabilities(counts: ArrayLike, power: float) -> NDArray[np.float64]:
         UserError: for a class without rows.
     """
     weights = check_counts(counts) ** power
-    return np.asarray(weights / weights.sum(), dtype=np.float64)
-
-
-def effective_number_probabilities(counts: ArrayLike, beta: float = 0.9999) -> NDArray[np.float64]:
-    """Return p_k (C,) when every row is drawn with its class's effective-number weight (Cui et al. 2019).
-
-    Raises:
-        UserError: for a class without rows, or beta outside [0, 1).
-    """
-    weights = check_counts(counts) * effective_number_weights(counts, beta)
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
@@ -274,3 +253,30 @@ def _row_count(rows: int | None, total: int) -> int:
     if rows is not None and rows < 1:
         raise UserError(f"rows: found {rows}, expected at least 1")
     return total if rows is None else rows
+
+
+SamplerFactory = Callable[[SamplerParams, ArrayLike, int, int], Sampler]
+"""Makes a sampler from its options, the rows' labels (N,), a seed and the length of the training in epochs."""
+
+
+def _power(power: float) -> SamplerFactory:
+    def make(params: SamplerParams, labels: ArrayLike, seed: int, epochs: int) -> Sampler:
+        return ClassSampler(labels, seed, power_probabilities(np.bincount(labels), power))
+
+    return make
+
+
+REVERSED_POWER = -1.0
+"""Exponent of BBN's reversed sampling (Zhou et al. 2020)."""
+
+SAMPLERS: dict[str, SamplerFactory] = {
+    "instance": lambda params, labels, seed, epochs: InstanceSampler(np.asarray(labels), seed),
+    "class-balanced": _power(0.0),
+    "square-root": _power(0.5),
+    "progressive": lambda params, labels, seed, epochs: ProgressiveSampler(labels, seed, epochs),
+    "reversed": _power(REVERSED_POWER),
+    "class-aware": lambda params, labels, seed, epochs: ClassAwareSampler(
+        labels, seed, params.per_class, params.length
+    ),
+}
+"""Every `sampler.name`."""

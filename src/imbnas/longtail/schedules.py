@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from imbnas.errors import UserError
-
-Thing = TypeVar("Thing")
 
 
 def switch_epoch(epochs: int, start: float) -> int:
@@ -23,24 +19,6 @@ def switch_epoch(epochs: int, start: float) -> int:
         raise UserError(f"start {start} of {epochs} epochs: expected a share in [0, 1] of at least 0 epochs")
     # 0.7 * 10 is 7.000000000000001 in floating point, which must not become epoch 8.
     return math.ceil(start * epochs - 1e-9)
-
-
-@dataclass(frozen=True)
-class Deferred(Generic[Thing]):
-    """A loss (or anything else) that another one replaces late in training: deferred re-weighting (Cao et al. 2019)."""
-
-    before: Thing
-    """Acts first."""
-    after: Thing
-    """Acts from `switch_epoch(epochs, start)` on."""
-    epochs: int
-    """Length of the training."""
-    start: float
-    """Share of the training after which `after` acts."""
-
-    def at(self, epoch: int) -> Thing:
-        """Return what acts in the 0-based `epoch`."""
-        return self.after if epoch >= switch_epoch(self.epochs, self.start) else self.before
 
 
 def progressive_weight(epoch: int, epochs: int) -> float:

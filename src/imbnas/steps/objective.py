@@ -13,11 +13,11 @@ from imbnas.longtail.bilateral import CumulativeLoss
 from imbnas.longtail.heads import LINEAR
 from imbnas.longtail.losses import build_loss
 from imbnas.longtail.samplers import (
+    REVERSED_POWER,
+    SAMPLERS,
     BilateralSampler,
-    ClassAwareSampler,
     ClassSampler,
     DeferredSampler,
-    ProgressiveSampler,
     power_probabilities,
 )
 from imbnas.longtail.schedules import bbn_alpha, switch_epoch
@@ -32,9 +32,6 @@ from imbnas.params.longtail import (
 )
 from imbnas.seeds import derive
 from imbnas.training.loop import Objective
-
-POWERS = {"class-balanced": 0.0, "square-root": 0.5, "reversed": -1.0}
-"""Exponent q of the chances p_k ~ n_k^q (Kang et al. 2020, Zhou et al. 2020)."""
 
 
 def make_objective(
@@ -73,7 +70,7 @@ def make_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: i
     Raises UserError where a class has no rows, or deferral would change the length of an epoch (class-aware with
     length longest).
     """
-    sampler = _sampler(params, labels, seed, epochs)
+    sampler = SAMPLERS[params.name](params, labels, seed, epochs)
     switch = switch_epoch(epochs, params.defer)
     if params.name == "instance" or switch == 0:
         return sampler
@@ -83,7 +80,7 @@ def make_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: i
 def bilateral_sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: int, batch_size: int) -> Sampler:
     """Return BBN's pairs of batches: rows as `make_sampler` gives them, beside rows by reversed sampling."""
     conventional = make_sampler(params, labels, seed, epochs)
-    chances = power_probabilities(np.bincount(labels), POWERS["reversed"])
+    chances = power_probabilities(np.bincount(labels), REVERSED_POWER)
     rows = len(conventional.epoch(0))
     rebalancing = ClassSampler(labels, derive(seed, "rebalancing"), chances, rows)
     return BilateralSampler(conventional, rebalancing, batch_size)
@@ -97,16 +94,6 @@ def cumulative(objective: Objective, epochs: int) -> Objective:
 def describe_head(name: str, scale: float) -> dict[str, Any]:
     """Return the description of a linear or cosine head for a network's metadata, see `longtail.heads.make_head`."""
     return {"name": "cosine", "scale": scale} if name == "cosine" else dict(LINEAR)
-
-
-def _sampler(params: SamplerParams, labels: np.ndarray, seed: int, epochs: int) -> Sampler:
-    if params.name == "instance":
-        return InstanceSampler(labels, seed)
-    if params.name == "progressive":
-        return ProgressiveSampler(labels, seed, epochs)
-    if params.name == "class-aware":
-        return ClassAwareSampler(labels, seed, params.per_class, params.length)
-    return ClassSampler(labels, seed, power_probabilities(np.bincount(labels), POWERS[params.name]))
 
 
 def _options(name: LossName, losses: LossesParams, scale: float) -> dict[str, Any]:
