@@ -260,8 +260,11 @@ def test_a_stage_is_what_the_rule_says(rules: dict[str, Any], dvc: dict[str, Any
     assert target in rules[step]["output"]
 
 
-def test_the_default_targets_are_those_of_the_last_step(rules: dict[str, Any]) -> None:
-    assert rules["all"]["input"] == rules["evaluate"]["output"]
+def test_the_default_targets_are_the_products_and_all_results(rules: dict[str, Any]) -> None:
+    wanted = {*rules["retrain"]["output"], *rules["evaluate"]["output"]}
+    wanted |= {file for rule in rules.values() for file in rule["output"] if file.startswith("results/")}
+    assert set(rules["all"]["input"]) == wanted
+    assert len(rules["all"]["input"]) == len(wanted)
 
 
 def test_every_parameter_of_a_stage_stands_in_params_yaml(dvc: dict[str, Any]) -> None:

@@ -98,13 +98,23 @@ def test_notes_that_cannot_be_written_end_the_controller(project: Project, place
 
 
 @pytest.mark.workflow
+def test_records_that_are_made_anew_for_several_targets_hide_no_rule(project: Project) -> None:
+    shutil.rmtree(project.path / ".imbnas/outputs")
+    project.set("seed", 1)
+    # Snakemake lists the directory with the first of them.
+    assert project.planned("--", "source", "target") == {"source", "target"}
+
+
+@pytest.mark.workflow
 def test_a_full_disk_ends_the_controller(project: Project) -> None:
     with (project.path / "workflow/scripts/outputs.py").open("a") as stream:
         stream.write("\n\ndef write_bytes(*_, **__): raise OSError(28, 'No space left on device')\n")
     (project.path / ".imbnas/outputs/adapt.json").write_bytes(b"")
     project.set("adapt.head.epochs", 2)
     done = project.run("snakemake", "-n", expect=1)
-    assert "error: No space left on device" in done.output
+    lines = [line for line in done.output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "No space left on device" in lines[0]
     assert "Nothing to be done" not in done.output
 
 
@@ -150,7 +160,11 @@ def _raise(error: Exception) -> Callable[..., Any]:
     [
         (UserError("a.json: found 1, expected 2"), "error: a.json: found 1, expected 2"),
         (OSError(30, "Read-only file system", "a.json"), "error: a.json: Read-only file system, expected a place"),
-        (OSError(28, "No space left on device"), "error: No space left on device: while the workflow was planned"),
+        (
+            OSError(28, "No space left on device"),
+            "error: a file that is being written: No space left on device, expected",
+        ),
+        (OSError(5, "Input/output error"), "error: Input/output error: while the workflow was planned"),
         (KeyError("two\nlines"), "error: KeyError: 'two\\nlines' ("),
     ],
 )

@@ -47,6 +47,12 @@ def test_a_fingerprint_sees_every_change(images: Path, change: Callable[[Path], 
     assert controller.fingerprint(images) != before
 
 
+def test_a_fingerprint_of_one_file_sees_its_change(images: Path) -> None:
+    before = controller.fingerprint(images / "train.txt")
+    (images / "train.txt").write_text("longer than before")
+    assert controller.fingerprint(images / "train.txt") != before
+
+
 def test_a_fingerprint_follows_links_and_ends(images: Path, tmp_path: Path) -> None:
     plain = controller.fingerprint(images)
     # As in a directory of links to the real images: what they point to counts, under the link's name.
@@ -75,17 +81,38 @@ def test_raw_files_that_cannot_be_listed_are_named(images: Path, permissions_cou
     [
         ("folder", False, True),
         ("list", False, True),
+        ("npz", False, True),
         ("mnist", False, True),  # torchvision does not check what lies there
         ("mnist", True, False),  # the step's own download is no change
         ("cifar10", False, False),  # torchvision compares checksums
         ("digits", False, False),
     ],
 )
-def test_which_raw_files_are_watched(images: Path, dataset: str, download: bool, watched: bool) -> None:
+def test_which_raw_files_are_watched(
+    images: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, download: bool, watched: bool
+) -> None:
     tree: dict[str, Any] = {"target": {"dataset": dataset, "root": str(images), "download": download}}
-    lines = controller.raw_files("target", tree)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert controller.watched("target", tree) == []
+    # DVC takes the digest of a directory when the stage ends.
+    monkeypatch.setenv("DVC_STAGE", "target")
+    lines = controller.watched("target", tree)
     assert lines == ([f"files below {images}: {controller.fingerprint(images)}"] if watched else [])
-    assert controller.raw_files("supernet", tree) == []
+    assert controller.watched("supernet", tree) == []
+
+
+def test_a_file_of_class_counts_is_compared_by_content(tmp_path: Path) -> None:
+    tree: dict[str, Any] = {
+        "target": {"root": str(tmp_path)},
+        "imbalance": {"profile": "counts", "counts": "counts.txt"},
+    }
+    (tmp_path / "counts.txt").write_text("1\n2\n")
+    before = controller.counts("imbalance", tree)
+    (tmp_path / "counts.txt").touch()
+    assert controller.counts("imbalance", tree) == before
+    (tmp_path / "counts.txt").write_text("2\n1\n")
+    assert controller.counts("imbalance", tree) != before
+    assert controller.counts("target", tree) == []
 
 
 def test_settings_have_the_types_that_yaml_gives(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import cluster
 import controller
 import holders
 import outputs
+import raw_files
 import sizes
 import studies
 from guard import guarded
@@ -36,6 +37,7 @@ except UserError as error:
 RECORD = os.path.relpath(PROJECT / "workflow" / "scripts" / "outputs.py")
 SNAPSHOT = RUN.snapshot
 CODE = RUN.code
+RAW_FILES = raw_files.RawFiles()
 
 
 envvars:
@@ -50,6 +52,8 @@ def split(name):
 def record(rule):
     """Return a function for the record of a rule's outputs, which makes it stale where other files are in their place.
 
+    So it does where other raw files are in the place of those that the rule has read.
+
     It looks at a job's outputs once, when the job is first considered: by then the rule's outputs are known.
     """
 
@@ -59,13 +63,17 @@ def record(rule):
         file = Path(f".imbnas/outputs/{step}.json")
         if not workflow.is_main_process:
             return str(file)
-        return outputs.settle(file, [str(name).format(digest=digest) for name in getattr(rules, rule).output])
+        section = rule.removeprefix("study_")
+        read = None
+        if section in ("source", "target"):
+            read = RAW_FILES.of(section, STUDY.params(section, digest) if digest else RUN.params, workflow.touch)
+        return outputs.settle(file, [str(name).format(digest=digest) for name in getattr(rules, rule).output], read)
 
     return guarded(lambda wildcards: look(wildcards.get("digest")))
 
 
 def identity(step):
-    """Return the step's parameters, code, lock file and raw files, one line each."""
+    """Return the step's parameters, code, lock file and class counts, one line each."""
     return RUN.identities[step]
 
 

@@ -25,8 +25,8 @@ def study_outputs(step):
 
 
 def study_identity(step):
-    """Return the raw files of a job, its code and its environment; its parameters are in its digest."""
-    return [cache_by_digest(lambda digest: STUDY.raw_files(step, digest)), STUDY.code(step), STUDY.environment]
+    """Return the class counts of a job, its code and its environment; its parameters are in its digest."""
+    return [cache_by_digest(lambda digest: STUDY.counts(step, digest)), STUDY.code(step), STUDY.environment]
 
 
 def study_options(step):

@@ -80,15 +80,18 @@ class Run:
     code: Mapping[str, str]
     """Digest of each step's code, which the step compares with what it finds when it starts."""
     identities: Mapping[str, list[str]]
-    """For each step one line for everything that decides its outputs besides its inputs; empty within a job."""
+    """For each step one line for everything that decides its outputs besides inputs and raw files; empty in a job."""
     grid: str = "params.yaml"
     """Where the axes of the study came from."""
+    watched: Mapping[str, list[str]] = field(default_factory=dict)
+    """For each step a line for its raw files, where DVC asks whether they have changed; see `watched`."""
 
     def drift(self, step: str, project: Path, sources: Sources) -> list[str]:
         """Return what has changed since the run began of all that decides the outputs of `step`."""
         look_again()
-        now = identity(step, sources.read()[0].tree(), project, environment.installed())
-        before = self.identities[step]
+        tree = sources.read()[0].tree()
+        now = [*identity(step, tree, project, environment.installed()), *watched(step, tree)]
+        before = [*self.identities[step], *self.watched.get(step, ())]
         return sorted(line.split(" = ")[0].split(": ")[0] for line in {*now, *before} - ({*now} & {*before}))
 
 
@@ -118,7 +121,8 @@ def begin(project: Path, sources: Sources) -> Run:
     os.environ[HANDOVER] = folder.as_posix()
     installed = environment.installed()
     identities = {step: identity(step, tree, project, installed) for step in STEPS}
-    return Run(params, (folder / "params.json").as_posix(), code, identities, origins.of("study.axes"))
+    watching = {step: watched(step, tree) for step in STEPS}
+    return Run(params, (folder / "params.json").as_posix(), code, identities, origins.of("study.axes"), watching)
 
 
 def _keep(file: Path, content: bytes) -> None:
@@ -158,16 +162,16 @@ def identity(step: str, tree: Mapping[str, Any], project: Path, installed: Itera
     """Return a line for each thing that decides the outputs of `step` besides its inputs.
 
     They are the parameters in `tree` that the step may see, the source files that it imports, the lock file, the
-    versions of what is installed, and a fingerprint of the raw files that it reads. As the rule's `params`, they are
-    stored as the controller saw them at the start, and compared as a set without names, hence each line carries its
-    own. Were the source files inputs of the rule, Snakemake would store their state at the job's end, and take an edit
-    made meanwhile for the code that ran.
+    versions of what is installed, and a file of class counts; what raw images hold is known to who has read them
+    (`raw_files.py`). As the rule's `params`, they are stored as the controller saw them at the start, and compared as a
+    set without names, hence each line carries its own. Were the source files inputs of the rule, Snakemake would store
+    their state at the job's end, and take an edit made meanwhile for the code that ran.
     """
     return [
         *parameters(step, tree),
         *(f"{file}: {_digest(project / file)}" for file in (*step_files(step), LOCK)),
         *installed,
-        *raw_files(step, tree),
+        *counts(step, tree),
     ]
 
 
@@ -176,17 +180,24 @@ def parameters(step: str, tree: Mapping[str, Any]) -> list[str]:
     return [f"{name} = {canonical_json(value)}" for name, value in _leaves(tree, uses(step))]
 
 
-def raw_files(step: str, tree: Mapping[str, Any], look: Callable[[Path], str] | None = None) -> list[str]:
-    """Return a line that changes with the raw files that `step` reads, or none where their reader checks the contents.
+def counts(step: str, tree: Mapping[str, Any]) -> list[str]:
+    """Return a line for the file of class counts that `step` reads, if it does; `tree` holds the parameters."""
+    if step != "imbalance" or tree[step]["profile"] != "counts":
+        return []
+    path = Path(tree["target"]["root"]) / tree[step]["counts"]
+    return [f"{path}: {_digest(path)}"]
 
-    `tree` holds the parameters as JSON values. A download by the step itself must not make its rule stale, hence a
-    dataset with `download: true` has no line either. `look` takes the place of `fingerprint`, where
-    one look has to do for many calls.
+
+def watched(step: str, tree: Mapping[str, Any], look: Callable[[Path], str] | None = None) -> list[str]:
+    """Return a line that changes with any file below the root of `step`, while DVC runs it; none otherwise.
+
+    DVC takes the digest of all files there when the stage ends, whether they were read or not. There is no line where
+    their reader compares them with published checksums, or where the step may download them. `look` takes the place of
+    `fingerprint`, where one look has to do for many calls.
     """
-    if step == "imbalance" and tree[step]["profile"] == "counts":
-        path = Path(tree["target"]["root"]) / tree[step]["counts"]
-        return [f"{path}: {_digest(path)}"]
-    if step not in ("source", "target") or tree[step]["dataset"] in SELF_CHECKED or tree[step]["download"]:
+    if "DVC_STAGE" not in os.environ or step not in ("source", "target"):
+        return []
+    if tree[step]["dataset"] in SELF_CHECKED or tree[step]["download"]:
         return []
     found = (look or fingerprint)(Path(tree[step]["root"]))
     return [f"files below {tree[step]['root']}: {found}"]
@@ -196,10 +207,12 @@ def raw_files(step: str, tree: Mapping[str, Any], look: Callable[[Path], str] | 
 def fingerprint(root: Path) -> str:
     """Return a digest of the relative path, size and modification time of every file below `root`.
 
-    Links are followed, a directory that is reached twice counts once, and an absent `root` is empty. Contents are not
-    read: a million files take seconds.
+    Links are followed, a directory that is reached twice counts once, an absent `root` is empty, and it may be a file
+    itself. Contents are not read: a million files take seconds.
     """
     lines: list[str] = []
+    if root.is_file():
+        lines.append(f"{root.stat().st_size}\0{root.stat().st_mtime_ns}")
     pending = [(str(root), "")] if root.is_dir() else []
     seen: set[tuple[int, int]] = set()
     while pending:

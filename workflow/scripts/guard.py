@@ -43,7 +43,7 @@ def end(error: Exception) -> NoReturn:
     if isinstance(error, UserError):
         sys.exit(f"error: {error}")
     if isinstance(error, OSError):
-        # Without a file's name: a disk that is full tells only that.
+        # One without a file's name.
         sys.exit(f"error: {visible(error.strerror or error)}: while the workflow was planned")
     last = traceback.extract_tb(error.__traceback__)[-1]
     sys.exit(f"error: {type(error).__name__}: {visible(error)} ({last.filename}:{last.lineno})")

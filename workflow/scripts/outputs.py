@@ -12,32 +12,40 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from imbnas.data.reading import noted
 from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_file, read_json, write_bytes
 
+RAW = "raw files"
+"""The line of a record for what was read to make the outputs."""
 SEEN: dict[Path, dict[str, str]] = {}
 """What `settle` found of each record's outputs: what Snakemake decides by."""
 
 
-def settle(record: Path, files: Iterable[str]) -> str:
+def settle(record: Path, files: Iterable[str], raw: Callable[[Path, str | None], str | None] | None = None) -> str:
     """Compare the rule's outputs `files` with their record, write it anew where they differ, and return its path.
 
     Every output that is there counts, whether the record names it or not: one made before there were any outputs, as by
     `snakemake -n` in a fresh clone, must not pass for the record of what was brought there since. Looking twice changes
     nothing, so that a dry run leaves later decisions as they are. Outputs that are missing are Snakemake's concern.
-    A record that is damaged counts as none.
+    A record that is damaged counts as none. Where all outputs are there, `raw` tells what has become of the raw files
+    that they were made of: it takes the first of their directories and what the record says.
     """
     known = _read(record, str)
     files = list(files)
     found = _digests(record, files)
     SEEN[record] = found
-    if known is None or found.items() - known.items():
+    former = (known or {}).get(RAW)
+    read = raw(Path(files[0]).parent, former) if raw and len(found) == len(files) else former
+    if known is None or found.items() - known.items() or read != former:
         # A record without outputs says nothing yet; a study begins with thousands of them.
         kept = {file: digest for file, digest in {**(known or {}), **found}.items() if file in files}
+        if read is not None:
+            kept[RAW] = read
         write_bytes(record, canonical_json(kept).encode(), durable=bool(found))
     newest = max((Path(file).stat().st_mtime_ns for file in found), default=0)
     if newest >= record.stat().st_mtime_ns:
@@ -59,8 +67,14 @@ def moved() -> list[str]:
 
 
 def note(record: Path, outputs: Iterable[str]) -> None:
-    """Write the digest of each file in `outputs` to `record`, as the last act of the job that made them."""
-    write_bytes(record, canonical_json(_digests(record, outputs)).encode())
+    """Write the digest of each file in `outputs` to `record`, as the last act of the job that made them.
+
+    With them goes what the job has noted of the raw files that it has read.
+    """
+    outputs = list(outputs)
+    digests = _digests(record, outputs)
+    read = noted(Path(), Path(outputs[0]).parent)
+    write_bytes(record, canonical_json(digests if read is None else {**digests, RAW: ":".join(read)}).encode())
 
 
 def _digests(record: Path, files: Iterable[str]) -> dict[str, str]:

@@ -23,8 +23,8 @@ from imbnas.params.dataset import PATH_DATASETS
 from imbnas.steps.graph import PATHS, STEPS, maker
 from imbnas.study.plan import Plan, cell, cells, place, planned
 
-RAW = ("source", "target", "imbalance")
-"""The steps that may read raw files."""
+RAW = ("source", "target")
+"""The steps that read raw images."""
 COLLECT = "imbnas.study.collect"
 """The module that makes tables and figures of the finished cells."""
 
@@ -71,15 +71,20 @@ class Study:
         words = ["--config", self._run.snapshot, "--cell", str(number), "--code", self._run.code[step]]
         return shlex.join([*words, *(word for move in moves for word in ("--path", move))])
 
-    def raw_files(self, step: str, digest: str) -> str:
-        """Return the state of the raw files that a job reads, as one text; empty within a job.
+    def counts(self, step: str, digest: str) -> str:
+        """Return the state of the file of class counts that a job reads; empty within a job.
 
         What it depends on besides, its parameters, is in its digest.
         """
-        if not self._main or step not in RAW:
+        if not self._main or step != "imbalance":
             return ""
-        tree = self.params(step, digest).tree()
-        return "; ".join(controller.raw_files(step, tree, self._fingerprint))
+        return "; ".join(controller.counts(step, self.params(step, digest).tree()))
+
+    def watched(self, step: str, digest: str) -> str:
+        """Return the state of all raw files of a job, where DVC asks for it; empty otherwise."""
+        if step not in RAW:
+            return ""
+        return "; ".join(controller.watched(step, self.params(step, digest).tree(), self._fingerprint))
 
     def code(self, step: str) -> str:
         """Return a line for the code of a step."""
@@ -123,7 +128,7 @@ class Study:
     def identity(self) -> str:
         """A digest of all that decides the results, as it was when this was first asked for."""
         jobs = [(step, digest) for step, digests in self.plan.jobs.items() for digest in digests]
-        lines = [f"{step} {digest} {self.raw_files(step, digest)}" for step, digest in jobs]
+        lines = [f"{step} {digest} {self.counts(step, digest)} {self.watched(step, digest)}" for step, digest in jobs]
         return digest_bytes("\n".join([*lines, *map(self.code, STEPS), *self.collect]).encode())
 
 

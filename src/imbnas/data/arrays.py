@@ -33,7 +33,7 @@ def read_npz(root: Path, section: str) -> dict[str, Raw | None]:
     Raises UserError naming the file and the array that is missing, damaged, too large or of another kind, and a class
     without a training image.
     """
-    file = _file(root, section)
+    file = npz_file(root, section)
     arrays = _Arrays(file)
     classes = arrays.class_names()
     splits = {split: arrays.split(prefix) for split, prefix in _SPLITS.items()}
@@ -56,7 +56,8 @@ def read_npz(root: Path, section: str) -> dict[str, Raw | None]:
     }
 
 
-def _file(root: Path, section: str) -> Path:
+def npz_file(root: Path, section: str) -> Path:
+    """Return the file that `read_npz` reads; UserError where a directory holds none, or several."""
     if not root.is_dir():
         return root
     files = sorted(root.glob("*.npz"))
@@ -70,7 +71,7 @@ def _file(root: Path, section: str) -> Path:
 def count_rows(root: Path) -> int | None:
     """Return how many training images an .npz file holds, by its header alone; None where it cannot be told."""
     try:
-        with zipfile.ZipFile(_file(root, "")) as archive, archive.open("train_images.npy") as stream:
+        with zipfile.ZipFile(npz_file(root, "")) as archive, archive.open("train_images.npy") as stream:
             return int(_header(stream)[0][0])
     except (OSError, UserError, KeyError, IndexError, *_DAMAGED):
         return None

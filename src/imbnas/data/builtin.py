@@ -60,6 +60,21 @@ def load_torchvision(name: str, root: Path, download: bool, section: str) -> tup
     return halves[0], halves[1]
 
 
+def raw_names(name: str, root: Path) -> list[str] | None:
+    """Return the files below `root` that torchvision reads without checking them; None for any other dataset.
+
+    It compares CIFAR's with published checksums. Of MNIST it prefers what its earlier versions have left.
+    """
+    if name not in ("mnist", "fashion-mnist"):
+        return None
+    folder = Path(_FOLDERS[name]).parent
+    legacy = [folder / "processed" / file for file in ("training.pt", "test.pt")]
+    if all((root / file).is_file() for file in legacy):
+        return [file.as_posix() for file in legacy]
+    stems = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    return [(folder / "raw" / stem).as_posix() for stem in stems]
+
+
 def _refuse_odd_files(root: Path, name: str, archive: str | None) -> None:
     """Raise UserError for a pipe or the like among the files that torchvision will open, or a linked directory."""
     refuse_linked(root, [_FOLDERS[name]])

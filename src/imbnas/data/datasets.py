@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imbnas.data.arrays import read_npz
 from imbnas.data.builtin import load_digits, load_torchvision
-from imbnas.data.paths import read_folder, read_list
+from imbnas.data.paths import READERS
 from imbnas.data.raw import Dataset, Raw, Shape
 from imbnas.data.verify import SizeLimit, check_images, check_links, count_paged
 from imbnas.errors import UserError
@@ -24,12 +24,11 @@ _NATIVE = {
 }
 # A mirrored digit is another sign; a mirrored shoe, cat or tree is as good as the first.
 _MIRRORED_IS_VALID = {"fashion-mnist", "cifar10", "cifar100", "folder", "list", "npz"}
-_READERS = {"folder": read_folder, "list": read_list}
 
 
 def is_path_dataset(name: str) -> bool:
     """Return whether the dataset's images stay files (`folder` and `list`)."""
-    return name in _READERS
+    return name in READERS
 
 
 def native_shape(name: str, image_size: int | None, channels: int | None) -> Shape:
@@ -71,7 +70,7 @@ def load_dataset(
     `section` ("source" or "target") is named in messages. Raises UserError when files are missing, corrupt, or fewer
     than two classes remain.
     """
-    if name in _READERS:
+    if name in READERS:
         size = None if max_pixels is None else SizeLimit(max_pixels, f"{section}.max_pixels")
         dataset = _load_files(name, root, dict(splits or {}), verify == "full", size, section)
     elif name == "npz":
@@ -92,7 +91,7 @@ def _load_files(
     name: str, root: Path, splits: dict[str, str | None], full: bool, size: SizeLimit | None, section: str
 ) -> Dataset:
     """Return the splits of a dataset of files, each file checked."""
-    listings = _READERS[name](root, splits, section)
+    listings = READERS[name](root, splits, section)
     passed_over = paged = 0
     for listing in filter(None, listings.values()):
         paths = listing.raw.paths or []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ def write_split(
     paths: list[str] | None = None
     if raw.paths is not None:
         paths = [raw.paths[row] for row in rows.tolist()]
-        digest = _digest_files(raw.root, paths, labels)
+        digest = _digest_files(raw, rows, paths)
         _write_images(directory / IMAGES, 0, shape, iter(()))
         if train is None:
             histogram = _sampled_histogram(raw.root, paths, shape)
@@ -126,11 +126,15 @@ def _count(histogram: np.ndarray, images: np.ndarray) -> None:
         histogram[channel] += np.bincount(images[..., channel].ravel(), minlength=256)
 
 
-def _digest_files(root: Path, paths: list[str], labels: np.ndarray) -> str:
+def _digest_files(raw: Raw, rows: np.ndarray, paths: list[str]) -> str:
     """Return a SHA-256 over paths, labels and contents: another image of as many bytes must not pass for the same."""
     state = hashlib.sha256()
-    contents = map_threaded(lambda path: _digest_image(root / path), paths)
-    for path, label, content in zip(paths, labels.tolist(), contents, strict=True):
+    contents: Iterable[str]
+    if raw.digests is None:
+        contents = map_threaded(lambda path: _digest_image(raw.root / path), paths)
+    else:
+        contents = [raw.digests[row] for row in rows.tolist()]
+    for path, label, content in zip(paths, raw.labels[rows].tolist(), contents, strict=True):
         state.update(f"{path}\0{label}\0{content}\n".encode())
     return state.hexdigest()
 

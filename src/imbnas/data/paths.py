@@ -309,3 +309,7 @@ def _twice(lines: _Lines) -> UserError:
             return UserError(f"{lines.place(index)} is listed twice (before in line {earlier}), expected once")
         first[path] = index
     raise AssertionError("no path is listed twice")
+
+
+READERS = {"folder": read_folder, "list": read_list}
+"""The reader of each dataset whose images stay files."""

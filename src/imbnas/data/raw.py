@@ -23,7 +23,8 @@ class Raw:
     """One raw split: N labelled images, either an array or files.
 
     `labels` is int64 (N,) with values in 0..len(classes)-1. Exactly one of `images` (uint8, (N, H, W, C)) and `paths`
-    (N names relative to `root`, with forward slashes) is not None.
+    (N names relative to `root`, with forward slashes) is not None. `digests` are the SHA-256 of the files at `paths`,
+    once they have been read.
     """
 
     labels: np.ndarray
@@ -31,6 +32,7 @@ class Raw:
     images: np.ndarray | None
     paths: list[str] | None
     root: Path
+    digests: list[str] | None = None
 
     def __len__(self) -> int:
         """Return N."""

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from imbnas.data.datasets import load_dataset, native_shape
+from imbnas.data.datasets import native_shape
 from imbnas.data.duplicates import first_occurrence
 from imbnas.data.materialise import write_split
 from imbnas.data.splits import source_parts
 from imbnas.params.source import SourceView
 from imbnas.steps.context import Context
+from imbnas.steps.raw_files import open_dataset
 
 
 def run(view: SourceView, context: Context) -> None:
     """Write the source's training and validation split; UserError names what is wrong with files or parameters."""
     params, target = view.source, view.target
     shape = native_shape(target.dataset, target.image_size, target.channels)
-    dataset = load_dataset(
-        params.dataset,
-        context.root / params.root,
-        download=params.download,
-        splits=params.splits.model_dump(),
-        verify=params.verify,
-        max_pixels=params.max_pixels,
-        section="source",
-    )
-    for note in dataset.notes:
-        context.log(note)
+    dataset = open_dataset("source", params, context)
     raw = dataset.train
     parts = source_parts(
         raw.labels,

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from imbnas.data.datasets import Dataset, Raw, load_dataset, native_shape, same_dataset
+from imbnas.data.datasets import Dataset, Raw, native_shape, same_dataset
 from imbnas.data.duplicates import first_occurrence
 from imbnas.data.materialise import write_split
 from imbnas.data.splits import Parts, target_parts
 from imbnas.errors import UserError
 from imbnas.params.target import TargetView
 from imbnas.steps.context import Context
+from imbnas.steps.raw_files import open_dataset
 
 
 def run(view: TargetView, context: Context) -> None:
     """Write the target's training, validation and test split; UserError names bad files or parameters."""
     params = view.target
-    dataset = load_dataset(
-        params.dataset,
-        context.root / params.root,
-        download=params.download,
-        splits=params.splits.model_dump(),
-        verify=params.verify,
-        max_pixels=params.max_pixels,
-        section="target",
-    )
-    for note in dataset.notes:
-        context.log(note)
+    dataset = open_dataset("target", params, context)
     parts = _parts(view, dataset, context)
     shape = native_shape(params.dataset, params.image_size, params.channels)
     train = None

@@ -1,0 +1,27 @@
+"""Opens the dataset of a section, and notes which of its files were read, for whoever asks later what has changed."""
+
+from __future__ import annotations
+
+from imbnas.data import reading
+from imbnas.data.datasets import Dataset, load_dataset
+from imbnas.params.dataset import DatasetParams
+from imbnas.steps.context import Context
+
+
+def open_dataset(section: str, params: DatasetParams, context: Context) -> Dataset:
+    """Return the dataset of `section` ("source" or "target"), all its files read; UserError names what is wrong."""
+    root = context.root / params.root
+    dataset = load_dataset(
+        params.dataset,
+        root,
+        download=params.download,
+        splits=params.splits.model_dump(),
+        verify=params.verify,
+        max_pixels=params.max_pixels,
+        section=section,
+    )
+    for line in dataset.notes:
+        context.log(line)
+    dataset, read, contents = reading.read_dataset(params.dataset, root, dataset)
+    reading.note(context.root, context.path(f"{section}_train"), read, contents)
+    return dataset
