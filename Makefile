@@ -1,8 +1,14 @@
 # Python 3.11 or newer and make are all that is needed; `make help` lists the verbs.
 VENV := .venv
-BIN := $(VENV)/bin
 UV := $(VENV)/.uv
+# ENV=DIR: an environment that is there already, conda's for instance, takes the place of .venv, and nothing is set up.
+ifdef ENV
+BIN := $(ENV)/bin
+READY := $(BIN)/snakemake
+else
+BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+endif
 CORES ?= all
 DATA ?= datasets/cifar10
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
@@ -108,6 +114,10 @@ $(UV): requirements-uv.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@touch $@
 
+ifdef ENV
+$(READY):
+	@echo 'error: $@: not found, expected an environment into which imbnas[workflow] is installed (ENV=DIR)' >&2; exit 2
+else
 # Stamps come last: a set-up that was interrupted is taken up again. uv is quick, but does not read pip's
 # configuration: where packages come from an index that only pip knows, pip fetches them.
 $(READY): $(UV) requirements.lock pyproject.toml
@@ -122,3 +132,4 @@ $(VENV)/.docs: $(READY) docs/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r docs/requirements.lock \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docs/requirements.lock
 	@touch $@
+endif
