@@ -52,9 +52,10 @@ lock: $(UV) ## requirements.lock, after an edit of pyproject.toml
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		-c requirements.lock docs/requirements.in --output-file docs/requirements.lock
 
-sync: $(READY) ## dvc.yaml and the JSON schema, after an edit of imports or parameters
+sync: $(READY) ## dvc.yaml, JSON schema and docs/parameters.md, after an edit of imports or parameters
 	$(BIN)/python workflow/scripts/sync_dvc.py
 	$(BIN)/imbnas schema --write params.schema.json
+	$(BIN)/imbnas params reference --write docs/parameters.md
 
 record: $(READY) ## lets DVC record what Snakemake made, unless something is stale
 	@said=$$($(BIN)/snakemake -n 2>&1) && echo "$$said" | grep -q 'Nothing to be done' || \

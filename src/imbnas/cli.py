@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from imbnas.cli_params import params_app
 from imbnas.errors import UserError, naming_files, prints_unicode, visible, visible_json
 from imbnas.steps.graph import PATHS, STEPS, cost_details
 
@@ -96,6 +97,7 @@ for _step in STEPS:
 def check(config: ConfigFile = Path("params.yaml")) -> None:
     """Check a parameter file and say what it describes."""
     from imbnas.params.config import load
+    from imbnas.params.dvc import missing
 
     params = load(config)
     tail: str = params.imbalance.profile
@@ -105,6 +107,8 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
         f"{visible(config)}: {params.source.dataset} -> {params.target.dataset}, {tail}, {params.space.name}, "
         f"adapt {params.adapt.strategy}, search {params.search.method}"
     )
+    if absent := missing(config):
+        print(f"for DVC it lacks {', '.join(absent)}, which dvc.yaml names: write them with `imbnas params set`")
 
 
 @app.command()
@@ -112,6 +116,7 @@ def init(
     preset: Annotated[str, typer.Option("--preset", help="Which preset; --list names them.")] = "digits",
     root: Root = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite another params.yaml.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Write a line for every parameter, defaults included.")] = False,
     show: Annotated[bool, typer.Option("--list", help="Only list the presets.")] = False,
 ) -> None:
     """Write a preset as params.yaml and create the dataset directories that it names."""
@@ -122,7 +127,7 @@ def init(
         for name in presets.names():
             print(f"{name:{width}}  {presets.summary(name)}")
         return
-    done = presets.initialise(preset, root, force)
+    done = presets.initialise(preset, root, force, full)
     print(f"{visible(done.params)}: preset {preset} {'written' if done.changed else 'was there already'}")
     for directory in done.roots:
         print(f"{visible(root / directory)}: {'bring its files' if directory in done.to_fill else 'ready'}")
@@ -147,6 +152,7 @@ def schema(
         write_bytes(write, schema_text().encode())
 
 
+app.add_typer(params_app, name="params")
 study = typer.Typer(help="The grid that `snakemake study` runs.", no_args_is_help=True)
 app.add_typer(study, name="study")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from dvc.utils.serialize import modify_yaml
 from params_trees import DEFAULT, PRESETS, ROOT, comments, leaves, written
 
 from imbnas.cli import main
@@ -250,6 +251,27 @@ def test_init_leaves_an_unchanged_preset_alone(tmp_path: Path, monkeypatch: pyte
     after = (tmp_path / "params.yaml").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert (tmp_path / "datasets" / "digits").is_dir()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_full_preset_has_a_line_for_every_parameter_and_the_same_values(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(presets.full_text(name), encoding="utf-8")
+    assert dict(leaves(written(file))) == dict(leaves(read(name).tree()))
+    said = comments(file)
+    assert [key for key, _ in leaves(written(file)) if not said[key]] == []
+    assert max(map(len, file.read_text(encoding="utf-8").splitlines())) <= 120
+    with modify_yaml(file):
+        pass
+    assert file.read_text(encoding="utf-8") == presets.full_text(name), "as DVC writes it"
+
+
+def test_init_full_may_be_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "init", "--root", str(tmp_path), "--full") == 0
+    assert load(tmp_path / "params.yaml") == read("digits")
+    assert len((tmp_path / "params.yaml").read_text(encoding="utf-8").splitlines()) > 370
+    assert run(monkeypatch, "init", "--root", str(tmp_path)) == 0
+    assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == presets.text("digits")
 
 
 @pytest.mark.parametrize("name", ["cifar", "../digits", "", "digits.yaml"])

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 from PIL import Image
-from workflow_project import NARROWED, Project
+from workflow_project import NARROWED, ROOT, Project
+
+from imbnas.params.config import load
 
 pytestmark = pytest.mark.workflow
 
@@ -173,6 +175,23 @@ def test_dvc_takes_no_directory_of_the_project_for_ignored(fresh: Project) -> No
     assert ignored == set()
     assert not git.is_ignored(str(fresh.path / "datasets/birds.dvc"))
     assert git.is_ignored(str(fresh.path / "datasets/birds/jay/1.png"))
+
+
+def test_an_experiment_changes_one_line_of_the_shipped_file(project: Project) -> None:
+    file = project.path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", file)
+    before = file.read_text().splitlines()
+    project.run("dvc", "exp", "run", "-S", "imbalance.ratio=50.0", "-S", "search.max_macs=5000000", "source")
+    after = file.read_text().splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert [new.split("#")[0].split() for _, new in changed] == [["ratio:", "50.0"], ["max_macs:", "5000000"]]
+    assert [old.split("#")[1] for old, _ in changed] == [new.split("#")[1] for _, new in changed]
+    # What the file leaves to its default is added, and nothing else changes.
+    project.run("dvc", "exp", "run", "-S", "++retrain.mixing.name=mixup", "source")
+    lines = file.read_text().splitlines()
+    assert [line for line in after if line not in lines] == []
+    assert [line for line in lines if line not in after] == ["  mixing:", "    name: mixup"]
+    assert load(file).retrain.mixing.name == "mixup"
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ def test_two_values_that_change_places_are_noticed(project: Project) -> None:
     [
         ("src/imbnas/longtail/losses.py", set(CHAIN), {"adapt", "search", "retrain"}),
         ("src/imbnas/report/plots.py", {"evaluate"}, {"evaluate"}),
+        ("src/imbnas/params/differentiable.py", {"search", "retrain", "evaluate"}, {"search"}),
         ("src/imbnas/data/builtin.py", ALL, {"source", "target"}),
         ("src/imbnas/cli.py", set(), set()),
         ("requirements.lock", ALL, ALL),
@@ -70,6 +71,16 @@ def test_code_reruns_the_steps_that_import_it(project: Project, file: str, rules
         stream.write("# edited\n")
     assert project.planned() == rules
     assert project.stale() == stages
+
+
+def test_a_default_that_changes_in_the_code_reruns_the_steps_that_see_it(project: Project) -> None:
+    # params.yaml names neither of them.
+    project.edit("src/imbnas/params/search.py", "] = 0.1\n", "] = 0.2\n")
+    assert project.planned() == {"search", "retrain", "evaluate"}
+    assert project.stale() == {"search"}
+    project.edit("src/imbnas/params/adapt.py", "paths: Rounds = 16", "paths: Rounds = 17")
+    assert project.planned() == set(CHAIN)
+    assert project.stale() == {"adapt", "search"}
 
 
 def test_an_environment_that_is_not_the_locked_one_is_noticed(project: Project) -> None:

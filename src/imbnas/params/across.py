@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import PATH_DATASETS, DatasetName
-from imbnas.params.differentiable import DartsParams
+from imbnas.params.differentiable import idle_option
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import RetrainParams
@@ -14,9 +14,6 @@ from imbnas.params.search import SearchParams
 from imbnas.params.shared import SpaceParams
 from imbnas.params.supernet import SupernetParams
 from imbnas.params.target import TargetParams
-
-FROZEN = ("none", "head")
-"""Strategies of `adapt` whose backbone does not learn; then it does not in a differentiable search either."""
 
 
 def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: SearchParams) -> None:
@@ -77,22 +74,6 @@ def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
             f"search.darts.loss is ldam on a head that is {classifier} ({name}, with adapt.strategy "
             f"{adapt.strategy}), expected a cosine one: its margins are on cosines"
         )
-
-
-def idle_option(options: DartsParams, strategy: str) -> str:
-    """Return what is wrong with an option that needs weights to learn which the adaptation froze; "" for nothing."""
-    idle = {
-        "order is second": options.order == "second",
-        "branches is bilateral": options.branches == "bilateral",
-        "objective is barlow-twins": options.objective == "barlow-twins",
-        f"collapse.skip is {options.collapse.skip}": options.collapse.skip != "none",
-        f"collapse.perturbation is {options.collapse.perturbation}": options.collapse.perturbation != "none",
-    }
-    found = next((text for text, wanted in idle.items() if wanted and strategy in FROZEN), "")
-    return found and (
-        f"search.darts.{found} with adapt.strategy {strategy}, whose weights stay as they are; expected "
-        "adapt.strategy finetune or scratch, or the default"
-    )
 
 
 def _check_architecture(space: SpaceParams, search: SearchParams) -> None:

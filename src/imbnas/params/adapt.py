@@ -8,12 +8,8 @@ from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, LossName, WeightingParams, check_smoothing
-from imbnas.params.recipe import HeadRecipeParams, OptimizerParams, RecipeParams
-from imbnas.params.shared import Epochs, Paths, Rounds, SpaceParams, TrainingNumerics
-from imbnas.params.supernet import Sampling
-
-TRAINED_HEADS = ("linear", "cosine")
-"""Heads that are trained with the section's own loss and sampler."""
+from imbnas.params.recipe import TRAINED_HEADS, HeadRecipeParams, OptimizerParams, RecipeParams
+from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, SpaceParams, TrainingNumerics
 
 
 class HeadParams(HeadRecipeParams):

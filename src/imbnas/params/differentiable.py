@@ -6,12 +6,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from imbnas.params.barlow import ProjectorParams
 from imbnas.params.base import Section
 from imbnas.params.longtail import Above, LongTailParams, NonNegative, Share
 from imbnas.params.recipe import AugmentParams, OptimizerParams
-from imbnas.params.shared import Count, Epochs, Fraction, Pairs, Rounds, Width
+from imbnas.params.shared import Count, Epochs, Fraction, Pairs, Rounds
 
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+FROZEN = ("none", "head")
+"""Strategies of `adapt` whose backbone does not learn; then it does not in a differentiable search either."""
 
 
 class ArchitectureParams(Section):
@@ -34,33 +39,11 @@ class ArchitectureParams(Section):
     """Rows of the architecture's step: `same` as the weights', both branches included, or one draw of another kind."""
 
 
-class ProjectorParams(Section):
-    """The projector of Barlow Twins (Zbontar et al. 2021) and its loss."""
-
-    hidden: Width = 512
-    """Width of the projector's hidden layers."""
-    outputs: Width = 512
-    """Width of its output."""
-    off_diagonal: NonNegative = 0.005
-    """Weight of the correlations between different outputs."""
-
-
 class BarlowParams(ProjectorParams):
     """Barlow Twins in both levels of the search."""
 
     labels: NonNegative = 0.0
     """Weight of a loss on labels beside it; 0: labels are not looked at, nor do the split and the score use them."""
-
-
-class PretrainParams(ProjectorParams):
-    """Barlow Twins on the long-tailed rows before the final training: no label is looked at."""
-
-    epochs: Epochs = 0
-    """Passes over the rows; 0: none."""
-    batch_size: Pairs = 128
-    """Rows in one step, each of them twice."""
-    lr: Above = 0.1
-    """Peak learning rate; what else there is to the optimiser, schedule and augmentation is the final training's."""
 
 
 class CollapseParams(Section):
@@ -170,3 +153,19 @@ class DartsParams(LongTailParams):
                 f"sampler.name is {self.sampler.name} and architecture.sampler is {self.architecture.sampler} with "
                 "objective barlow-twins, expected instance: classes are not known"
             )
+
+
+def idle_option(options: DartsParams, strategy: str) -> str:
+    """Return what is wrong with an option that needs weights to learn which the adaptation froze; "" for nothing."""
+    idle = {
+        "order is second": options.order == "second",
+        "branches is bilateral": options.branches == "bilateral",
+        "objective is barlow-twins": options.objective == "barlow-twins",
+        f"collapse.skip is {options.collapse.skip}": options.collapse.skip != "none",
+        f"collapse.perturbation is {options.collapse.perturbation}": options.collapse.perturbation != "none",
+    }
+    found = next((text for text, wanted in idle.items() if wanted and strategy in FROZEN), "")
+    return found and (
+        f"search.darts.{found} with adapt.strategy {strategy}, whose weights stay as they are; expected "
+        "adapt.strategy finetune or scratch, or the default"
+    )

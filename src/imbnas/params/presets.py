@@ -6,13 +6,17 @@ A preset holds what differs from the defaults, with the reason, and what dvc.yam
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from imbnas.errors import UserError
 from imbnas.files import PARAMETERS_LIMIT, read_regular, write_bytes
 from imbnas.params.config import Params, parse
+from imbnas.params.edit import block
 from imbnas.params.reading import decode
+from imbnas.params.reference import parameters
 
 PARAMS = "params.yaml"
 _HERE = Path(__file__).resolve()
@@ -61,22 +65,51 @@ def text(name: str) -> str:
     return re.sub(r"\$schema=(\.\./)+", "$schema=", content, count=1)
 
 
+def full_text(name: str) -> str:
+    """Return the preset called `name` with a line for each parameter, the defaults included, and what it means."""
+    head = [
+        *text(name).splitlines()[:2],
+        "# Every parameter, with its default where the preset names none; docs/parameters.md explains each of them.",
+        "# A value left empty is null. Write 1.0e-3, not 1e-3: to YAML 1.1 the latter is text.",
+    ]
+    meanings = {each.name: each.summary for each in parameters()}
+    lines = _full_lines(params(name).tree(), "", meanings)
+    return "\n".join([*head, "", *lines]) + "\n"
+
+
+def _full_lines(tree: dict[str, Any], prefix: str, meanings: dict[str, str]) -> Iterator[str]:
+    column = 2 * prefix.count(".")
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name not in meanings:
+            yield f"{' ' * column}{key}:"
+            yield from _full_lines(value, f"{name}.", meanings)
+            continue
+        first, *others = block({key: value}, column)
+        line = f"{first}  # {meanings[name]}"
+        if len(line) > 120:
+            yield f"{' ' * column}# {meanings[name]}"
+        yield first if len(line) > 120 else line
+        yield from others
+
+
 def params(name: str) -> Params:
     """Return the parameters of the preset called `name`; raises UserError for an unknown name."""
     return parse(decode(text(name)), f"preset {name}")
 
 
-def initialise(name: str, root: Path, force: bool) -> Written:
+def initialise(name: str, root: Path, force: bool, full: bool = False) -> Written:
     """Write the preset as `root`/params.yaml and create the dataset directories that it names.
+
+    `full`: with a line for every parameter, in place of those that differ from the defaults.
 
     DVC and Snakemake watch these directories, so they must exist even where a download fills them. Raises UserError
     when params.yaml is there and no unchanged preset, whose loss would cost nothing, unless `force`.
     """
-    content, target = text(name).encode(), root / PARAMS
+    content, target = (full_text(name) if full else text(name)).encode(), root / PARAMS
     try:
         present = read_regular(target, PARAMETERS_LIMIT) if target.exists() else None
-        unchanged = {text(other).encode() for other in names()}
-        if present is not None and present not in unchanged and not force:
+        if present is not None and not force and not _unchanged(present):
             raise UserError(
                 f"{target}: found one that is no unchanged preset, expected none; --force overwrites it with {name}"
             )
@@ -90,3 +123,8 @@ def initialise(name: str, root: Path, force: bool) -> Written:
         raise UserError(f"{error.filename or target}: {error.strerror}, expected a directory to write to") from None
     to_fill = tuple(each for each, data in datasets.items() if not data.download and data.dataset != "digits")
     return Written(target, present != content, tuple(datasets), to_fill)
+
+
+def _unchanged(content: bytes) -> bool:
+    """Return whether a file is a preset as `imbnas init` writes it."""
+    return any(content == make(name).encode() for make in (text, full_text) for name in names())

@@ -13,6 +13,10 @@ Tau = Literal["auto"] | Annotated[float, Field(ge=0.0)]
 PolicyName = Literal["none", "autoaugment-cifar10", "autoaugment-imagenet", "autoaugment-svhn", "randaugment"]
 
 
+TRAINED_HEADS = ("linear", "cosine")
+"""Heads that are trained with the section's own loss and sampler."""
+
+
 class OptimizerParams(Section):
     """Stochastic gradient descent with momentum."""
 

@@ -6,9 +6,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from imbnas.params.adapt import TRAINED_HEADS
+from imbnas.params.barlow import PretrainParams
 from imbnas.params.base import View
-from imbnas.params.differentiable import PretrainParams
 from imbnas.params.longtail import (
     ClassifierTraining,
     LossName,
@@ -17,7 +16,7 @@ from imbnas.params.longtail import (
     check_smoothing,
     prior_corrected,
 )
-from imbnas.params.recipe import HeadRecipeParams, OptimizerParams, RecipeParams
+from imbnas.params.recipe import TRAINED_HEADS, HeadRecipeParams, OptimizerParams, RecipeParams
 from imbnas.params.shared import Epochs, Fraction, SpaceParams, TrainingNumerics
 
 OF_LINEAR = ("lws", "tau-norm", "logit-adjustment")

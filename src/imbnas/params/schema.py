@@ -23,21 +23,21 @@ def schema_text() -> str:
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of params.yaml, which editors use for completion and checks."""
-    _describe(Params)
+    describe(Params)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Params.model_json_schema(by_alias=True),
     }
 
 
-def _describe(model: type[BaseModel]) -> None:
+def describe(model: type[BaseModel]) -> None:
     """Give the fields of a model and of those below it their docstrings as descriptions, for a JSON schema.
 
     Pydantic's own option reads the source files whenever a model is imported, for which every command would wait.
     """
     for field in model.model_fields.values():
         for inner in _models(field.annotation):
-            _describe(inner)
+            describe(inner)
     for name, text in _docstrings(model):
         model.model_fields[name].description = text
     model.model_rebuild(force=True)

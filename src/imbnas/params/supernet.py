@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from imbnas.params.base import View
 from imbnas.params.recipe import RecipeParams
-from imbnas.params.shared import Epochs, Rounds, SpaceParams, TrainingNumerics
-
-Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
+from imbnas.params.shared import Epochs, Rounds, Sampling, SpaceParams, TrainingNumerics
 
 
 class SupernetParams(RecipeParams):

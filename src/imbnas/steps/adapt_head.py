@@ -12,8 +12,9 @@ from torch import Tensor
 from imbnas.data.samplers import Sampler
 from imbnas.longtail.heads import NearestClassMean, ScaledHead, make_head
 from imbnas.longtail.losses import repeats
-from imbnas.params.adapt import TRAINED_HEADS, AdaptView
+from imbnas.params.adapt import AdaptView
 from imbnas.params.longtail import LossName, SamplerParams
+from imbnas.params.recipe import TRAINED_HEADS
 from imbnas.seeds import derive, stream
 from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.space import SearchSpace

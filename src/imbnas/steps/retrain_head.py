@@ -9,8 +9,8 @@ from torch import Tensor
 
 from imbnas.longtail.heads import LINEAR, NearestClassMean, ScaledHead, make_head
 from imbnas.longtail.losses import repeats
-from imbnas.params.adapt import TRAINED_HEADS
 from imbnas.params.longtail import LossName, SamplerParams
+from imbnas.params.recipe import TRAINED_HEADS
 from imbnas.params.retrain import RetrainView
 from imbnas.seeds import derive
 from imbnas.spaces.chain import Subnet

@@ -23,8 +23,7 @@ from imbnas.differentiable.table import trajectory_table
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
-from imbnas.params.across import FROZEN, idle_option
-from imbnas.params.differentiable import DartsParams
+from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.search import SearchView
 from imbnas.seeds import derive
