@@ -1,4 +1,4 @@
-"""A default that changes in the code makes the steps stale that see it: both tools compare the file that declares it."""
+"""A default that changes in the code makes the steps stale that see it: both tools compare the file it is in."""
 
 from __future__ import annotations
 

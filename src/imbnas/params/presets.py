@@ -6,6 +6,7 @@ A preset holds what differs from the defaults, with the reason, and what dvc.yam
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def _full_lines(tree: dict[str, Any], prefix: str, meanings: dict[str, str]) -> 
         first, *others = block({key: value}, column)
         line = f"{first}  # {meanings[name]}"
         if len(line) > 120:
-            yield f"{' ' * column}# {meanings[name]}"
+            yield from (f"{' ' * column}# {part}" for part in textwrap.wrap(meanings[name], 118 - column))
         yield first if len(line) > 120 else line
         yield from others
 
