@@ -46,10 +46,11 @@ class Parameter:
         return re.split(r"[.;] |\.$", self.meaning, maxsplit=1)[0].replace("`", "")
 
 
-def parameters() -> list[Parameter]:
+@cache
+def parameters() -> tuple[Parameter, ...]:
     """Return all parameters in the order of the models."""
     describe(Params)
-    return list(_walk(Params, defaults(), ""))
+    return tuple(_walk(Params, defaults(), ""))
 
 
 def leaves(tree: dict[str, Any]) -> dict[str, Any]:
