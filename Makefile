@@ -11,11 +11,12 @@ READY := $(VENV)/.ready
 endif
 CORES ?= all
 DATA ?= datasets/cifar10
+GOLDEN ?= datasets/golden
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments longtail adaptation coverage bench \
+.PHONY: help setup run test lint format lock sync schema record accept experiments longtail adaptation golden coverage bench \
 	darts-results darts-speed regret docs clean
 
 help: ## this list
@@ -76,6 +77,9 @@ longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR 
 
 adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)
+
+golden: $(READY) ## heads on published networks' features (GOLDEN=DIR holds them): docs/results/golden.md
+	$(BIN)/python experiments/golden.py --data $(GOLDEN)
 
 coverage: $(READY) ## how often intervals over seeds exclude 0 where there is no difference: docs/results/intervals.md
 	$(BIN)/python experiments/interval_coverage.py

@@ -40,6 +40,15 @@ def retina() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden() -> Path:
+    """Return a directory with features of two published long-tailed networks, or skip with the reason."""
+    folder = SHARED_DATA / "golden"
+    if not (folder / "cifar10-lt-100.npz").exists():
+        pytest.skip(f"features of published networks are absent: {folder} not found (set IMBNAS_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def published_accuracies() -> Path:
     """Return NAS-Bench-201's published accuracies as a table, or skip with the reason."""
     table = SHARED_DATA / "nas-bench-201" / "test-accuracy-200-epochs.csv.gz"
