@@ -41,6 +41,11 @@ the other half of the target's dataset: that changes no seconds.
     make adaptation ADAPTATION='--seconds-on {preset} --data DIR --largest {largest}'
 
 """
+RESTS = """
+That is the step `adapt` alone. The head rests on a supernet of the balanced source, which the presets train for about
+as many steps as a supernet from scratch. For a single long tail nothing is saved; each further one costs the head
+alone.
+"""
 RANKING = """
 ## Rankings on digits
 
@@ -126,7 +131,8 @@ def _preset(found: dict[str, Any] | None) -> str:
             cells += [f"{clocks[clock]:.1f}", f"{clocks[clock] / spent['scratch'][clock]:.3f}"]
         rows.append([name, found["epochs"][name], *cells])
     text = PRESET.format(**{key: found[key] for key in ("preset", "largest", "size")}, **found["epochs"])
-    return text + _table(["adaptation", "epochs", "wall s", "of scratch", "processor s", "of scratch"], rows)
+    table = _table(["adaptation", "epochs", "wall s", "of scratch", "processor s", "of scratch"], rows)
+    return text + table + RESTS
 
 
 def _rankings(scores: Scores, truth: np.ndarray) -> str:

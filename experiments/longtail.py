@@ -31,6 +31,7 @@ Tree = dict[str, Any]
 
 SHARED = ("source", "target", "imbalance", "supernet", "adapt", "search")
 OWN = ("final", "references", "metrics", "details", "classes", "predictions", "figures", "plots", "cost")
+LDAM: Tree = {"loss": "ldam", "weighting": {"defer": 0.8, "weights": "effective-number"}}
 METHODS: dict[str, Tree] = {
     "CE": {"loss": "ce"},
     "post-hoc LA": {"loss": "ce", "head": {"name": "logit-adjustment"}},
@@ -38,11 +39,12 @@ METHODS: dict[str, Tree] = {
     "LWS": {"loss": "ce", "head": {"name": "lws"}},
     "tau-norm": {"loss": "ce", "head": {"name": "tau-norm"}},
     "CE-DRW": {"loss": "effective-number", "weighting": {"defer": 0.8}},
-    "LDAM-DRW": {"loss": "ldam", "weighting": {"defer": 0.8, "weights": "effective-number"}},
+    "LDAM-DRW": LDAM,
+    "LDAM-DRW, scale 10": {**LDAM, "classifier": {"scale": 10.0}},
     "balanced softmax": {"loss": "balanced-softmax"},
 }
 """What each method changes in `retrain`. Those of plain cross-entropy share one training of a seed."""
-TITLE = """# CIFAR-10-LT of ratio 100: eight long-tailed methods, {seeds} seeds
+TITLE = """# CIFAR-10-LT of ratio 100: long-tailed methods side by side, {seeds} seeds
 
 `make longtail` at commit {commit}, {processor}: {minutes:.0f} minutes with {jobs} processes, which computed for
 {computed:.0f} minutes together.
