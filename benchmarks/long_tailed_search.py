@@ -28,10 +28,10 @@ from imbnas.longtail.shots import make_rule
 from imbnas.params import presets
 from imbnas.params.config import Params, parse
 from imbnas.report.compare import read_run
+from imbnas.run.graph import PATHS
+from imbnas.run.runner import run_step
 from imbnas.seeds import derive, stream
 from imbnas.spaces.registry import make_space
-from imbnas.steps.graph import PATHS
-from imbnas.steps.runner import run_step
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = ("source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate")

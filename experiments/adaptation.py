@@ -21,7 +21,7 @@ from adaptation_place import Place, Tree
 
 from imbnas.files import write_bytes
 from imbnas.params import presets
-from imbnas.steps.graph import PATHS
+from imbnas.run.graph import PATHS
 
 HEADS: dict[str, Tree] = {
     "head": {"strategy": "head"},

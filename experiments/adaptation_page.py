@@ -12,8 +12,8 @@ from adaptation_place import Place
 from adaptation_statistics import agreement, difference, estimate, figure, interval, paired
 
 from imbnas.longtail.student import holm
+from imbnas.run.graph import PATHS, cost_details
 from imbnas.spaces.registry import make_space
-from imbnas.steps.graph import PATHS, cost_details
 
 Scores = dict[str, np.ndarray]
 Seconds = dict[str, dict[str, float]]

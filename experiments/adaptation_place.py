@@ -22,8 +22,8 @@ from longtail import merged
 from imbnas.files import write_json
 from imbnas.params import presets
 from imbnas.params.config import Params, parse
-from imbnas.steps.graph import PATHS
-from imbnas.steps.runner import run_step
+from imbnas.run.graph import PATHS
+from imbnas.run.runner import run_step
 
 Tree = dict[str, Any]
 NAME = "experiments/adaptation.py"

@@ -14,13 +14,13 @@ from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.networks import load_subnet
 from imbnas.params.shared import SpaceParams
 from imbnas.progress import Log
+from imbnas.run.context import Context
 from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
 from imbnas.spaces.cells import EDGES, NODES, OPERATIONS
 from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, largest, smallest
 from imbnas.spaces.registry import make_space
-from imbnas.steps.context import Context
 from imbnas.steps.rows import all_rows, make_augment, make_store, read_tail, read_validation
 from imbnas.steps.search import calibration_rows
 from imbnas.training.runtime import Runtime

@@ -24,8 +24,8 @@ from typing import Any
 from imbnas.errors import UserError
 from imbnas.params import presets
 from imbnas.params.config import parse
-from imbnas.steps.graph import PATHS, cost_details
-from imbnas.steps.runner import run_step
+from imbnas.run.graph import PATHS, cost_details
+from imbnas.run.runner import run_step
 
 Tree = dict[str, Any]
 

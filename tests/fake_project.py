@@ -20,8 +20,8 @@ from imbnas.data.tail import LongTail, write_longtail
 from imbnas.files import write_json
 from imbnas.longtail.heads import make_head
 from imbnas.params.shared import Numerics, SpaceParams, Stages, Stem
+from imbnas.run.graph import PATHS
 from imbnas.spaces.registry import make_space
-from imbnas.steps.graph import PATHS
 from imbnas.training.weights import save_weights
 
 CLASSES = ["ant", "bee", "cat [1]", "dog"]

@@ -21,8 +21,8 @@ from imbnas.disk import amount, lacking, room_for
 from imbnas.errors import UserError, naming_files
 from imbnas.files import replacing, write_bytes
 from imbnas.progress import Log
+from imbnas.run.graph import STEPS
 from imbnas.sealed import write_sealed
-from imbnas.steps.graph import STEPS
 from imbnas.training.weights import save_weights
 
 
@@ -142,7 +142,7 @@ import re, shutil, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import tiny_chain
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 
 whole, root = Path(sys.argv[1]), Path(sys.argv[2])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(root)], check=True)

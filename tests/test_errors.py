@@ -16,8 +16,8 @@ from imbnas import cli
 from imbnas.data.split import write_table
 from imbnas.errors import UserError, naming_files, visible
 from imbnas.files import replacing
-from imbnas.steps import lock
-from imbnas.steps.context import Context
+from imbnas.run import lock
+from imbnas.run.context import Context
 from imbnas.training.weights import load_meta
 
 

@@ -19,7 +19,7 @@ from imbnas.cli import app
 from imbnas.errors import UserError
 from imbnas.export import EXTRA, Deployed, export
 from imbnas.networks import load_subnet
-from imbnas.steps.graph import PATHS
+from imbnas.run.graph import PATHS
 
 
 @pytest.fixture(scope="module")

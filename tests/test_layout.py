@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imbnas.params.config import VIEWS
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src/imbnas"
@@ -24,8 +24,9 @@ LAYERS = {
     "search": {"training", "longtail", "spaces", "data", "params"},
     "differentiable": {"training", "longtail", "spaces", "data", "params"},
     "report": {"training", "longtail", "spaces", "data", "params"},
-    "steps": {"search", "differentiable", "report", "training", "longtail", "spaces", "data", "params"},
-    "study": {"steps", "report", "longtail", "data", "params"},
+    "run": {"training", "params"},
+    "steps": {"run", "search", "differentiable", "report", "training", "longtail", "spaces", "data", "params"},
+    "study": {"run", "steps", "report", "longtail", "data", "params"},
 }
 """Which packages each package may import besides itself; single modules at the top are helpers for all."""
 
@@ -89,7 +90,7 @@ COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
 WITHOUT_COMPILER = f"""
 import os, sys
 import torch
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 
 def check(what):
     found = [name for name in {COMPILER} if name in sys.modules]
@@ -126,7 +127,7 @@ check("counting operations")
 WITHOUT_TORCH = """
 import sys
 from imbnas.cli import main
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 
 for step in STEPS:
     for words in (["--path", "nothing"], ["--config", "absent.yaml"], ["--no-such-option"]):

@@ -21,7 +21,7 @@ from imbnas.data.split import read_info
 from imbnas.errors import UserError
 from imbnas.networks import load_references, load_subnet
 from imbnas.predict import BATCH, Prediction, predict, print_predictions
-from imbnas.steps.graph import PATHS
+from imbnas.run.graph import PATHS
 from imbnas.training.weights import load_weights, save_weights
 
 

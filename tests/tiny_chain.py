@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from imbnas.params.config import parse
-from imbnas.steps.graph import PATHS, STEPS
-from imbnas.steps.runner import run_step
+from imbnas.run.graph import PATHS, STEPS
+from imbnas.run.runner import run_step
 
 AUGMENT = {"crop": "auto", "pad": "auto", "flip": "auto", "cutout": 0}
 DEVICE = os.environ.get("IMBNAS_TEST_DEVICE", "cpu")

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from imbnas.cli_params import params_app
 from imbnas.errors import UserError, naming_files, prints_unicode, visible, visible_json
-from imbnas.steps.graph import PATHS, STEPS, cost_details
+from imbnas.run.graph import PATHS, STEPS, cost_details
 
 LARGEST_IMAGE = 178_956_970
 """As in `params.dataset`, whose import would make every command wait."""
@@ -69,7 +69,7 @@ def _add_step(step: str) -> None:
         cell: Cell = None,
     ) -> None:
         from imbnas.params.config import load
-        from imbnas.steps.runner import run_step
+        from imbnas.run.runner import run_step
         from imbnas.study.plan import cell as cell_params
 
         params = load(config) if cell is None else cell_params(load(config), cell, str(config))

@@ -13,7 +13,7 @@ from params_trees import DEFAULT, OTHERS, altered, default_tree, leaves
 from pydantic import ValidationError
 
 from imbnas.params.config import VIEWS, Params, load, parse, uses
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 
 NUMERICS = [f"runtime.{name}" for name in ("channels_last", "deterministic", "device", "precision", "threads")]
 TRAINING = sorted([*NUMERICS, "runtime.processes"])

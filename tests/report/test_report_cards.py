@@ -13,8 +13,8 @@ import pytest
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.progress import Log
 from imbnas.report.cards import write_dataset_card, write_model_card, write_results_page
+from imbnas.run.context import Context
 from imbnas.steps import evaluate
-from imbnas.steps.context import Context
 
 
 @pytest.fixture(scope="module")

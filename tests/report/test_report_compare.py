@@ -26,10 +26,10 @@ from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.progress import Log
 from imbnas.report.compare import Comparison, compare
 from imbnas.report.compare_tables import comparison_json, comparison_markdown, comparison_tables, shown_scores
+from imbnas.run.context import Context
+from imbnas.run.graph import PATHS
 from imbnas.seeds import derive
 from imbnas.steps import evaluate
-from imbnas.steps.context import Context
-from imbnas.steps.graph import PATHS
 
 PLACES = (PATHS["details"], PATHS["predictions"])
 

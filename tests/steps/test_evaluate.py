@@ -23,11 +23,11 @@ from imbnas.params.shared import SpaceParams
 from imbnas.predict import predict
 from imbnas.progress import Log
 from imbnas.report.scores import Answers, Protocol, score
+from imbnas.run.context import Context
+from imbnas.run.graph import PATHS, STEPS
 from imbnas.seeds import derive
 from imbnas.steps import evaluate
 from imbnas.steps.answers import PREDICTION_TYPES, class_norms
-from imbnas.steps.context import Context
-from imbnas.steps.graph import PATHS, STEPS
 
 
 def view(**changes: Any) -> EvaluateView:

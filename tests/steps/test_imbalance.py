@@ -17,8 +17,8 @@ from imbnas.errors import UserError
 from imbnas.params.imbalance import ImbalanceView
 from imbnas.params.target import TargetView
 from imbnas.progress import Log
+from imbnas.run.context import Context
 from imbnas.steps import imbalance, target
-from imbnas.steps.context import Context
 
 
 @pytest.fixture

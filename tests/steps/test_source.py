@@ -12,8 +12,8 @@ from imbnas.errors import UserError
 from imbnas.params.source import SourceView
 from imbnas.params.target import TargetView
 from imbnas.progress import Log
+from imbnas.run.context import Context
 from imbnas.steps import source, target
-from imbnas.steps.context import Context
 
 
 def context(step: str, root: Path) -> Context:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from imbnas.data.split import write_table
 from imbnas.files import write_bytes, write_json
 from imbnas.params.config import Params, load, parse
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 from imbnas.study.plan import Plan, cells, levels, place, plan
 from imbnas.study.results import SCORES
 

@@ -8,7 +8,7 @@ import pytest
 from study_cells import planned, study
 
 from imbnas.errors import UserError
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 from imbnas.study import plan
 from imbnas.study.plan import cell, cells, label, levels
 

@@ -1,4 +1,4 @@
-"""Snakefile and dvc.yaml say the same as `imbnas.steps.graph`, `imbnas.params` and the imports of each step."""
+"""Snakefile and dvc.yaml say the same as `imbnas.run.graph`, `imbnas.params` and the imports of each step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workflow_project import ROOT, Project
 
 from imbnas.closure import step_files
 from imbnas.params.config import load, uses
-from imbnas.steps.graph import PATHS, STEPS
+from imbnas.run.graph import PATHS, STEPS
 
 pytestmark = pytest.mark.workflow
 

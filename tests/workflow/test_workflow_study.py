@@ -12,7 +12,7 @@ import pytest
 import yaml
 from workflow_project import Project, ran
 
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 

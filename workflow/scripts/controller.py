@@ -28,7 +28,7 @@ from imbnas.params.base import merged
 from imbnas.params.config import Params, parse, uses
 from imbnas.params.origins import Origins
 from imbnas.params.reading import decode, read
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 
 HANDOVER = "IMBNAS_RUN"
 """Environment variable that tells a job where its controller left the run; a controller never reads it."""

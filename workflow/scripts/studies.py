@@ -20,7 +20,7 @@ from imbnas.closure import module_digest
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
 from imbnas.params.config import Params
 from imbnas.params.dataset import PATH_DATASETS
-from imbnas.steps.graph import PATHS, STEPS, maker
+from imbnas.run.graph import PATHS, STEPS, maker
 from imbnas.study.plan import Plan, cell, cells, place, planned
 
 RAW = ("source", "target")

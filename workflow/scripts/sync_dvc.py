@@ -15,7 +15,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 
 from imbnas.closure import step_files  # noqa: E402
 from imbnas.files import write_bytes  # noqa: E402
-from imbnas.steps.graph import STEPS  # noqa: E402
+from imbnas.run.graph import STEPS  # noqa: E402
 
 MARK = "      # code (make sync)\n"
 FILE = "dvc.yaml"

@@ -15,12 +15,12 @@ from imbnas.errors import UserError
 from imbnas.longtail.heads import make_head
 from imbnas.params.adapt import AdaptView
 from imbnas.params.recipe import RecipeParams
+from imbnas.run.context import Context
 from imbnas.seeds import derive
 from imbnas.spaces.chain import Supernet, init_head
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.adapt_head import new_head
-from imbnas.steps.context import Context
 from imbnas.steps.mixing import make_mix
 from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.paths import training_passes

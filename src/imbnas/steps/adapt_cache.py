@@ -17,10 +17,10 @@ from imbnas.errors import UserError
 from imbnas.files import taken
 from imbnas.params.adapt import AdaptParams, AdaptView, FeatureCacheParams, HeadParams
 from imbnas.params.recipe import AugmentParams
+from imbnas.run.context import Context
 from imbnas.seeds import derive, stream
 from imbnas.spaces.chain import Supernet
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.context import Context
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment
 from imbnas.training.cache import CachedStore, Entry, FeatureFile, path_features

@@ -15,11 +15,11 @@ from imbnas.longtail.losses import repeats
 from imbnas.params.adapt import AdaptView
 from imbnas.params.longtail import LossName, SamplerParams
 from imbnas.params.recipe import TRAINED_HEADS
+from imbnas.run.context import Context
 from imbnas.seeds import derive, stream
 from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.adapt_cache import cached_features
-from imbnas.steps.context import Context
 from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
 from imbnas.steps.mixing import make_mix
 from imbnas.steps.objective import describe_head, make_objective, make_sampler

@@ -14,7 +14,7 @@ from imbnas.data.split import Split, write_table
 from imbnas.longtail.heads import CosineHead, NearestClassMean, posthoc_adjustment
 from imbnas.networks import Network
 from imbnas.report.scores import Answers
-from imbnas.steps.context import Context
+from imbnas.run.context import Context
 from imbnas.training.runtime import Runtime
 
 PREDICTION_TYPES = {

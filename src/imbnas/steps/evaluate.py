@@ -26,11 +26,11 @@ from imbnas.report.scores import BIN_RULE, INTERVAL_RULE, Answers, Protocol, cla
 from imbnas.report.search import Reference, draw_search
 from imbnas.report.trajectory import draw_trajectory
 from imbnas.report.weights import draw_weights
+from imbnas.run.context import Context
 from imbnas.seeds import derive
 from imbnas.spaces.graphs import graphs
 from imbnas.spaces.registry import make_space
 from imbnas.steps.answers import answer, class_norms, write_predictions
-from imbnas.steps.context import Context
 from imbnas.training.runtime import Runtime
 
 HEADLINE = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1", "ece", "macs", "params")

@@ -15,7 +15,7 @@ from imbnas.data.tail import LongTail, write_longtail
 from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
-from imbnas.steps.context import Context
+from imbnas.run.context import Context
 
 
 def run(view: ImbalanceView, context: Context) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imbnas.data import reading
 from imbnas.data.datasets import Dataset, load_dataset
 from imbnas.params.dataset import DatasetParams
-from imbnas.steps.context import Context
+from imbnas.run.context import Context
 
 
 def open_dataset(section: str, params: DatasetParams, context: Context) -> Dataset:

@@ -16,6 +16,7 @@ from imbnas.longtail.heads import make_head
 from imbnas.longtail.losses import repeats
 from imbnas.longtail.schedules import bbn_alpha
 from imbnas.params.retrain import RetrainView, SecondStageParams
+from imbnas.run.context import Context
 from imbnas.seeds import derive
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Architecture, Subnet
@@ -23,7 +24,6 @@ from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.darts import DartsSpace
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.context import Context
 from imbnas.steps.mixing import make_mix
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
 from imbnas.steps.retrain_cells import pretraining, stop_dropping, with_cells

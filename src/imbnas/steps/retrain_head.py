@@ -12,9 +12,9 @@ from imbnas.longtail.losses import repeats
 from imbnas.params.longtail import LossName, SamplerParams
 from imbnas.params.recipe import TRAINED_HEADS
 from imbnas.params.retrain import RetrainView
+from imbnas.run.context import Context
 from imbnas.seeds import derive
 from imbnas.spaces.chain import Subnet
-from imbnas.steps.context import Context
 from imbnas.steps.heads import class_aware, normalised, own_head, prior_adjusted
 from imbnas.steps.mixing import make_mix
 from imbnas.steps.objective import describe_head, make_objective, make_sampler

@@ -17,7 +17,7 @@ from imbnas.data.split import Split, read_split
 from imbnas.data.tail import read_longtail
 from imbnas.errors import UserError
 from imbnas.params.recipe import AugmentParams
-from imbnas.steps.context import Context
+from imbnas.run.context import Context
 from imbnas.training.runtime import Runtime
 
 

@@ -13,6 +13,7 @@ from imbnas.files import write_json
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
 from imbnas.params.search import SearchView
+from imbnas.run.context import Context
 from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import METHODS, Field
 from imbnas.search.table import candidate_table, given_table
@@ -23,7 +24,6 @@ from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
 from imbnas.spaces.cost import CostTable
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.context import Context
 from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
 from imbnas.steps.search_darts import DartsSearch
 from imbnas.steps.supernets import adapted_digests, read_supernet

@@ -26,6 +26,7 @@ from imbnas.longtail.metrics import standard_error
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.search import SearchView
+from imbnas.run.context import Context
 from imbnas.seeds import derive
 from imbnas.spaces.cells import CellSupernet
 from imbnas.spaces.chain import Architecture
@@ -34,7 +35,6 @@ from imbnas.spaces.darts_network import SearchNetwork
 from imbnas.spaces.darts_ops import SKIP
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.context import Context
 from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows, make_augment, make_store, validation_rows
 from imbnas.steps.supernets import read_supernet

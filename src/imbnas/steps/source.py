@@ -7,7 +7,7 @@ from imbnas.data.duplicates import first_occurrence
 from imbnas.data.materialise import write_split
 from imbnas.data.splits import source_parts
 from imbnas.params.source import SourceView
-from imbnas.steps.context import Context
+from imbnas.run.context import Context
 from imbnas.steps.raw_files import open_dataset
 
 

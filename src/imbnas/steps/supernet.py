@@ -11,9 +11,9 @@ from torch import nn
 from imbnas.data.samplers import InstanceSampler
 from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.params.supernet import SupernetView
+from imbnas.run.context import Context
 from imbnas.seeds import derive, stream
 from imbnas.spaces.registry import make_space
-from imbnas.steps.context import Context
 from imbnas.steps.mixing import make_mix
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, all_rows, image_meta, make_augment, make_store

@@ -10,7 +10,7 @@ from imbnas.data.materialise import write_split
 from imbnas.data.splits import Parts, target_parts
 from imbnas.errors import UserError
 from imbnas.params.target import TargetView
-from imbnas.steps.context import Context
+from imbnas.run.context import Context
 from imbnas.steps.raw_files import open_dataset
 
 

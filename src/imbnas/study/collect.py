@@ -16,7 +16,7 @@ from imbnas.params.config import Params
 from imbnas.progress import Log
 from imbnas.report.escape import csv_cell
 from imbnas.report.page import Block, percent, write_page
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 from imbnas.study.differences import Answers, over_runs, pairs
 from imbnas.study.figures import draw_pairs, draw_scores
 from imbnas.study.plan import FOLDER, Plan, levels, planned, title

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from imbnas.errors import visible
 from imbnas.params.config import Params
-from imbnas.steps.graph import STEPS
+from imbnas.run.graph import STEPS
 from imbnas.study.plan import FOLDER, Plan, planned
 
 BENCHMARKS = "benchmarks"

@@ -19,7 +19,7 @@ from imbnas.errors import UserError
 from imbnas.files import canonical_json, digest_bytes
 from imbnas.params.base import merged, short
 from imbnas.params.config import Params, parse, uses
-from imbnas.steps.graph import PATHS, STEPS, maker
+from imbnas.run.graph import PATHS, STEPS, maker
 
 FOLDER = "study"
 """Directory of everything that a study writes, relative to the project's root."""

@@ -17,8 +17,8 @@ from imbnas.closure import step_digest
 from imbnas.errors import UserError, is_utf8
 from imbnas.files import canonical_json, controlled, digest_file, discard, remove_parts, taken, write_json
 from imbnas.progress import Log
+from imbnas.run.graph import PATHS, STEPS, cost_details, maker
 from imbnas.sealed import DamagedError, read_record, write_record
-from imbnas.steps.graph import PATHS, STEPS, cost_details, maker
 
 WORK = ".imbnas"
 STALE_SECONDS = 3600.0

@@ -10,7 +10,7 @@ import tiny_chain
 
 from imbnas.errors import UserError
 from imbnas.params.config import parse
-from imbnas.steps import machine
+from imbnas.run import machine
 
 
 def check(step: str, **dotted: Any) -> None:

@@ -18,10 +18,10 @@ from imbnas.errors import Interrupted, PeerLost, UserError, naming_files
 from imbnas.params.base import View
 from imbnas.params.config import Params
 from imbnas.progress import Log
-from imbnas.steps import launch, lease, lock, machine
-from imbnas.steps.context import Context
-from imbnas.steps.graph import STEPS
-from imbnas.steps.launch import EXIT_PEER, EXIT_STOPPED, EXIT_USER
+from imbnas.run import launch, lease, lock, machine
+from imbnas.run.context import Context
+from imbnas.run.graph import STEPS
+from imbnas.run.launch import EXIT_PEER, EXIT_STOPPED, EXIT_USER
 
 
 def run_step(

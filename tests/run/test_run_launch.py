@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imbnas.progress import Log
-from imbnas.steps import launch
+from imbnas.run import launch
 from imbnas.training import RENDEZVOUS
 
 HEAD = "import os, signal, sys, time\nrank = int(os.environ['RANK'])\n"
@@ -84,9 +84,9 @@ def test_a_signal_reaches_all_and_the_step_counts_as_stopped(tmp_path: Path) -> 
 
 
 def test_the_processes_end_with_their_launcher_however_it_ends(tmp_path: Path) -> None:
-    child = "from imbnas.steps.launch import follow_launcher; follow_launcher(); import os, sys, time\n"
+    child = "from imbnas.run.launch import follow_launcher; follow_launcher(); import os, sys, time\n"
     child += "open(f'{sys.argv[1]}/' + str(os.getpid()), 'w').close(); time.sleep(600)"
-    parent = "import sys; from imbnas.steps import launch; from imbnas.progress import Log\n"
+    parent = "import sys; from imbnas.run import launch; from imbnas.progress import Log\n"
     parent += "launch.run([sys.executable, '-c', sys.argv[1], sys.argv[2]], 2, Log('x'))"
     launcher = subprocess.Popen([sys.executable, "-c", parent, child, str(tmp_path)])
     until = time.monotonic() + 120

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from imbnas.errors import UserError
-from imbnas.steps import lease
+from imbnas.run import lease
 
 HOLD = """
 import sys
-from imbnas.steps import lease
+from imbnas.run import lease
 with lease.leased(lambda line: print(line, flush=True), int(sys.argv[1])) as name:
     import os
     assert os.environ["CUDA_VISIBLE_DEVICES"] == name

@@ -14,12 +14,12 @@ import pytest
 import tiny_chain
 
 from imbnas.errors import UserError
-from imbnas.steps import lock
+from imbnas.run import lock
 
 HOLD = """
 import sys
 from pathlib import Path
-from imbnas.steps import lock
+from imbnas.run import lock
 with lock.sole(Path(sys.argv[1]), lambda line: print(line, flush=True)):
     print("runs", flush=True)
     sys.stdin.read()
