@@ -1,5 +1,5 @@
-#   source ──────────── supernet ── adapt ── search ── retrain ── evaluate
-#   target ── imbalance ──────────────┴────────┴─────────┴───────────┘
+#   source ─┬────────────── supernet ── adapt ── search ── retrain ── evaluate
+#           └ target ── imbalance ────────┴────────┴─────────┴───────────┘
 #
 # One rule a step, named as the step is everywhere else; workflow/rules/ says what each reads and writes.
 from snakemake.utils import min_version

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbnas.data.splits import draw, hold_out, share_rows, source_parts, target_parts
+from imbnas.data.splits import draw, few, hold_out, share_rows, source_parts, target_parts
 from imbnas.errors import UserError
 from imbnas.seeds import stream
 
@@ -40,6 +40,7 @@ def test_no_image_is_in_two_splits(pool, share, fraction, per_class, seed):
         first,
         names(classes),
         source_share=share,
+        source_seed=seed,
         test_fraction=fraction,
         per_class=per_class,
         seed=seed,
@@ -51,20 +52,25 @@ def test_no_image_is_in_two_splits(pool, share, fraction, per_class, seed):
         images = set(content[rows].tolist())
         assert not images & seen
         seen |= images
+    assert (source.dropped, target.dropped) == (0, 0)
     # Every image is in some split: only copies of held-out images are left out.
     assert len(seen) == classes * 60
     for rows in (source.validation, target.validation, target.test):
         assert len(set(content[rows].tolist())) == len(rows)
-    assert np.bincount(labels[source.validation], minlength=classes).tolist() == [max(1, per_class)] * classes
-    assert np.bincount(labels[target.validation], minlength=classes).tolist() == [per_class] * classes
+    for part, wanted in ((source, max(1, per_class)), (target, per_class)):
+        left = np.concatenate([np.unique(content[part.train]), content[part.validation]]) % classes
+        quota = np.minimum(wanted, np.bincount(left, minlength=classes) // 4)
+        np.testing.assert_array_equal(np.bincount(labels[part.validation], minlength=classes), quota)
 
 
 def test_sizes_per_class():
     labels = np.repeat(np.arange(3), [100, 11, 40])
     first = np.arange(151)
     source = source_parts(labels, first, names(3), 0.29, 2, 0)
-    assert np.bincount(labels[source.train]).tolist() == [27, 1, 9]
-    target = target_parts(labels, first, names(3), source_share=0.29, test_fraction=0.25, per_class=1, seed=0)
+    assert np.bincount(labels[source.train]).tolist() == [27, 3, 9]
+    target = target_parts(
+        labels, first, names(3), source_share=0.29, source_seed=0, test_fraction=0.25, per_class=1, seed=0
+    )
     assert np.bincount(labels[target.test]).tolist() == [18, 2, 7]
     assert np.bincount(labels[target.train]).tolist() == [52, 5, 21]
 
@@ -73,7 +79,9 @@ def test_without_a_draw_all_rows_stay_in_order():
     labels = np.arange(1000) % 10
     first = np.arange(1000)
     first[500] = 0
-    parts = target_parts(labels, first, names(10), source_share=None, test_fraction=None, per_class=0, seed=0)
+    parts = target_parts(
+        labels, first, names(10), source_share=None, source_seed=0, test_fraction=None, per_class=0, seed=0
+    )
     np.testing.assert_array_equal(parts.train, np.arange(1000))
     assert len(parts.validation) == len(parts.test) == 0
 
@@ -82,7 +90,8 @@ def test_share_is_the_same_in_both_steps():
     labels = np.random.default_rng(0).integers(0, 4, 400)
     first = np.arange(400)
     source = source_parts(labels, first, names(4), 0.5, 3, 7)
-    target = target_parts(labels, first, names(4), source_share=0.5, test_fraction=None, per_class=0, seed=7)
+    options = {"test_fraction": None, "per_class": 0}
+    target = target_parts(labels, first, names(4), source_share=0.5, source_seed=7, seed=8, **options)
     together = np.sort(np.concatenate([source.train, source.validation, target.train]))
     np.testing.assert_array_equal(together, np.arange(400))
     other = source_parts(labels, first, names(4), 0.5, 3, 8)
@@ -126,22 +135,90 @@ def test_hold_out_rounds_up_and_leaves_one():
         hold_out(np.array([100, 1]), 0.1, names(2))
 
 
+WAYS = "add images of the class, take the class out of the dataset"
+TEST = "name published test images (target.splits.test)"
+SOURCE = "take another source (source.dataset and root; with supernet.epochs 0 its images do not matter)"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source_share": 0.5}, r"source\.share: class 'c1' has 0 distinct images after the source took 0.5"),
-        ({"test_fraction": 0.25}, r"target\.test_fraction: 0.25 takes 1 of the 1 rows of class 'c1'"),
-        ({"per_class": 1}, r"target\.validation\.per_class: 1 rows of each class, but class 'c1' has 1 distinct"),
+        (
+            {"source_share": 0.5},
+            "source.share: class 'c1' has 1 distinct image, of which the source has 1, expected at least 1 for "
+            f"training besides: {WAYS} or {SOURCE}",
+        ),
+        (
+            {"test_fraction": 0.25},
+            "target.test_fraction: class 'c1' has 1 distinct image, expected at least 2 for training and the test "
+            f"split: {WAYS} or {TEST}",
+        ),
+        (
+            {"test_fraction": 0.25, "taken": np.arange(10) == 9},
+            "source.share: class 'c1' has 1 distinct image, of which the source has 1, expected at least 2 for "
+            f"training and the test split besides: {WAYS}, {TEST} or {SOURCE}",
+        ),
+        ({"per_class": 1}, None),
     ],
 )
-def test_small_classes_are_named(arguments, message):
+def test_a_class_of_one_image_is_told_every_way_out(arguments, message):
     labels = np.array([0] * 9 + [1])
-    options = {"source_share": None, "test_fraction": None, "per_class": 0, **arguments}
-    with pytest.raises(UserError, match=message):
+    options = {"source_share": None, "source_seed": 0, "test_fraction": None, "per_class": 0, **arguments}
+    if message is None:
+        parts = target_parts(labels, np.arange(10), names(2), seed=0, **options)
+        assert labels[parts.validation].tolist() == [0]
+        assert 9 in parts.train
+        return
+    with pytest.raises(UserError) as caught:
         target_parts(labels, np.arange(10), names(2), seed=0, **options)
+    assert str(caught.value).startswith(message)
 
 
-def test_source_validation_must_leave_training_rows():
-    labels = np.repeat([0, 1], [40, 20])
-    with pytest.raises(UserError, match=r"source\.validation\.per_class: 10 rows .* class 'c1' has 10 distinct"):
-        source_parts(labels, np.arange(60), names(2), 0.5, 10, 0)
+def test_a_quarter_of_a_class_is_reserved_where_that_is_less():
+    labels = np.repeat(np.arange(4), [8, 3, 100, 40])
+    parts = target_parts(
+        labels, np.arange(151), names(4), source_share=None, source_seed=0, test_fraction=None, per_class=10, seed=0
+    )
+    assert np.bincount(labels[parts.validation], minlength=4).tolist() == [2, 0, 10, 10]
+    assert "2 of 4 classes have fewer than 5 validation rows, class 'c1' 0" in str(
+        few(labels[parts.validation], names(4))
+    )
+    assert few(np.repeat([0, 1], 5), names(2)) is None
+    assert few(np.zeros(0, dtype=np.int64), names(2)) is None
+
+
+def test_where_no_row_can_be_reserved_that_is_refused():
+    labels = np.repeat([0, 1], [3, 2])
+    with pytest.raises(
+        UserError, match=r"target\.validation\.per_class: 4 rows of each class.* no class has more than 3"
+    ):
+        target_parts(
+            labels, np.arange(5), names(2), source_share=None, source_seed=0, test_fraction=None, per_class=4, seed=0
+        )
+    with pytest.raises(
+        UserError, match=r"source\.validation\.per_class: 10 rows of each class.* no class has more than 2"
+    ):
+        source_parts(labels, np.arange(5), names(2), 0.9, 10, 0)
+
+
+@given(pool=pools(), share=st.floats(0.0, 0.6), fraction=st.floats(0.1, 0.4), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_what_the_source_has_is_in_no_split_and_counted(pool, share, fraction, seed):
+    labels, first, classes, content = pool
+    known = np.random.default_rng(seed).random(classes * 60) < share
+    taken = known[content]
+    target = target_parts(
+        labels,
+        first,
+        names(classes),
+        source_share=None,
+        source_seed=0,
+        test_fraction=fraction,
+        per_class=3,
+        seed=seed,
+        taken=taken,
+    )
+    used = np.concatenate([target.train, target.validation, target.test])
+    assert not taken[used].any()
+    assert target.dropped == taken.sum()
+    assert set(content[used].tolist()) == set(np.flatnonzero(~known).tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -54,8 +55,10 @@ SHOWN = {
 
 
 def named_by_dvc() -> set[str]:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return {name for stage in stages.values() for name in stage["params"]}
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    # Parameters, and what dependencies are named by: ${target.root}.
+    filled = set(re.findall(r"\$\{([\w.]+)\}", text))
+    return filled | {name for stage in yaml.safe_load(text)["stages"].values() for name in stage["params"]}
 
 
 @pytest.mark.parametrize("file", [file for file in PRESETS if file.stem != "digits"], ids=lambda file: file.stem)

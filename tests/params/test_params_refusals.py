@@ -144,16 +144,20 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "target.splits.train is null for a list dataset, expected",
         ),
         (
+            {"target.dataset": "folder", "target.root": "photos", "target.image_size": 64},
+            "source.dataset is digits with target.dataset folder and supernet.epochs 40, expected images like the "
+            "target's: source.dataset: folder with source.root: photos takes source.share of the target's own, another "
+            "dataset takes none of them, and supernet.epochs: 0 trains nothing on the source",
+        ),
+        (
             {
-                "source.dataset": "folder",
-                "source.root": "datasets/birds",
                 "target.dataset": "list",
-                "target.root": "datasets/birds",
-                "target.image_size": 32,
+                "target.root": "photos",
+                "target.image_size": 64,
                 "target.splits.train": "train.txt",
             },
-            "source.splits.train is null and target.splits.train is 'train.txt' below the one root datasets/birds, "
-            "expected the same name (the two then take disjoint rows) or a root for each: an image in both would leak",
+            "source.dataset is digits with target.dataset list and supernet.epochs 40, expected images like the "
+            "target's: source.dataset: list with source.root: photos (and splits.train: train.txt) takes",
         ),
         ({"target.dataset": "folder"}, "target.image_size is null for folder, expected a number of pixels"),
         ({"source.download": True}, "source.download is true for digits, expected false: there is nothing to download"),
@@ -229,7 +233,7 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "retrain.augment.pad is 5 with crop none, expected auto: only the crop pad uses it",
         ),
         (
-            {"adapt.head.augment.pad": 5, "target.dataset": "folder", "target.image_size": 32},
+            {"adapt.head.augment.pad": 5, "target.dataset": "folder", "target.image_size": 32, "supernet.epochs": 0},
             "adapt.head.augment.pad is 5 and crop auto is resized for folder, expected auto, or crop pad",
         ),
         (
@@ -287,7 +291,7 @@ def test_contradictions_name_their_parameters(changes: dict[str, Any], line: str
         {"adapt.feature_cache.paths": 8},
         {"adapt.feature_cache.paths": 3, "adapt.sampling": "uniform"},
         {"retrain.augment.pad": 5},
-        {"supernet.augment.pad": 5, "target.dataset": "folder", "target.image_size": 32},
+        {"supernet.augment.pad": 5, "target.dataset": "folder", "target.image_size": 32, "source.dataset": "mnist"},
         {"adapt.sampler": {"name": "class-aware", "length": "longest", "defer": 0.0}},
         {**CELLS, "adapt.strategy": "finetune", "search.darts.order": "second"},
         {**CELLS, "adapt.strategy": "scratch", "adapt.loss": "ldam", "search.darts.loss": "ldam"},
@@ -321,6 +325,9 @@ def test_two_folders_with_the_same_root_are_the_same_images() -> None:
     parse(tree, "p.yaml")
     tree["source"]["root"] = tree["target"]["root"]
     assert complaint(tree).startswith("source.share is 1.0 and source and target are both folder")
+    # Other directories below it are other images, unless their contents tell otherwise.
+    tree["target"]["splits"] = {"train": "tail"}
+    parse(tree, "p.yaml")
 
 
 def test_a_misspelt_name_is_not_taken_for_a_default() -> None:
@@ -443,7 +450,7 @@ def test_numbers_that_every_reader_takes_alike_stay(tmp_path: Path) -> None:
 
 
 WIDE = {"space.stages.channels": [65536] * 3, "space.stages.repeats": [300] * 3}
-LARGE = {"target.dataset": "folder", "target.root": "photos", "target.image_size": 4096}
+LARGE = {"source.dataset": "mnist", "target.dataset": "folder", "target.root": "photos", "target.image_size": 4096}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from source_index import write_source_index
 from trees import digest_tree
 
 from imbnas.data.imbalance import index_digest
@@ -157,10 +158,10 @@ def cifar10(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the real CIFAR-10 as target, nothing reserved."""
     root = tmp_path_factory.mktemp("cifar10")
     (root / "raw").symlink_to(real_data)
+    write_source_index(root)
     tree = {
-        "seed": 0,
         "target": {"dataset": "cifar10", "root": "raw", "validation": {"per_class": 0}},
-        "source": {"dataset": "digits", "root": "x", "share": 0.5},
+        "source": {"dataset": "digits", "root": "x", "share": 0.5, "seed": 0},
     }
     target.run(TargetView.model_validate(tree, strict=False), Context("target", root, Log("target")))
     return root

@@ -22,8 +22,7 @@ def context(step: str, root: Path) -> Context:
 
 def run_source(root: Path, /, seed: int = 0, shape=(None, None), name: str = "digits", **params) -> None:
     tree = {
-        "seed": seed,
-        "source": {"dataset": "digits", **params},
+        "source": {"dataset": "digits", "seed": seed, **params},
         "target": {"dataset": name, "image_size": shape[0], "channels": shape[1]},
     }
     source.run(SourceView.model_validate(tree, strict=False), context("source", root))
@@ -72,9 +71,18 @@ def test_images_take_the_targets_shape(tmp_path: Path):
     assert len(split.info.mean) == 3
 
 
+def test_of_a_small_share_a_quarter_is_validation(tmp_path: Path, capsys):
+    run_source(tmp_path, share=0.05)
+    train, validation = (read_split(tmp_path / "data/source" / name) for name in ("train", "validation"))
+    # floor(0.05 n) is 8 or 9 of a class, of which a quarter is 2.
+    assert np.bincount(validation.index["label"]).tolist() == [2] * 10
+    assert np.bincount(train.index["label"]).tolist() == [6, 7, 6, 7, 7, 7, 7, 6, 6, 7]
+    assert "warning: 10 of 10 classes have fewer than 5 validation rows, class '0' 2" in capsys.readouterr().err
+
+
 def test_too_small_a_share_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"source\.validation\.per_class: 10 rows .* class '0' has 8 distinct images"):
-        run_source(tmp_path, share=0.05)
+    with pytest.raises(UserError, match=r"source\.validation\.per_class: 10 rows .* no class has more than 3 distinct"):
+        run_source(tmp_path, share=0.02)
 
 
 @pytest.mark.data
@@ -91,7 +99,7 @@ def test_real_mnist_is_in_one_place_only(tmp_path: Path, real_data: Path):
     (tmp_path / "raw").symlink_to(real_data)
     run_source(tmp_path, name="mnist", dataset="mnist", root="raw")
     params = {"dataset": "mnist", "root": "raw"}
-    tree = {"seed": 0, "target": params, "source": {**params, "share": 0.5}}
+    tree = {"target": params, "source": {**params, "share": 0.5, "seed": 0}}
     target.run(TargetView.model_validate(tree, strict=False), context("target", tmp_path))
     names = ["source/train", "source/validation", "target/train", "target/validation"]
     seen = hashes(tmp_path, *names)

@@ -214,6 +214,6 @@ def test_the_plan_estimates_from_benchmarks(tmp_path: Path, params: Params) -> N
     text = io.StringIO()
     print_plan(params, tmp_path, Console(file=text, width=80))
     total = next(line for line in text.getvalue().splitlines() if line.strip().startswith("total"))
-    assert total.split() == ["total", "42", "1", f"{1 + 8 * 90 / 3600:.2f}"]
+    assert total.split() == ["total", "38", "1", f"{1 + 8 * 90 / 3600:.2f}"]
     assert "Without sharing it would be 64 jobs." in " ".join(text.getvalue().split())
     assert "none for source, target, imbalance, adapt, search, evaluate" in " ".join(text.getvalue().split())

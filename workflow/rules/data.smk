@@ -26,6 +26,8 @@ rule source:
 
 rule target:
     input:
+        source="data/source/train/index.parquet",  # which images the source has
+        source_validation="data/source/validation/index.parquet",
         record=record("target"),
     output:
         train=split("target/train"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from imbnas.data.arrays import read_npz
 from imbnas.data.builtin import load_digits, load_torchvision
-from imbnas.data.paths import READERS
+from imbnas.data.contents import DIGESTS, image_digest
+from imbnas.data.paths import READERS, Listing
 from imbnas.data.raw import Dataset, Raw, Shape
 from imbnas.data.verify import SizeLimit, check_images, check_links, count_paged
 from imbnas.errors import UserError
@@ -61,18 +65,20 @@ def load_dataset(
     verify: str = "full",
     max_pixels: int | None = None,
     section: str = "target",
+    pixels: bool = False,
 ) -> Dataset:
     """Return a dataset's published splits.
 
     `root` is the directory of its raw files; `splits` maps train, validation and test to names below it (`folder` and
     `list` only). Images of path datasets are checked now: only their headers, or decoded when `verify` is "full"; none
-    may have more than `max_pixels`.
-    `section` ("source" or "target") is named in messages. Raises UserError when files are missing, corrupt, or fewer
-    than two classes remain.
+    may have more than `max_pixels`. `pixels` has the digests of decoded images kept, which needs "full". `section`
+    ("source" or "target") is named in messages. Raises UserError when files are missing, corrupt, or fewer than two
+    classes remain.
     """
     if name in READERS:
         size = None if max_pixels is None else SizeLimit(max_pixels, f"{section}.max_pixels")
-        dataset = _load_files(name, root, dict(splits or {}), verify == "full", size, section)
+        listings = READERS[name](root, dict(splits or {}), section)
+        dataset = _load_files(name, root, listings, verify == "full", size, pixels)
     elif name == "npz":
         found = read_npz(root, section)
         assert found["train"] is not None
@@ -88,25 +94,29 @@ def load_dataset(
 
 
 def _load_files(
-    name: str, root: Path, splits: dict[str, str | None], full: bool, size: SizeLimit | None, section: str
+    name: str,
+    root: Path,
+    listings: Mapping[str, Listing | None],
+    full: bool,
+    size: SizeLimit | None,
+    pixels: bool,
 ) -> Dataset:
     """Return the splits of a dataset of files, each file checked."""
-    listings = READERS[name](root, splits, section)
+    raws: dict[str, Raw] = {}
     passed_over = paged = 0
-    for listing in filter(None, listings.values()):
+    for split, listing in listings.items():
+        if listing is None:
+            continue
         paths = listing.raw.paths or []
-        check_images(root, paths, full, listing.place, size)
+        seen = check_images(root, paths, full, listing.place, size, image_digest if pixels else None)
+        known = np.array(seen, dtype=DIGESTS) if pixels and full else None
+        raws[split] = dataclasses.replace(listing.raw, pixels=known)
         check_links(root, paths, listing.raw.labels.tolist(), listing.place)
         passed_over += listing.passed_over
         paged += count_paged(root, paths)
-    train, validation, test = (
-        listing.raw if listing is not None else None
-        for listing in (listings["train"], listings["validation"], listings["test"])
-    )
-    assert train is not None
     notes = []
     if passed_over:
         notes.append(f"{root}: {passed_over} files are no images by their names and are passed over")
     if paged:
         notes.append(f"{root}: {paged} images have several pages or frames, of which the first is read")
-    return Dataset(train, validation, test, name in _MIRRORED_IS_VALID, tuple(notes))
+    return Dataset(raws["train"], raws.get("validation"), raws.get("test"), name in _MIRRORED_IS_VALID, tuple(notes))

@@ -22,7 +22,7 @@ def decode_file(file: Path, side: int, channels: int, size: SizeLimit | None = N
     """
     try:
         with open_image(file, size) as opened:
-            image = _eight_bit(opened, channels)
+            image = eight_bit(opened, channels)
     except UserError:
         raise
     except TooLargeError as error:
@@ -37,7 +37,8 @@ def decode_file(file: Path, side: int, channels: int, size: SizeLimit | None = N
     return np.asarray(square, dtype=np.uint8).reshape(side, side, channels)
 
 
-def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
+def eight_bit(image: Image.Image, channels: int) -> Image.Image:
+    """Return an opened image with 8 bits per value, in grey (1 channel) or colour (3)."""
     if image.mode.startswith("I"):
         # PIL's own conversion clips 16-bit values at 255, which turns a radiograph white.
         values = np.asarray(image).astype(np.int64)

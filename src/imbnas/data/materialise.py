@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from imbnas.data.contents import CONTENT, PIXELS, contents, stored
 from imbnas.data.decode import convert_array, decode_file
 from imbnas.data.raw import Raw, Shape
 from imbnas.data.split import IMAGES, INDEX, INFO, Info, array_digest, write_table
 from imbnas.data.verify import map_threaded
-from imbnas.errors import UserError
-from imbnas.files import digest_file, replacing, write_json
+from imbnas.files import replacing, write_json
 
 _CHUNK = 1024
 _SAMPLED = 2000
@@ -33,12 +33,15 @@ def write_split(
     root: str,
     photographs: bool,
     train: Info | None = None,
+    known: np.ndarray | None = None,
+    overlap: dict[str, int] | None = None,
 ) -> Info:
     """Write the `rows` (int64, positions in `raw`, kept in this order) of a raw split to `directory`.
 
     Array images are converted to `shape`; files stay files, to be scaled to it when read. `train` is the description
     of the dataset's training split, whose mean and std this split repeats; None computes them from this split's own
-    rows: exactly from all pixels, or for files from at most 2,000 evenly spaced ones. `root` is the parameter's text.
+    rows: exactly from all pixels, or for files from at most 2,000 evenly spaced ones. `root` is the parameter's text,
+    `known` what `contents.contents` returns of the whole of `raw` where it is known, `overlap` see `split.Info`.
     Returns what `info.json` holds. Raises UserError naming an image that cannot be read.
     """
     # Without its description a split does not count: an interrupted rewrite is then no mixture of old and new.
@@ -46,9 +49,10 @@ def write_split(
     labels = raw.labels[rows]
     histogram = np.zeros((shape.channels, 256), dtype=np.int64)
     paths: list[str] | None = None
+    images = contents(raw, rows) if known is None else known[rows]
     if raw.paths is not None:
         paths = [raw.paths[row] for row in rows.tolist()]
-        digest = _digest_files(raw, rows, paths)
+        digest = _digest_files(paths, labels, images)
         _write_images(directory / IMAGES, 0, shape, iter(()))
         if train is None:
             histogram = _sampled_histogram(raw.root, paths, shape)
@@ -56,7 +60,8 @@ def write_split(
         state = array_digest(labels)
         _write_images(directory / IMAGES, len(rows), shape, _chunks(raw, rows, shape, state, histogram))
         digest = state.hexdigest()
-    write_index(directory / INDEX, {"label": labels, "row": rows}, paths)
+    digests = {CONTENT: images} if raw.pixels is None else {CONTENT: images, PIXELS: raw.pixels[rows]}
+    write_index(directory / INDEX, {"label": labels, "row": rows}, paths, digests)
     mean, std = (train.mean, train.std) if train is not None else statistics(histogram)
     info = Info(
         dataset=dataset,
@@ -70,6 +75,7 @@ def write_split(
         std=std,
         photographs=photographs,
         digest=digest,
+        overlap=overlap,
     )
     write_json(directory / INFO, info.as_json())
     return info
@@ -91,11 +97,17 @@ def statistics(histogram: np.ndarray) -> tuple[list[float], list[float]]:
     return means, deviations
 
 
-def write_index(file: Path, columns: dict[str, np.ndarray], paths: list[str] | None = None) -> None:
-    """Write int64 columns, and a string column `path` if given, as parquet whose bytes depend on the values alone."""
+def write_index(
+    file: Path,
+    columns: dict[str, np.ndarray],
+    paths: list[str] | None = None,
+    digests: dict[str, np.ndarray] | None = None,
+) -> None:
+    """Write int64 columns, and if given a string column `path` and digests, as parquet that depends on values alone."""
     arrays = {name: pa.array(values.astype(np.int64, copy=False)) for name, values in columns.items()}
     if paths is not None:
         arrays["path"] = pa.array(paths, type=pa.string())
+    arrays |= {name: stored(values) for name, values in (digests or {}).items()}
     write_table(file, pa.table(arrays))
 
 
@@ -126,24 +138,15 @@ def _count(histogram: np.ndarray, images: np.ndarray) -> None:
         histogram[channel] += np.bincount(images[..., channel].ravel(), minlength=256)
 
 
-def _digest_files(raw: Raw, rows: np.ndarray, paths: list[str]) -> str:
+def _digest_files(paths: list[str], labels: np.ndarray, images: np.ndarray) -> str:
     """Return a SHA-256 over paths, labels and contents: another image of as many bytes must not pass for the same."""
     state = hashlib.sha256()
-    contents: Iterable[str]
-    if raw.digests is None:
-        contents = map_threaded(lambda path: _digest_image(raw.root / path), paths)
-    else:
-        contents = [raw.digests[row] for row in rows.tolist()]
-    for path, label, content in zip(paths, raw.labels[rows].tolist(), contents, strict=True):
-        state.update(f"{path}\0{label}\0{content}\n".encode())
+    # Bytes, and not numpy's: those lose zeros at their end.
+    raw = images.tobytes()
+    for place, (path, label) in enumerate(zip(paths, labels.tolist(), strict=True)):
+        content = raw[place * images.itemsize : (place + 1) * images.itemsize]
+        state.update(f"{path}\0{label}\0{content.hex()}\n".encode())
     return state.hexdigest()
-
-
-def _digest_image(file: Path) -> str:
-    try:
-        return digest_file(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}), expected an image") from None
 
 
 def _sampled_histogram(root: Path, paths: list[str], shape: Shape) -> np.ndarray:

@@ -1,7 +1,9 @@
 """A materialised split as other steps read it: `images.npy`, `index.parquet`, `info.json`, checked against each other.
 
 `images.npy` is uint8 (N, H, W, C); for path datasets it has no rows, since images stay files. `index.parquet` has the
-columns label and row (position in the raw split), and path for path datasets. `info.json` is written last.
+columns label, row (position in the raw split), digest (of the image's content, see `contents.py`), for path datasets
+path, and pixels (the digest of the decoded image) where files are to be compared with arrays. `info.json` is written
+last.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ class Info:
 
     `kind` is "array" or "paths"; `root` is the parameter's text for path datasets, else None; `shape` is [H, W, C] of
     the network's input; `mean` and `std` are per channel on the scale [0, 1], of this dataset's training split;
-    `digest` is a SHA-256 over labels and images (arrays), or over paths, labels and files.
+    `digest` is a SHA-256 over labels and images (arrays), or over paths, labels and files. `overlap` is the target's,
+    at its test split, and None where there is none: rows of its splits that were left out because the source (or the
+    test split drawn for it) has the image too (`train`, `validation`), and rows of a published test split that were
+    kept although the source has them (`source`), or the training or validation rows do (`training`).
     """
 
     dataset: str
@@ -48,9 +53,10 @@ class Info:
     std: list[float]
     photographs: bool
     digest: str
+    overlap: dict[str, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON object; `root` is left out where images are an array."""
+        """Return the JSON object; what is None, such as `root` where images are an array, is left out."""
         return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
 

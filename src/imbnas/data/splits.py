@@ -23,6 +23,12 @@ class Parts:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    dropped: int = 0
+    """Rows that are in none of them because the source has their images too."""
+
+
+FEW = 5
+"""With fewer validation rows a class's recall has steps of more than 20 points."""
 
 
 def draw(labels: np.ndarray, quota: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -48,15 +54,16 @@ def share_rows(labels: np.ndarray, classes: int, share: float, seed: int) -> np.
 def source_parts(
     labels: np.ndarray, first: np.ndarray, classes: Sequence[str], share: float, per_class: int, seed: int
 ) -> Parts:
-    """Split the source's training rows: `share` of each class, of which `per_class` rows are validation.
+    """Split the source's training rows: `share` of each class, of which `per_class` rows are validation, or a quarter.
 
-    `first` gives each row's first occurrence (`duplicates.first_occurrence`). Raises UserError naming the class that
-    would have no training row left.
+    `first` gives each row's first occurrence (`duplicates.first_occurrence`). Raises UserError where no class has four
+    rows, of which one could be a validation row.
     """
     units = _units(first)
     share_of = units[share_rows(labels[units], len(classes), share, seed)]
-    _leave_one(labels[share_of], per_class, classes, "source.validation.per_class", f"with source.share {share:g}")
-    validation = share_of[_per_class(labels[share_of], len(classes), per_class, stream(seed, "splits", "source"))]
+    why = f"distinct images with source.share {share:g}"
+    quota = _quota(labels[share_of], classes, per_class, "source.validation.per_class", why)
+    validation = share_of[draw(labels[share_of], quota, stream(seed, "splits", "source"))]
     return Parts(_with_copies(np.setdiff1d(share_of, validation, True), first), validation, _empty())
 
 
@@ -66,21 +73,29 @@ def target_parts(
     classes: Sequence[str],
     *,
     source_share: float | None,
+    source_seed: int,
     test_fraction: float | None,
     per_class: int,
     seed: int,
+    taken: np.ndarray | None = None,
 ) -> Parts:
-    """Split the target's training rows: without the source's share, then a test share, then validation per class.
+    """Split the target's training rows: without the source's images, then a test share, then validation per class.
 
-    `source_share` is None where the source is another dataset, `test_fraction` None where a test split is published,
-    `per_class` 0 where no validation rows are reserved; with none of the three every row is a training row.
-    `first` is as in `source_parts`. Raises UserError naming the parameter and the class that has too few rows.
+    `source_share` and `source_seed` are the source's where it is the same dataset, else the share is None; `taken`
+    (bool, (N,)) marks rows whose image the source has, whatever dataset it is. `test_fraction` is None where a test
+    split is published, `per_class` 0 where no validation rows are reserved, and a quarter of a class's rows are
+    reserved where that is less. With none of these every row is a training row. `first` is as in `source_parts`. Raises
+    UserError naming the parameter and the class that has too few rows.
     """
-    rows = _units(first)
+    rows = units = _units(first)
     count = len(classes)
     if source_share is not None:
-        rows = np.delete(rows, share_rows(labels[rows], count, source_share, seed))
-        _leave_one(labels[rows], 0, classes, "source.share", f"after the source took {source_share:g} of this dataset")
+        rows = np.delete(rows, share_rows(labels[rows], count, source_share, source_seed))
+    dropped = 0
+    if taken is not None:
+        dropped = len(_with_copies(rows[taken[rows]], first))
+        rows = rows[~taken[rows]]
+    _check_enough(labels[units], labels[rows], classes, test_fraction is not None)
     test = _empty()
     if test_fraction is not None:
         sizes = np.bincount(labels[rows], minlength=count)
@@ -88,9 +103,26 @@ def target_parts(
         _check_left(sizes, quota, classes, "target.test_fraction", test_fraction)
         test = rows[draw(labels[rows], quota, stream(seed, "splits", "test"))]
         rows = np.setdiff1d(rows, test, True)
-    _leave_one(labels[rows], per_class, classes, "target.validation.per_class", "left for training and validation")
-    validation = rows[_per_class(labels[rows], count, per_class, stream(seed, "splits", "target"))]
-    return Parts(_with_copies(np.setdiff1d(rows, validation, True), first), validation, test)
+    why = "distinct images left for training and validation"
+    quota = _quota(labels[rows], classes, per_class, "target.validation.per_class", why)
+    validation = rows[draw(labels[rows], quota, stream(seed, "splits", "target"))]
+    return Parts(_with_copies(np.setdiff1d(rows, validation, True), first), validation, test, dropped)
+
+
+def few(labels: np.ndarray, classes: Sequence[str]) -> str | None:
+    """Return a warning where a class has fewer than FEW of the validation rows with these `labels`, else None.
+
+    Where no rows are reserved at all there is nothing to warn of.
+    """
+    sizes = np.bincount(labels, minlength=len(classes))
+    short = np.flatnonzero(sizes < FEW)
+    if not len(labels) or not len(short):
+        return None
+    k = int(short[np.argmin(sizes[short])])
+    return (
+        f"warning: {len(short)} of {len(classes)} classes have fewer than {FEW} validation rows, class {classes[k]!r} "
+        f"{sizes[k]}: what validation rows decide is coarse there"
+    )
 
 
 def hold_out(counts: np.ndarray, fraction: float, classes: Sequence[str]) -> np.ndarray:
@@ -113,24 +145,46 @@ def _with_copies(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
     return np.flatnonzero(chosen[first])
 
 
-def _per_class(labels: np.ndarray, classes: int, per_class: int, generator: np.random.Generator) -> np.ndarray:
-    return draw(labels, np.full(classes, per_class, dtype=np.int64), generator)
-
-
 def _empty() -> np.ndarray:
     return np.zeros(0, dtype=np.int64)
 
 
-def _leave_one(labels: np.ndarray, per_class: int, classes: Sequence[str], parameter: str, why: str) -> None:
+def _quota(labels: np.ndarray, classes: Sequence[str], per_class: int, parameter: str, why: str) -> np.ndarray:
+    """Return how many rows of each class are reserved: `per_class`, or where that is less a quarter of the class."""
     sizes = np.bincount(labels, minlength=len(classes))
-    short = np.flatnonzero(sizes <= per_class)
-    if len(short):
-        k = int(short[0])
-        found = f"{per_class} rows of each class, but " if per_class else ""
+    quota = np.minimum(per_class, sizes // 4)
+    if per_class and not quota.any():
         raise UserError(
-            f"{parameter}: {found}class {classes[k]!r} has {sizes[k]} distinct images {why}, "
-            f"expected at least {per_class + 1}"
+            f"{parameter}: {per_class} rows of each class, but at most a quarter of it, and no class has more than "
+            f"{sizes.max()} {why}, expected one with at least 4"
         )
+    return quota
+
+
+def _check_enough(all_labels: np.ndarray, labels: np.ndarray, classes: Sequence[str], own_test: bool) -> None:
+    """Refuse a class with too few of its distinct images left for each split, once the source has its own."""
+    before, left = (np.bincount(values, minlength=len(classes)) for values in (all_labels, labels))
+    need = 1 + own_test
+    short = np.flatnonzero(left < need)
+    if not len(short):
+        return
+    k = int(short[0])
+    shared = len(labels) < len(all_labels)
+    parameter = "target.test_fraction" if left[k] else "source.share" if shared else "target.root"
+    images = f"{before[k]} distinct image{'s' if before[k] != 1 else ''}"
+    split = ["training"] + ["the test split"] * own_test
+    ways = ["add images of the class", "take the class out of the dataset"]
+    if own_test:
+        ways.append("name published test images (target.splits.test)")
+    if shared:
+        ways.append("take another source (source.dataset and root; with supernet.epochs 0 its images do not matter)")
+    raise UserError(
+        f"{parameter}: class {classes[k]!r} has {images}"
+        + (f", of which the source has {before[k] - left[k]}" if shared else "")
+        + f", expected at least {need} for {' and '.join(split)}{' besides' if shared else ''}: "
+        + f"{', '.join(ways[:-1])} or {ways[-1]}"
+        + (f" (so it is with {len(short) - 1} more classes)" if len(short) > 1 else "")
+    )
 
 
 def _check_left(sizes: np.ndarray, quota: np.ndarray, classes: Sequence[str], parameter: str, value: float) -> None:
@@ -139,5 +193,5 @@ def _check_left(sizes: np.ndarray, quota: np.ndarray, classes: Sequence[str], pa
         k = int(short[0])
         raise UserError(
             f"{parameter}: {value:g} takes {quota[k]} of the {sizes[k]} rows of class {classes[k]!r}, "
-            "expected at least one row left for training"
+            "expected at least one row left for training: a smaller fraction, or more images of the class, or none"
         )

@@ -105,23 +105,33 @@ def map_threaded(function: Callable[[str], Result], items: Sequence[str]) -> Ite
 
 
 def check_images(
-    root: Path, paths: Sequence[str], full: bool, place: Callable[[int], str], size: SizeLimit | None = None
-) -> None:
+    root: Path,
+    paths: Sequence[str],
+    full: bool,
+    place: Callable[[int], str],
+    size: SizeLimit | None = None,
+    look: Callable[[Image.Image], bytes] | None = None,
+) -> list[bytes]:
     """Check that every file is an image within the `size`: its header, and with `full` every pixel's decoding.
 
     `paths` are relative to `root`; `place(i)` returns the text that begins the message about file i. All files are
-    looked at. The UserError tells of the first bad one in order and how many there are; its details, of LISTED of them.
+    looked at. Returns, with `full`, what `look` makes of each decoded image, else nothing. The UserError tells of the
+    first bad one in order and how many there are; its details, of LISTED of them.
     """
     bad, listed = 0, []
-    for index, fault in enumerate(map_threaded(lambda path: fault_of(root / path, full, size), paths)):
-        if fault is not None:
+    seen: list[bytes] = []
+    for index, found in enumerate(map_threaded(lambda path: _inspect(root / path, full, size, look), paths)):
+        if isinstance(found, str):
             bad += 1
             if bad <= LISTED:
-                listed.append(f"{place(index)}: {fault}")
+                listed.append(f"{place(index)}: {found}")
+        elif look is not None and full:
+            seen.append(found)
     if bad == 1:
         raise UserError(listed[0])
     if bad:
         raise UserError(f"{listed[0]}; {bad:,} of {len(paths):,} images are bad, the log names {len(listed)}", listed)
+    return seen
 
 
 def check_links(root: Path, paths: Sequence[str], labels: Sequence[int], place: Callable[[int], str]) -> None:
@@ -153,12 +163,21 @@ def count_paged(root: Path, paths: Sequence[str]) -> int:
 
 def fault_of(file: Path, full: bool, size: SizeLimit | None = None) -> str | None:
     """Return what is wrong with an image file in a few words, None when nothing is."""
+    found = _inspect(file, full, size, None)
+    return found if isinstance(found, str) else None
+
+
+def _inspect(
+    file: Path, full: bool, size: SizeLimit | None, look: Callable[[Image.Image], bytes] | None
+) -> str | bytes:
+    """Return what is wrong with an image file as text, else what `look` makes of it, or no bytes."""
     try:
         with open_image(file, size) as image:
             if image.mode == "F":
                 return "pixels are floating-point numbers, expected 8 or 16 bits"
             if full:
                 image.load()
+                return look(image) if look is not None else b""
     except NotRegularError as error:
         return error.fault
     except TooLargeError as error:
@@ -171,7 +190,7 @@ def fault_of(file: Path, full: bool, size: SizeLimit | None = None) -> str | Non
     # On damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, and its own bomb error.
     except Exception as error:
         return unreadable(error)
-    return None
+    return b""
 
 
 @contextmanager

@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imbnas.params.adapt import AdaptParams
-from imbnas.params.dataset import PATH_DATASETS, DatasetName
+from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
 from imbnas.params.differentiable import idle_option
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import SearchParams
 from imbnas.params.shared import SpaceParams
+from imbnas.params.source import SourceParams
 from imbnas.params.supernet import SupernetParams
 from imbnas.params.target import TargetParams
+
+
+def check_source(source: SourceParams, target: TargetParams, supernet: SupernetParams) -> None:
+    """Raise ValueError where a supernet for one's own images would be trained on digits, blown up from 8 x 8 pixels."""
+    if source.dataset == "digits" and target.dataset in OWN_DATASETS and supernet.epochs:
+        train = f" (and splits.train: {target.splits.train})" if target.splits.train is not None else ""
+        raise ValueError(
+            f"source.dataset is digits with target.dataset {target.dataset} and supernet.epochs {supernet.epochs}, "
+            f"expected images like the target's: source.dataset: {target.dataset} with source.root: {target.root}"
+            f"{train} takes source.share of the target's own, another dataset takes none of them, and "
+            "supernet.epochs: 0 trains nothing on the source"
+        )
 
 
 def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: SearchParams) -> None:

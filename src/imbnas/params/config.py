@@ -14,7 +14,7 @@ from imbnas.errors import UserError
 from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.base import Section, View, explain, merged, short
-from imbnas.params.dataset import PATH_DATASETS, SIDES, same_images
+from imbnas.params.dataset import SIDES, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
 from imbnas.params.origins import Origins
@@ -43,7 +43,8 @@ class Params(Section):
     """Parameters of imbnas: every knob of the workflow."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seeds all that is random but the long tail's rows, which `imbalance.seed` chooses."""
+    """Seeds all that is random but the splits, which `source.seed` and `target.seed` draw, and the long tail's rows,
+    which `imbalance.seed` chooses."""
     space: SpaceParams = SpaceParams()
     """The search space."""
     runtime: RuntimeParams = RuntimeParams()
@@ -74,6 +75,7 @@ class Params(Section):
                 f"source.share is {self.source.share} and source and target are both {self.target.dataset}, "
                 "expected a share below 1 that leaves rows for the target"
             )
+        across.check_source(self.source, self.target, self.supernet)
         across.check_space(self.space, self.supernet.sampling, self.adapt, self.search)
         across.check_cells(self.space, self.retrain)
         across.check_validation(self.target, self.adapt, self.search, self.retrain)
@@ -82,22 +84,7 @@ class Params(Section):
         )
         across.check_corrections(self.retrain, self.evaluate)
         memory.refuse(self.needs(), memory.MOST, "")
-        if self._own_images_listed_twice():
-            ours, theirs = (
-                "null" if name is None else repr(name) for name in (self.source.splits.train, self.target.splits.train)
-            )
-            raise ValueError(
-                f"source.splits.train is {ours} and target.splits.train is {theirs} below the one root "
-                f"{self.target.root}, expected the same name (the two then take disjoint rows) or a root for each: an "
-                "image in both would leak"
-            )
         return self
-
-    def _own_images_listed_twice(self) -> bool:
-        one_root = self.source.root == self.target.root and self.target.dataset in PATH_DATASETS
-        both_own = one_root and self.source.dataset in PATH_DATASETS
-        listed = [(part.dataset, part.splits.train) for part in (self.source, self.target)]
-        return both_own and listed[0] != listed[1]
 
     def needs(self) -> Iterator[memory.Need]:
         """Yield what the steps take of memory at the least."""

@@ -97,6 +97,8 @@ class DatasetParams(Section):
     max_pixels: Annotated[int, Field(gt=0, lt=2**31)] = LARGEST_IMAGE
     """Most pixels, width times height, of a `folder` or `list` image: a small file may hold a picture that takes
     gigabytes of memory. Larger ones are refused by name; raise it where they are meant."""
+    seed: Count = 0
+    """Draws its splits; apart from the top `seed`, so that runs of several seeds share their rows."""
 
     @model_validator(mode="after")
     def _own_files(self) -> Self:
@@ -123,20 +125,13 @@ class Shape(Section):
     """See `target.channels`."""
 
 
-class Identity(Section):
-    """What the target must know of the source to keep their rows apart."""
+def same_images(source: DatasetParams, target: DatasetParams) -> bool:
+    """Return whether source and target name the same images, so that they must take disjoint rows.
 
-    dataset: DatasetName
-    """See `source.dataset`."""
-    root: RootPath
-    """See `source.root`."""
-    share: Annotated[float, Field(gt=0.0, le=1.0)]
-    """See `source.share`."""
-
-
-def same_images(source: DatasetParams | Identity, target: DatasetParams) -> bool:
-    """Return whether source and target would read the same images, so that they must take disjoint rows.
-
-    A published dataset is the same wherever its files lie; the user's own images are where `root` says.
+    A published dataset is the same wherever its files lie; the user's own images are where `root` and `splits.train`
+    say. Whether other names lead to the same images is found out from their contents, by the step `target`.
     """
-    return source.dataset == target.dataset and (source.dataset not in OWN_DATASETS or source.root == target.root)
+    if source.dataset not in OWN_DATASETS:
+        return source.dataset == target.dataset
+    names = [(section.dataset, section.root, section.splits.train) for section in (source, target)]
+    return names[0] == names[1]

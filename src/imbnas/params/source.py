@@ -32,6 +32,5 @@ class SourceParams(DatasetParams):
 class SourceView(View):
     """What the step `source` sees."""
 
-    seed: int
     source: SourceParams
     target: Shape

@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import View, short
-from imbnas.params.dataset import OWN_DATASETS, DatasetParams, Identity, Validation
+from imbnas.params.dataset import OWN_DATASETS, DatasetParams, Validation
 from imbnas.params.shared import Side
+from imbnas.params.source import SourceParams
 
 
 class TargetParams(DatasetParams):
@@ -40,6 +41,5 @@ class TargetParams(DatasetParams):
 class TargetView(View):
     """What the step `target` sees."""
 
-    seed: int
     target: TargetParams
-    source: Identity
+    source: SourceParams

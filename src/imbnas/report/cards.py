@@ -60,13 +60,16 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
         (markdown(row["class"]), f"{row['count']:,}", row["group"], f"{held[place]:,}", f"{row['support']:,}")
         for place, (_, row) in enumerate(final.iterrows())
     ]
-    shape = {"natural": "as it is", "counts": "with given class counts"}.get(imbalance["profile"])
+    shape = {"natural": "as the dataset has them", "counts": "with given class counts"}.get(imbalance["profile"])
     if shape is None:
-        shape = f"of the profile {code(imbalance['profile'])}, asked for ratio {imbalance['ratio']:g}"
+        shape = (
+            f"of the profile {code(imbalance['profile'])}, asked for ratio {imbalance['ratio']:g}, classes in "
+            f"{markdown(imbalance['order'])} order"
+        )
     parts = [
         f"# Dataset card: {markdown(details['dataset'])}, long-tailed",
         f"Images of {len(imbalance['classes'])} classes for classification. {imbalance['rows']:,} training rows "
-        f"{shape}, classes in {markdown(imbalance['order'])} order; largest over smallest class "
+        f"{shape}; largest over smallest class "
         f"{imbalance['measured_ratio']:.4g}. {details['test_rows']:,} test rows.",
         "## Classes",
         _table(("class", "training rows", "group", "held out for validation", "test rows"), rows),
@@ -77,6 +80,7 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
         _table(
             ("split", "digest"), [(markdown(name), code(digest)) for name, digest in sorted(details["digests"].items())]
         ),
+        _overlap(details["overlap"]),
         "## Limits",
         "The tail was made from a dataset that people collected and labelled, with their choices and errors in it; it "
         "is no sample of how rare the classes are in the world."
@@ -85,6 +89,21 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
         "Scores of a rare class rest on few test rows where its column above is small.",
     ]
     _write(path, parts)
+
+
+def _overlap(overlap: dict[str, int]) -> str:
+    """Return what source, training, validation and test rows have in common, compared by content."""
+    dropped, kept = overlap["train"] + overlap["validation"], overlap["source"]
+    found = [
+        f"{dropped:,} training or validation rows were left out because the source (or the test split drawn here) has "
+        "the same image"
+        if dropped
+        else "No training or validation row was left out on account of the source",
+        f"{kept:,} of the published test rows are in the source too" if kept else "no test row is in the source",
+    ]
+    if overlap["training"]:
+        found.append(f"{overlap['training']:,} of the published test rows are among the training or validation rows")
+    return f"Images compared by content: {'; '.join(found)}."
 
 
 def write_results_page(path: Path, details: dict[str, Any]) -> None:

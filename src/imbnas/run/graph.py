@@ -45,7 +45,10 @@ class Step:
 STEPS: dict[str, Step] = {
     "source": Step((), ("source_train", "source_validation"), "Materialise the balanced source dataset."),
     "target": Step(
-        (), ("target_train", "target_validation", "target_test"), "Materialise the target dataset's splits."
+        # Of the source's images only the index: which they are, so that none is in both.
+        ("source_train", "source_validation"),
+        ("target_train", "target_validation", "target_test"),
+        "Materialise the target dataset's splits, without the source's images.",
     ),
     "imbalance": Step(("target_train",), ("longtail", "imbalance"), "Choose the long-tailed training rows."),
     "supernet": Step(

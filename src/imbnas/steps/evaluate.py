@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from imbnas.data.split import Split, read_columns, read_split, write_table
+from imbnas.data.split import Info, Split, read_columns, read_split, write_table
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, check_regular, read_json, write_json
 from imbnas.longtail.shots import GROUPS, Rule, make_rule, rule_text, shot_groups, thresholds_of
@@ -34,7 +34,10 @@ from imbnas.steps.answers import answer, class_norms, write_predictions
 from imbnas.training.runtime import Runtime
 
 HEADLINE = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1", "ece", "macs", "params")
-"""What metrics.json holds, one number each: `dvc exp show` makes a column of every number it finds there."""
+"""What metrics.json holds of the chosen network, one number each: `dvc exp show` makes a column of every number there.
+
+Beside them stands `test_overlap`: published test rows that the source has too.
+"""
 ERRORS = {"all": "ece", **{group: f"ece_{group}" for group in GROUPS}}
 """The name of each group's calibration error among the intervals."""
 CLASS_TYPES = {
@@ -104,7 +107,8 @@ def run(view: EvaluateView, context: Context) -> None:
     write_model_card(context.path("model_card"), details)
     write_dataset_card(context.path("dataset_card"), details, table)
     write_results_page(context.path("table"), details)
-    write_json(context.path("metrics"), rounded({key: scores["final"][key] for key in HEADLINE}))
+    headline = {key: scores["final"][key] for key in HEADLINE} | {"test_overlap": details["overlap"]["source"]}
+    write_json(context.path("metrics"), rounded(headline))
 
 
 def _read(view: EvaluateView, context: Context) -> Inputs:
@@ -221,6 +225,7 @@ def _details(view: EvaluateView, inputs: Inputs, rule: Rule, scores: dict[str, d
         "dataset": info.dataset,
         "seed": view.seed,
         "test_rows": info.rows,
+        "overlap": _overlap(info),
         "digests": {
             **meta.get("digests", {}),
             "target_test": info.digest,
@@ -253,3 +258,8 @@ def _details(view: EvaluateView, inputs: Inputs, rule: Rule, scores: dict[str, d
         },
         "networks": scores,
     }
+
+
+def _overlap(info: Info) -> dict[str, int]:
+    """Return what splits have in common, see `split.Info`, with the zeros that a split's description leaves out."""
+    return dict.fromkeys(("train", "validation", "source", "training"), 0) | (info.overlap or {})

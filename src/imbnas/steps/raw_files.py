@@ -8,8 +8,11 @@ from imbnas.params.dataset import DatasetParams
 from imbnas.run.context import Context
 
 
-def open_dataset(section: str, params: DatasetParams, context: Context) -> Dataset:
-    """Return the dataset of `section` ("source" or "target"), all its files read; UserError names what is wrong."""
+def open_dataset(section: str, params: DatasetParams, context: Context, pixels: bool) -> Dataset:
+    """Return the dataset of `section` ("source" or "target"), all its files read; UserError names what is wrong.
+
+    `pixels` has the digests of decoded images kept, see `load_dataset`.
+    """
     root = context.root / params.root
     dataset = load_dataset(
         params.dataset,
@@ -19,6 +22,7 @@ def open_dataset(section: str, params: DatasetParams, context: Context) -> Datas
         verify=params.verify,
         max_pixels=params.max_pixels,
         section=section,
+        pixels=pixels,
     )
     for line in dataset.notes:
         context.log(line)

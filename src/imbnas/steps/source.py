@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from imbnas.data.datasets import native_shape
+from imbnas.data.datasets import is_path_dataset, native_shape
 from imbnas.data.duplicates import first_occurrence
 from imbnas.data.materialise import write_split
-from imbnas.data.splits import source_parts
+from imbnas.data.splits import few, source_parts
 from imbnas.params.source import SourceView
 from imbnas.run.context import Context
 from imbnas.steps.raw_files import open_dataset
@@ -15,7 +15,8 @@ def run(view: SourceView, context: Context) -> None:
     """Write the source's training and validation split; UserError names what is wrong with files or parameters."""
     params, target = view.source, view.target
     shape = native_shape(target.dataset, target.image_size, target.channels)
-    dataset = open_dataset("source", params, context)
+    pixels = is_path_dataset(params.dataset) and not is_path_dataset(target.dataset)
+    dataset = open_dataset("source", params, context, pixels)
     raw = dataset.train
     parts = source_parts(
         raw.labels,
@@ -23,8 +24,11 @@ def run(view: SourceView, context: Context) -> None:
         raw.classes,
         share=params.share,
         per_class=params.validation.per_class,
-        seed=view.seed,
+        seed=params.seed,
     )
+    warning = few(raw.labels[parts.validation], raw.classes)
+    if warning:
+        context.log(warning)
     train = None
     for split, rows in (("train", parts.train), ("validation", parts.validation)):
         info = write_split(

@@ -4,43 +4,65 @@ from __future__ import annotations
 
 import numpy as np
 
-from imbnas.data.datasets import Dataset, Raw, native_shape, same_dataset
-from imbnas.data.duplicates import first_occurrence
+from imbnas.data.contents import contents, first_of
+from imbnas.data.datasets import Dataset, Raw, is_path_dataset, native_shape, same_dataset
 from imbnas.data.materialise import write_split
-from imbnas.data.splits import Parts, target_parts
+from imbnas.data.splits import Parts, few, target_parts
 from imbnas.errors import UserError
 from imbnas.params.target import TargetView
 from imbnas.run.context import Context
+from imbnas.steps.overlap import Known, incomparable, same_as, source_contents
 from imbnas.steps.raw_files import open_dataset
+
+LIMIT = 0.001
+"""Largest share of a published test split that the source may have: published datasets have single images in common."""
 
 
 def run(view: TargetView, context: Context) -> None:
     """Write the target's training, validation and test split; UserError names bad files or parameters."""
     params = view.target
-    dataset = open_dataset("target", params, context)
-    parts = _parts(view, dataset, context)
+    source_files = is_path_dataset(view.source.dataset)
+    dataset = open_dataset("target", params, context, is_path_dataset(params.dataset) and not source_files)
+    known = source_contents(context, source_files)
+    unknown = incomparable(known, dataset.train)
+    if unknown:
+        context.log(
+            f"warning: {unknown} is headers: files and arrays are not compared, source and target may share images"
+        )
+    raws = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    digests = {split: contents(raw) for split, raw in raws.items() if raw is not None}
+    parts = _parts(view, dataset, digests["train"], known, context)
+    rows, overlap = _rows(view, dataset, digests, known, parts)
+    _tell(overlap, context)
     shape = native_shape(params.dataset, params.image_size, params.channels)
     train = None
-    for split, raw, rows in _splits(view, dataset, parts):
+    for split, (name, chosen) in rows.items():
+        raw = raws[name]
+        assert raw is not None
         info = write_split(
             context.path(f"target_{split}"),
             raw,
-            rows,
+            chosen,
             shape,
             dataset=params.dataset,
             split=split,
             root=params.root,
             photographs=dataset.photographs,
             train=train,
+            known=digests[name],
+            overlap=overlap if split == "test" and any(overlap.values()) else None,
         )
         train = train or info
         context.log(f"{params.dataset} {split}: {info.rows} rows, digest {info.digest[:16]}")
 
 
-def _parts(view: TargetView, dataset: Dataset, context: Context) -> Parts:
-    """Draw from the training rows what the dataset does not publish and the source does not take."""
+def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known, context: Context) -> Parts:
+    """Draw from the training rows what the dataset does not publish and the source does not have."""
     params, source = view.target, view.source
-    shared = same_dataset(params.dataset, context.root / params.root, source.dataset, context.root / source.root)
+    # Other directories or lists below one root may have images in common; then it is their contents that tell.
+    shared = params.splits.train == source.splits.train and same_dataset(
+        params.dataset, context.root / params.root, source.dataset, context.root / source.root
+    )
     published = params.validation.from_ == "published"
     if published and dataset.validation is None:
         raise UserError(
@@ -55,28 +77,71 @@ def _parts(view: TargetView, dataset: Dataset, context: Context) -> Parts:
         context.log(f"the published test split is used; target.test_fraction {params.test_fraction:g} does not apply")
     if params.validation.from_ == "reserve" and per_class == 0:
         context.log("no validation rows are reserved, as in the literature's cells; search will refuse to run")
-    draws = shared or per_class > 0 or test_fraction is not None
-    labels = dataset.train.labels
-    return target_parts(
-        labels,
-        # Without a draw nothing can be separated from its copy, and the files need not be compared.
-        first_occurrence(dataset.train) if draws else np.arange(len(labels)),
+    parts = target_parts(
+        dataset.train.labels,
+        first_of(digests),
         dataset.train.classes,
         source_share=source.share if shared else None,
+        source_seed=source.seed,
         test_fraction=test_fraction,
         per_class=per_class,
-        seed=view.seed,
+        seed=params.seed,
+        taken=same_as(known, dataset.train, digests),
     )
+    warning = few(dataset.train.labels[parts.validation], dataset.train.classes)
+    if warning:
+        context.log(warning)
+    return parts
 
 
-def _splits(view: TargetView, dataset: Dataset, parts: Parts) -> list[tuple[str, Raw, np.ndarray]]:
-    """Return name, raw split and rows of each split, training first."""
-    train, validation, test = dataset.train, dataset.validation, dataset.test
-    published = view.target.validation.from_ == "published"
-    return [
-        ("train", train, parts.train),
-        ("validation", validation, np.arange(len(validation)))
-        if published and validation is not None
-        else ("validation", train, parts.validation),
-        ("test", test, np.arange(len(test))) if test is not None else ("test", train, parts.test),
-    ]
+def _rows(
+    view: TargetView,
+    dataset: Dataset,
+    digests: dict[str, np.ndarray],
+    known: Known,
+    parts: Parts,
+) -> tuple[dict[str, tuple[str, np.ndarray]], dict[str, int]]:
+    """Return for each split the raw split and its rows, training first, and what is in several (`Info.overlap`)."""
+    rows = {"train": ("train", parts.train), "validation": ("train", parts.validation), "test": ("train", parts.test)}
+    overlap = {"train": parts.dropped, "validation": 0, "source": 0, "training": 0}
+    if view.target.validation.from_ == "published" and dataset.validation is not None:
+        left_out = same_as(known, dataset.validation, digests["validation"])
+        left_out |= np.isin(digests["validation"], digests["train"][parts.test])
+        overlap["validation"] = int(left_out.sum())
+        rows["validation"] = ("validation", np.flatnonzero(~left_out))
+        if left_out.all():
+            raise UserError(
+                f"target.splits.validation: all {len(left_out)} rows are in the source or the test split too, expected "
+                "some that are not"
+            )
+    if dataset.test is not None:
+        rows["test"] = ("test", np.arange(len(dataset.test)))
+        trained = np.concatenate([digests[name][chosen] for name, chosen in (rows["train"], rows["validation"])])
+        in_source = same_as(known, dataset.test, digests["test"])
+        overlap["source"] = int(in_source.sum())
+        overlap["training"] = int(np.isin(digests["test"], trained).sum())
+        _check_test(dataset.test, in_source)
+    return rows, overlap
+
+
+def _check_test(test: Raw, in_source: np.ndarray) -> None:
+    """Refuse a source that has too much of a published test split."""
+    count = int(in_source.sum())
+    if count > LIMIT * len(test):
+        row = int(np.argmax(in_source))
+        first = test.paths[row] if test.paths is not None else f"row {row}"
+        raise UserError(
+            f"source.dataset: the source has {count} of the target's {len(test)} published test images (the first: "
+            f"{first}), expected at most {LIMIT:.1%}: name other images (source.root, source.splits.train)"
+        )
+
+
+def _tell(overlap: dict[str, int], context: Context) -> None:
+    """Log what splits have in common."""
+    for split in ("train", "validation"):
+        if overlap[split]:
+            beside = "" if split == "train" else " or the test split"
+            context.log(f"{split}: {overlap[split]} rows left out, whose images the source{beside} has too")
+    for other, name in (("source", "the source"), ("training", "the training and validation rows")):
+        if overlap[other]:
+            context.log(f"warning: {overlap[other]} of the published test rows are among {name} too; they are kept")
