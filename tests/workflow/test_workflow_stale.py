@@ -37,7 +37,9 @@ def test_a_finished_project_has_nothing_stale(finished: Project) -> None:
         ("target.test_fraction", 0.3, {"target", "imbalance", *CHAIN}, {"target"}),
         ("source.share", 0.35, ALL, {"source", "target"}),
         ("runtime.threads", 2, {"supernet", *CHAIN}, {"supernet", *CHAIN}),
-        ("seed", 1, ALL, ALL - {"imbalance"}),
+        ("seed", 1, {"supernet", *CHAIN}, {"supernet", *CHAIN}),
+        ("target.seed", 1, {"target", "imbalance", *CHAIN}, {"target"}),
+        ("source.seed", 1, ALL, {"source", "target"}),
     ],
 )
 def test_a_parameter_reruns_its_steps(

@@ -139,7 +139,8 @@ def test_a_thousand_cells_are_planned(fresh: Project, tmp_path: Path) -> None:
         },
     )
     assert wanted(project) == {
-        **dict.fromkeys(["source", "target", "supernet"], 25),
-        "imbalance": 250,
+        **dict.fromkeys(["source", "target"], 1),
+        "supernet": 25,
+        "imbalance": 10,
         **dict.fromkeys(["adapt", "search", "retrain", "evaluate"], 1000),
     }
