@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny_chain
+import yaml
 from PIL import Image
+
+from imbnas.params.config import parse
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox"]
 STEPS = ("source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate")
@@ -79,12 +84,35 @@ def test_lists_run_through_all_steps(tmp_path: Path) -> None:
         "splits": splits,
         "validation": {"from": "published"},
     }
-    change = {"target": target, "imbalance__profile": "natural", "retrain__rows": "train+validation", **TRAINED}
+    source = {"dataset": "list", "root": "photos", "splits": {"train": "train.txt"}, "share": 0.4}
+    wanted = {"target": target, "source": source, "imbalance__profile": "natural"}
+    change = {**wanted, "retrain__rows": "train+validation", **TRAINED}
     assert tiny_chain.run(tmp_path, *STEPS, **change) == 0
     check_results(tmp_path)
     details = json.loads((tmp_path / "results/details.json").read_text())
-    assert details["imbalance"]["counts"] == [35] * 6
+    assert details["imbalance"]["counts"] == [21] * 6
     assert details["test_rows"] == 60
+
+
+@pytest.mark.slow
+def test_the_block_of_the_readme_works_when_typed(tmp_path: Path) -> None:
+    """Only the trainings are shorter; one class has as few images as a source, a test and a training row need."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split("## Your own data")[1]
+    block = re.search(r"\n((?:    .*\n)+)", text)
+    assert block
+    own = yaml.safe_load(textwrap.dedent(block[1]))
+    make_photos(tmp_path / own["target"]["root"], 93)
+    for k in range(3):
+        rare = tmp_path / own["target"]["root"] / f"rare/{k}.png"
+        rare.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30), (70 * k, 20, 30)).save(rare)
+    sections = {f"{section}__{name}": value for section, part in own.items() for name, value in part.items()}
+    change = {**sections, "target__image_size": 16, **TRAINED}
+    assert tiny_chain.run(tmp_path, *STEPS, **change) == 0
+    check_results(tmp_path)
+    for step in ("source", "target"):
+        assert "warning: " in (tmp_path / f"logs/{step}.log").read_text()
+    parse(own, "README.md")
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def test_the_parameter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             UserError, match=r"^space has widths .* 7 GiB at the least, expected at most 1, the memory of"
         ):
             check(step, space=wide)
-    large = {"dataset": "folder", "root": "photos", "image_size": 1024}
+    large = {"dataset": "mnist", "root": "digits", "image_size": 1024}
     for step, name in (("retrain", "retrain"), ("evaluate", "evaluate")):
         with pytest.raises(UserError, match=rf"^{name}\.batch_size is 4096, with images of 1024 pixels"):
             check(step, target=large, runtime={"device": "cpu"}, **{f"{name}__batch_size": 4096})
