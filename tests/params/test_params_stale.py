@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from imbnas.run.graph import STEPS
 from params_trees import FREE, ROOT
 from pydantic import BaseModel
 
 from imbnas.closure import step_files
 from imbnas.params.base import is_model
 from imbnas.params.config import Params, uses
+from imbnas.run.graph import STEPS
 
 SHARED = {"base", "barlow", "dataset", "longtail", "origins", "recipe", "shared"}
 """Modules of params that serve several sections."""

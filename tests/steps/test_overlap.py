@@ -21,8 +21,8 @@ from imbnas.errors import UserError
 from imbnas.params.source import SourceView
 from imbnas.params.target import TargetView
 from imbnas.progress import Log
-from imbnas.steps import source, target
 from imbnas.run.context import Context
+from imbnas.steps import source, target
 from imbnas.steps.target import LIMIT
 
 SPLITS = ("source/train", "source/validation", "target/train", "target/validation", "target/test")
