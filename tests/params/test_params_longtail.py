@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, get_args
 
 import pytest
 from params_trees import altered, default_tree
 
 from imbnas.errors import UserError
-from imbnas.longtail.losses import LOSS_NAMES
+from imbnas.longtail.losses import LOSS_CLASSES, LOSS_NAMES, loss_options
 from imbnas.params.config import parse
-from imbnas.params.longtail import PRIOR_CORRECTED, LossName
+from imbnas.params.losses import LOSSES, LossesParams, LossName
 
 CE = {"retrain.loss": "ce"}
 LDAM = {"retrain.loss": "ldam"}
@@ -24,7 +25,18 @@ def tree_of(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_parameters_know_the_losses_of_the_library() -> None:
-    assert set(get_args(LossName)) == set(LOSS_NAMES)
+    assert get_args(LossName) == LOSS_NAMES == tuple(LOSSES)
+    assert set(LOSS_CLASSES) == set(LOSSES)
+
+
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+def test_a_loss_is_called_alike_in_both_tables_and_takes_its_options(loss: str) -> None:
+    entry, kind = LOSSES[loss], LOSS_CLASSES[loss]
+    assert kind.name == ("ce" if entry.weights is not None else loss)
+    assert set(LossesParams().of(loss)) <= set(loss_options(loss))
+    # What the class leaves at its own default is what the parameters have by default.
+    defaults = {name: p.default for name, p in inspect.signature(kind).parameters.items()}
+    assert LossesParams().of(loss) == {name: defaults[name] for name in LossesParams().of(loss)}
 
 
 @pytest.mark.parametrize("section", ["adapt", "retrain"])
@@ -115,7 +127,7 @@ def test_what_does_not_go_together_is_refused_in_one_line(changes: dict[str, Any
 @pytest.mark.parametrize(
     ("changes", "corrected"),
     [
-        *(({"retrain.loss": loss}, f"loss {loss}") for loss in PRIOR_CORRECTED),
+        *(({"retrain.loss": loss}, f"loss {loss}") for loss, entry in LOSSES.items() if entry.prior_corrected),
         ({**CE, "retrain.sampler.name": "square-root"}, "sampler.name square-root"),
         ({**CE, "retrain.branches": "bilateral"}, "branches bilateral"),
         ({**LDAM, "retrain.weighting.weights": "inverse-frequency"}, "weighting.weights inverse-frequency"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ class LDAM(CrossEntropy):
         **common: as for `CrossEntropy`.
     """
 
+    name: ClassVar[str] = "ldam"
     margins: Tensor
 
     def __init__(self, counts: ArrayLike, *, max_margin: float = 0.5, scale: float = 30.0, **common: Any) -> None:
@@ -36,6 +37,11 @@ class LDAM(CrossEntropy):
         margins = check_counts(counts) ** -0.25
         self.scale = scale
         self.constant("margins", max_margin * margins / margins.max())
+
+    @classmethod
+    def scaled(cls, options: dict[str, Any], scale: float) -> dict[str, Any]:
+        """Return scale 1 and margins as many times larger as the head has multiplied the cosines by."""
+        return {"scale": 1.0, "max_margin": options["max_margin"] * scale}
 
     def adjust(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return scale * (cosines - margin of the label, at the label)."""
@@ -55,6 +61,7 @@ class VS(CrossEntropy):
         **common: as for `CrossEntropy`.
     """
 
+    name: ClassVar[str] = "vs"
     divisors: Tensor
     offsets: Tensor
 
@@ -83,6 +90,8 @@ class LogitAdjusted(VS):
         **common: as for `CrossEntropy`.
     """
 
+    name: ClassVar[str] = "logit-adjustment"
+
     def __init__(self, counts: ArrayLike, *, tau: float = 1.0, **common: Any) -> None:
         super().__init__(counts, gamma=0.0, tau=tau, **common)
 
@@ -94,6 +103,8 @@ class BalancedSoftmax(LogitAdjusted):
         counts: training rows of each class (C,).
         **common: as for `CrossEntropy`.
     """
+
+    name: ClassVar[str] = "balanced-softmax"
 
     def __init__(self, counts: ArrayLike, **common: Any) -> None:
         super().__init__(counts, tau=1.0, **common)
@@ -109,6 +120,8 @@ class CDT(VS):
         gamma: exponent of the class temperatures, at least 0.
         **common: as for `CrossEntropy`.
     """
+
+    name: ClassVar[str] = "cdt"
 
     def __init__(self, counts: ArrayLike, *, gamma: float = 0.2, **common: Any) -> None:
         super().__init__(counts, gamma=gamma, tau=0.0, **common)

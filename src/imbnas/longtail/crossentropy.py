@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from imbnas.errors import UserError
 from imbnas.longtail.mixing import Mixed
 from imbnas.longtail.weights import check_counts
+from imbnas.params.losses import LOSSES
 
 Reduction = Literal["weighted-mean", "batch-mean"]
 """Divide the summed, weighted losses by the sum of the weights, or by the number of rows."""
@@ -43,7 +44,8 @@ class CrossEntropy(nn.Module):
             [0, 1) or where the loss does not define it.
     """
 
-    smoothable: ClassVar[bool] = True
+    name: ClassVar[str] = "ce"
+    """As in `imbnas.params.losses.LOSSES`, which says whether it defines label smoothing."""
     repeats: ClassVar[bool] = True
     """Whether it asks the device for the same work for all batches of one shape, and draws nothing on the processor."""
     weight: Tensor | None
@@ -62,7 +64,7 @@ class CrossEntropy(nn.Module):
             raise UserError(f"reduction: found {reduction!r}, expected one of {', '.join(get_args(Reduction))}")
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"label_smoothing: found {label_smoothing}, expected a number in [0, 1)")
-        if label_smoothing and not self.smoothable:
+        if label_smoothing and not LOSSES[self.name].smoothable:
             raise UserError(f"label_smoothing: found {label_smoothing}, expected 0: {type(self).__name__} has none")
         self.reduction, self.label_smoothing = reduction, label_smoothing
         self.register_buffer("weight", None, persistent=False)
@@ -70,6 +72,14 @@ class CrossEntropy(nn.Module):
             self.constant("weight", weight)
             if self.weight is None or self.weight.shape != (self.classes,):
                 raise UserError(f"weight: found another number of weights than {self.classes} classes")
+
+    @classmethod
+    def scaled(cls, options: dict[str, Any], scale: float) -> dict[str, Any]:
+        """Return the options with which a head that multiplies by `scale` itself gives the loss that `options` ask for.
+
+        They are the same ones unless the loss is of cosines (`cosine` in the table of losses).
+        """
+        return options
 
     def constant(self, name: str, values: ArrayLike) -> None:
         """Register `values` as a float64 buffer that moves with the module and is not saved."""

@@ -15,7 +15,8 @@ from imbnas.errors import UserError
 from imbnas.longtail.adjusted import CDT, LDAM, VS, BalancedSoftmax, LogitAdjusted
 from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.longtail.suppression import LabelAwareSmoothing, Seesaw, SoftmaxEqualization
-from imbnas.longtail.weights import Weighting, class_weights
+from imbnas.longtail.weights import class_weights
+from imbnas.params.losses import LOSSES
 
 
 class Focal(CrossEntropy):
@@ -27,7 +28,7 @@ class Focal(CrossEntropy):
         **common: as for `CrossEntropy`, without label smoothing.
     """
 
-    smoothable: ClassVar[bool] = False
+    name: ClassVar[str] = "focal"
 
     def __init__(self, counts: ArrayLike, *, gamma: float = 2.0, **common: Any) -> None:
         super().__init__(counts, **common)
@@ -45,23 +46,25 @@ class Focal(CrossEntropy):
         return losses if self.weight is None else self.weight.to(logits.dtype)[target] * losses
 
 
-_LOSSES: dict[str, tuple[type[CrossEntropy], Weighting | None]] = {
-    "ce": (CrossEntropy, "none"),
-    "inverse-frequency": (CrossEntropy, "inverse-frequency"),
-    "effective-number": (CrossEntropy, "effective-number"),
-    "focal": (Focal, None),
-    "ldam": (LDAM, None),
-    "balanced-softmax": (BalancedSoftmax, None),
-    "logit-adjustment": (LogitAdjusted, None),
-    "vs": (VS, None),
-    "cdt": (CDT, None),
-    "seesaw": (Seesaw, None),
-    "seql": (SoftmaxEqualization, None),
-    "label-aware-smoothing": (LabelAwareSmoothing, None),
+_CLASSES: tuple[type[CrossEntropy], ...] = (
+    CrossEntropy,
+    Focal,
+    LDAM,
+    BalancedSoftmax,
+    LogitAdjusted,
+    VS,
+    CDT,
+    Seesaw,
+    SoftmaxEqualization,
+    LabelAwareSmoothing,
+)
+LOSS_CLASSES: dict[str, type[CrossEntropy]] = {
+    **{name: CrossEntropy for name, entry in LOSSES.items() if entry.weights is not None},
+    **{kind.name: kind for kind in _CLASSES},
 }
-"""Class and weighting of each name; None where the weighting is an option."""
+"""The class of each loss in `imbnas.params.losses.LOSSES`, which declares everything else of it."""
 
-LOSS_NAMES: tuple[str, ...] = tuple(_LOSSES)
+LOSS_NAMES: tuple[str, ...] = tuple(LOSSES)
 """The names that `build_loss` knows."""
 
 
@@ -71,11 +74,11 @@ def loss_options(name: str) -> tuple[str, ...]:
     Raises:
         UserError: for an unknown name.
     """
-    kind, fixed = _find(name)
-    own = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    kind = _find(name)
     if kind is CrossEntropy:
-        own = []
-    return tuple(own if fixed else [*own, "weighting"])
+        return ()
+    own = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return (*own, "weighting")
 
 
 def repeats(name: str) -> bool:
@@ -84,7 +87,7 @@ def repeats(name: str) -> bool:
     Raises:
         UserError: for an unknown name.
     """
-    return _find(name)[0].repeats
+    return _find(name).repeats
 
 
 def build_loss(
@@ -111,17 +114,17 @@ def build_loss(
         UserError: for an unknown name, option or value, a class without rows (by its index), or label smoothing with
             a loss that does not define it (focal, seql, label-aware-smoothing).
     """
-    kind, fixed = _find(name)
+    kind = _find(name)
     allowed = loss_options(name)
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise UserError(f"loss {name}: found the option {unknown[0]}, expected {', '.join(allowed) or 'none'}")
-    weighting = fixed or options.pop("weighting", "none")
+    weighting = LOSSES[name].weights or options.pop("weighting", "none")
     weight = class_weights(weighting, counts, beta)
     return kind(counts, weight=weight, reduction=reduction, label_smoothing=label_smoothing, **options)
 
 
-def _find(name: str) -> tuple[type[CrossEntropy], Weighting | None]:
-    if name not in _LOSSES:
+def _find(name: str) -> type[CrossEntropy]:
+    if name not in LOSS_CLASSES:
         raise UserError(f"loss: found {name!r}, expected one of {', '.join(LOSS_NAMES)}")
-    return _LOSSES[name]
+    return LOSS_CLASSES[name]

@@ -31,6 +31,7 @@ class Seesaw(CrossEntropy):
         **common: as for `CrossEntropy`.
     """
 
+    name: ClassVar[str] = "seesaw"
     log_counts: Tensor
 
     def __init__(
@@ -70,7 +71,7 @@ class SoftmaxEqualization(CrossEntropy):
         **common: as for `CrossEntropy`, without label smoothing, which would need a loss for left-out classes.
     """
 
-    smoothable: ClassVar[bool] = False
+    name: ClassVar[str] = "seql"
     repeats: ClassVar[bool] = False
     rare: Tensor
 
@@ -113,7 +114,7 @@ class LabelAwareSmoothing(CrossEntropy):
         **common: as for `CrossEntropy`, without a constant label smoothing.
     """
 
-    smoothable: ClassVar[bool] = False
+    name: ClassVar[str] = "label-aware-smoothing"
     smoothing: Tensor
 
     def __init__(self, counts: ArrayLike, *, head: float = 0.4, tail: float = 0.1, **common: Any) -> None:

@@ -8,6 +8,7 @@ from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
 from imbnas.params.differentiable import idle_option
 from imbnas.params.evaluate import EvaluateParams
+from imbnas.params.losses import LOSSES
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import SearchParams
@@ -81,10 +82,10 @@ def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
     if idle:
         raise ValueError(idle)
     classifier = {"none": "linear", "head": adapt.head.name}.get(adapt.strategy, adapt.classifier.chosen(adapt.loss))
-    if options.loss == "ldam" and options.objective == "labels" and classifier != "cosine":
+    if LOSSES[options.loss].cosine and options.objective == "labels" and classifier != "cosine":
         name = "adapt.head.name" if adapt.strategy == "head" else "adapt.classifier.name"
         raise ValueError(
-            f"search.darts.loss is ldam on a head that is {classifier} ({name}, with adapt.strategy "
+            f"search.darts.loss is {options.loss} on a head that is {classifier} ({name}, with adapt.strategy "
             f"{adapt.strategy}), expected a cosine one: its margins are on cosines"
         )
 

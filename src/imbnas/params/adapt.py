@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View
-from imbnas.params.longtail import ClassifierParams, ClassifierTraining, LossName, WeightingParams, check_smoothing
+from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams, check_smoothing
+from imbnas.params.losses import LOSSES, LossName
 from imbnas.params.recipe import TRAINED_HEADS, HeadRecipeParams, OptimizerParams, RecipeParams
 from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, SpaceParams, TrainingNumerics
 
@@ -69,8 +70,8 @@ class AdaptParams(ClassifierTraining):
     def _head(self) -> None:
         if self.head.name in TRAINED_HEADS:
             check_smoothing("head.", self.loss, self.head.label_smoothing)
-        if self.head.name == "linear" and self.loss == "ldam":
-            raise ValueError("head.name is linear with loss ldam, expected cosine: its margins are on cosines")
+        if self.head.name == "linear" and LOSSES[self.loss].cosine:
+            raise ValueError(f"head.name is linear with loss {self.loss}, expected cosine: its margins are on cosines")
         if self.feature_cache.paths:
             self._feature_cache()
 

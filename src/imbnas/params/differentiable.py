@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from imbnas.params.barlow import ProjectorParams
 from imbnas.params.base import Section
-from imbnas.params.longtail import Above, LongTailParams, NonNegative, Share
+from imbnas.params.longtail import LongTailParams
 from imbnas.params.recipe import AugmentParams, OptimizerParams
-from imbnas.params.shared import Count, Epochs, Fraction, Pairs, Rounds
+from imbnas.params.shared import Above, Count, Epochs, Fraction, NonNegative, Pairs, Rounds, Share
 
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]
 

@@ -2,124 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from imbnas.params.base import Section
-from imbnas.params.shared import Batch, Fraction
+from imbnas.params.losses import LOSSES, ClassWeights, LossesParams, LossName
+from imbnas.params.shared import Above, Batch, Fraction
 
-LossName = Literal[
-    "ce",
-    "inverse-frequency",
-    "effective-number",
-    "focal",
-    "ldam",
-    "balanced-softmax",
-    "logit-adjustment",
-    "vs",
-    "cdt",
-    "seesaw",
-    "seql",
-    "label-aware-smoothing",
-]
-ClassWeights = Literal["none", "inverse-frequency", "effective-number"]
 SamplerName = Literal["instance", "class-balanced", "square-root", "progressive", "reversed", "class-aware"]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Above = Annotated[float, Field(gt=0.0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-UNSMOOTHED = ("focal", "seql", "label-aware-smoothing")
-"""Losses that do not define label smoothing."""
-NAMED_WEIGHTS = ("ce", "inverse-frequency", "effective-number")
-"""Losses whose name says how classes are weighed."""
-PRIOR_CORRECTED = ("inverse-frequency", "effective-number", "balanced-softmax", "logit-adjustment", "vs")
-"""Losses that already take the class frequencies out of the network's answer."""
-
-
-class FocalParams(Section):
-    """Softmax focal loss (Lin et al. 2017)."""
-
-    gamma: NonNegative = 2.0
-    """Exponent of (1 - p); the class weight stays outside of p."""
-
-
-class LdamParams(Section):
-    """Label-distribution-aware margins (Cao et al. 2019)."""
-
-    max_margin: NonNegative = 0.5
-    """Margin of the rarest class, on cosines."""
-
-
-class AdjustmentParams(Section):
-    """Logit-adjusted loss (Menon et al. 2021)."""
-
-    tau: NonNegative = 1.0
-    """Strength of the log-prior; 1 is balanced softmax."""
-
-
-class VsParams(Section):
-    """Vector scaling (Kini et al. 2021)."""
-
-    gamma: NonNegative = 0.3
-    """Exponent of the class temperatures; 0 gives the logit-adjusted loss."""
-    tau: NonNegative = 1.0
-    """Strength of the log-prior; 0 gives CDT."""
-
-
-class CdtParams(Section):
-    """Class-dependent temperatures (Ye et al. 2020)."""
-
-    gamma: NonNegative = 0.2
-    """Exponent of the class temperatures."""
-
-
-class SeesawParams(Section):
-    """Seesaw loss (Wang et al. 2021)."""
-
-    p: NonNegative = 0.8
-    """Exponent of the mitigation by class counts."""
-    q: NonNegative = 2.0
-    """Exponent of the compensation of wrong answers."""
-
-
-class SeqlParams(Section):
-    """Softmax equalisation (Tan et al. 2020)."""
-
-    gamma: Share = 0.9
-    """Chance that a rare class is left out of another row's denominator."""
-    threshold: Share = 4.3e-4
-    """Classes with a smaller share of the rows are rare."""
-
-
-class SmoothingParams(Section):
-    """Label-aware smoothing (Zhong et al. 2021)."""
-
-    head: Fraction = 0.4
-    """Smoothing of the largest class."""
-    tail: Fraction = 0.1
-    """Smoothing of the smallest class, at most `head`."""
-
-
-class LossesParams(Section):
-    """Options of the losses; each acts where `loss` names its loss."""
-
-    focal: FocalParams = FocalParams()
-    """Of focal."""
-    ldam: LdamParams = LdamParams()
-    """Of ldam."""
-    logit_adjustment: AdjustmentParams = AdjustmentParams()
-    """Of logit-adjustment."""
-    vs: VsParams = VsParams()
-    """Of vs."""
-    cdt: CdtParams = CdtParams()
-    """Of cdt."""
-    seesaw: SeesawParams = SeesawParams()
-    """Of seesaw."""
-    seql: SeqlParams = SeqlParams()
-    """Of seql."""
-    label_aware_smoothing: SmoothingParams = SmoothingParams()
-    """Of label-aware-smoothing."""
 
 
 class WeightingParams(Section):
@@ -167,10 +58,10 @@ class ClassifierParams(Section):
     scale: Above = 30.0
     """Factor of the cosines, in training and afterwards."""
 
-    def chosen(self, loss: str) -> Literal["linear", "cosine"]:
+    def chosen(self, loss: LossName) -> Literal["linear", "cosine"]:
         """Return the classifier that a training with `loss` has."""
         if self.name == "auto":
-            return "cosine" if loss == "ldam" else "linear"
+            return "cosine" if LOSSES[loss].cosine else "linear"
         return self.name
 
 
@@ -188,16 +79,11 @@ class LongTailParams(Section):
 
     @model_validator(mode="after")
     def _loss(self) -> Self:
-        """Refuse class weights or options that contradict the loss."""
-        if self.weighting.weights != "none" and self.loss in NAMED_WEIGHTS:
+        """Refuse class weights that contradict the loss."""
+        if self.weighting.weights != "none" and LOSSES[self.loss].weights is not None:
             raise ValueError(
                 f"weighting.weights is {self.weighting.weights} with loss {self.loss}, expected none: weighted "
                 "cross-entropy is loss inverse-frequency or effective-number"
-            )
-        smoothing = self.losses.label_aware_smoothing
-        if smoothing.tail > smoothing.head:
-            raise ValueError(
-                f"losses.label_aware_smoothing.tail is {smoothing.tail}, expected at most head ({smoothing.head})"
             )
         return self
 
@@ -210,21 +96,19 @@ class ClassifierTraining(LongTailParams):
 
     def _check_margins(self) -> None:
         """Raise ValueError for margins on cosines where the classifier is linear."""
-        if self.loss == "ldam" and self.classifier.chosen(self.loss) == "linear":
-            raise ValueError("classifier.name is linear with loss ldam, expected cosine or auto")
+        if LOSSES[self.loss].cosine and self.classifier.chosen(self.loss) == "linear":
+            raise ValueError(f"classifier.name is linear with loss {self.loss}, expected cosine or auto")
 
 
 def check_smoothing(name: str, loss: LossName, label_smoothing: float) -> None:
     """Raise ValueError where the recipe `name` (as "head.", "" for none) smooths labels and the loss defines none."""
-    if label_smoothing and loss in UNSMOOTHED:
+    if label_smoothing and not LOSSES[loss].smoothable:
         raise ValueError(f"{name}label_smoothing is {label_smoothing} with loss {loss}, expected 0: it defines none")
 
 
 def weighted(loss: LossName, weighting: WeightingParams) -> bool:
     """Say whether classes are weighed."""
-    if loss in NAMED_WEIGHTS:
-        return loss != "ce"
-    return weighting.weights != "none"
+    return (LOSSES[loss].weights or weighting.weights) != "none"
 
 
 def prior_corrected(loss: LossName, weighting: WeightingParams, sampler: SamplerParams) -> str:
@@ -232,7 +116,7 @@ def prior_corrected(loss: LossName, weighting: WeightingParams, sampler: Sampler
 
     Post-hoc logit adjustment (Menon et al. 2021) is for a network that still has them.
     """
-    if loss in PRIOR_CORRECTED:
+    if LOSSES[loss].prior_corrected:
         return f"loss {loss}"
     if weighted(loss, weighting):
         return f"weighting.weights {weighting.weights}"

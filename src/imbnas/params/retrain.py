@@ -10,14 +10,13 @@ from imbnas.params.barlow import PretrainParams
 from imbnas.params.base import View
 from imbnas.params.longtail import (
     ClassifierTraining,
-    LossName,
-    NonNegative,
     SamplerParams,
     check_smoothing,
     prior_corrected,
 )
+from imbnas.params.losses import LOSSES, LossName
 from imbnas.params.recipe import TRAINED_HEADS, HeadRecipeParams, OptimizerParams, RecipeParams
-from imbnas.params.shared import Epochs, Fraction, SpaceParams, TrainingNumerics
+from imbnas.params.shared import Epochs, Fraction, NonNegative, SpaceParams, TrainingNumerics
 
 OF_LINEAR = ("lws", "tau-norm", "logit-adjustment")
 """Heads that correct the trained classifier, which is linear for that."""
@@ -91,8 +90,8 @@ class RetrainParams(ClassifierTraining, RecipeParams):
         head, classifier = self.head, self.classifier.chosen(self.loss)
         if head.name in TRAINED_HEADS:
             check_smoothing("head.", head.loss, head.label_smoothing)
-            if head.loss == "ldam" and head.name == "linear":
-                raise ValueError("head.name is linear with head.loss ldam, expected cosine")
+            if LOSSES[head.loss].cosine and head.name == "linear":
+                raise ValueError(f"head.name is linear with head.loss {head.loss}, expected cosine")
         if head.name in OF_LINEAR and classifier != "linear":
             raise ValueError(f"head.name is {head.name} with a {classifier} classifier, expected a linear one")
         if head.name == "tau-norm" and head.tau == "auto" and self.rows != "train":

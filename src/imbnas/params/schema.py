@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import sys
 import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
@@ -55,6 +56,8 @@ def _docstrings(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     for base in reversed(model.__mro__):
         if not issubclass(base, Section) or base is Section:
             continue
+        if base.__name__ not in vars(sys.modules[base.__module__]):
+            continue  # made from a table, which has described its fields
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(body, ast.ClassDef)
         for field, below in pairwise(body.body):

@@ -38,6 +38,9 @@ MOST_BLOCKS = 1000
 Cost = Annotated[int, Field(gt=0, lt=2**53)]
 """Of operations or parameters, which large networks have more than 2^31 of."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Above = Annotated[float, Field(gt=0.0)]
 Device = Literal["auto", "cpu", "cuda"]
 Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
 Precision = Literal["fp32", "tf32", "bf16"]

@@ -11,7 +11,7 @@ from torch import nn
 from imbnas.data.samplers import InstanceSampler, Sampler
 from imbnas.longtail.bilateral import CumulativeLoss
 from imbnas.longtail.heads import LINEAR
-from imbnas.longtail.losses import build_loss
+from imbnas.longtail.losses import LOSS_CLASSES, build_loss
 from imbnas.longtail.samplers import (
     REVERSED_POWER,
     SAMPLERS,
@@ -21,15 +21,8 @@ from imbnas.longtail.samplers import (
     power_probabilities,
 )
 from imbnas.longtail.schedules import bbn_alpha, switch_epoch
-from imbnas.params.longtail import (
-    NAMED_WEIGHTS,
-    UNSMOOTHED,
-    LossesParams,
-    LossName,
-    SamplerParams,
-    WeightingParams,
-    weighted,
-)
+from imbnas.params.longtail import SamplerParams, WeightingParams, weighted
+from imbnas.params.losses import LOSSES, LossesParams, LossName
 from imbnas.seeds import derive
 from imbnas.training.loop import Objective
 
@@ -50,15 +43,16 @@ def make_objective(
     Deferred re-weighting, Cao et al. 2019: with 200 epochs and 0.8 the weights act from the 0-based epoch 160. `scale`
     is that of the cosine classifier on which ldam works: its margins are multiplied by it.
     """
-    smoothing = 0.0 if name in UNSMOOTHED else label_smoothing
-    options = _options(name, losses, scale)
+    entry = LOSSES[name]
+    smoothing = label_smoothing if entry.smoothable else 0.0
+    options = LOSS_CLASSES[name].scaled(losses.of(name), scale)
     common: dict[str, Any] = {"reduction": weighting.reduction, "beta": weighting.beta, "label_smoothing": smoothing}
-    if name not in NAMED_WEIGHTS:
+    if entry.weights is None:
         options["weighting"] = weighting.weights
     final = build_loss(name, counts, **common, **options).to(device)
     if not weighted(name, weighting):
         return lambda epoch: final
-    plain_name, plain = ("ce", {}) if name in NAMED_WEIGHTS else (name, {**options, "weighting": "none"})
+    plain_name, plain = ("ce", {}) if entry.weights is not None else (name, {**options, "weighting": "none"})
     first = build_loss(plain_name, counts, **common, **plain).to(device)
     switch = switch_epoch(epochs, weighting.defer)
     return lambda epoch: final if epoch >= switch else first
@@ -94,12 +88,3 @@ def cumulative(objective: Objective, epochs: int) -> Objective:
 def describe_head(name: str, scale: float) -> dict[str, Any]:
     """Return the description of a linear or cosine head for a network's metadata, see `longtail.heads.make_head`."""
     return {"name": "cosine", "scale": scale} if name == "cosine" else dict(LINEAR)
-
-
-def _options(name: LossName, losses: LossesParams, scale: float) -> dict[str, Any]:
-    """Return the options of one loss under the names that its class gives them."""
-    if name == "ldam":
-        # The head has multiplied by `scale` already: the same loss has scale 1 and margins as many times larger.
-        return {"scale": 1.0, "max_margin": losses.ldam.max_margin * scale}
-    section = getattr(losses, name.replace("-", "_"), None)
-    return {} if section is None else dict(section.model_dump())

@@ -25,6 +25,7 @@ from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
 from imbnas.params.longtail import SamplerParams
+from imbnas.params.losses import LOSSES
 from imbnas.params.search import SearchView
 from imbnas.run.context import Context
 from imbnas.seeds import derive
@@ -101,10 +102,10 @@ class DartsSearch:
         if len(meta["classes"]) != len(info.classes) or meta["shape"] != list(info.shape):
             raise UserError(f"{path}: made for other classes or images than the target's, run adapt")
         head = meta.get("head", LINEAR)
-        if params.loss == "ldam" and params.objective == "labels" and head["name"] != "cosine":
+        if LOSSES[params.loss].cosine and params.objective == "labels" and head["name"] != "cosine":
             raise UserError(
-                f"search.darts.loss: found ldam with a {head['name']} classifier in {path}, expected a cosine one "
-                "(adapt.classifier.name): its margins are on cosines"
+                f"search.darts.loss: found {params.loss} with a {head['name']} classifier in {path}, expected a "
+                "cosine one (adapt.classifier.name): its margins are on cosines"
             )
         self.scale = float(head.get("scale", 1.0))
         torch.manual_seed(derive(self.view.seed, "search", "weights"))
