@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from imbnas.params.base import Section
-from imbnas.params.longtail import Above, NonNegative
-from imbnas.params.shared import Epochs, Pairs, Width
+from imbnas.params.shared import Above, Epochs, NonNegative, Pairs, Width
 
 
 class ProjectorParams(Section):
