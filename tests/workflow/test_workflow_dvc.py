@@ -180,6 +180,8 @@ def test_dvc_takes_no_directory_of_the_project_for_ignored(fresh: Project) -> No
 def test_an_experiment_changes_one_line_of_the_shipped_file(project: Project) -> None:
     file = project.path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", file)
+    for name in ("user.name", "user.email"):  # DVC stashes what is not committed
+        project.shell("git", "config", name, "nobody@example.org")
     before = file.read_text().splitlines()
     project.run("dvc", "exp", "run", "-S", "imbalance.ratio=50.0", "-S", "search.max_macs=5000000", "source")
     after = file.read_text().splitlines()

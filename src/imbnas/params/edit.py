@@ -1,7 +1,8 @@
 """Setting parameters in the text of a YAML file: comments and all other lines stay as they are.
 
-What is written is what DVC's dumper (ruamel.yaml) writes, so that a later `dvc exp run -S` changes no other line: an
-empty value for null, lists and mappings of more than 80 columns one entry per line.
+What is written is what `dvc exp run -S` writes, so that it changes no other line later: an empty value for null; lists
+one entry per line, except in a mapping on one line, which has at most 80 columns. DVC makes each list anew, without the
+comments between it and the next key; hence lists are added where a section begins.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import yaml
 
 from imbnas.errors import UserError
 from imbnas.files import write_bytes
-from imbnas.params.base import is_model, merged
+from imbnas.params.base import is_model
 from imbnas.params.config import Params, load, parse
 from imbnas.params.dvc import missing
 from imbnas.params.reading import decode, read
 from imbnas.params.reference import leaves
 
 WIDTH = 80
-"""Columns to which DVC's dumper fills lists and mappings on one line."""
+"""Columns to which DVC's dumper (ruamel.yaml) fills a mapping on one line."""
 
 
 def set_parameters(file: Path, assignments: Sequence[str]) -> dict[str, Any]:
@@ -123,31 +124,26 @@ def nested(path: Sequence[str], value: Any) -> dict[str, Any]:
 def with_value(text: str, path: Sequence[str], value: Any) -> str:
     """Return a YAML text with one value replaced or added."""
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    parent: yaml.Node | None = None
     if not isinstance(node, yaml.MappingNode):
         return text + "".join(f"{line}\n" for line in block(nested(path, value), 0))
     for depth, name in enumerate(path):
         pair = next(((key, inner) for key, inner in node.value if key.value == name), None)
         if pair is None:
-            return _added(text, node, nested(path[depth:], value))
+            return _added(text, parent, node, nested(path[depth:], value))
         key, inner = pair
         if depth + 1 == len(path) or not isinstance(inner, yaml.MappingNode):
-            return _replaced(text, key, inner, nested(path[depth + 1 :], value) if path[depth + 1 :] else value)
-        if inner.flow_style and not _fits(text, key, inner, path[depth + 1 :], value):
-            changed = merged(Params, nested(path[: depth + 1], _plain(inner)), nested(path, value))
-            for part in path[: depth + 1]:
-                changed = changed[part]
-            return _replaced(text, key, inner, changed)
-        node = inner
+            new = nested(path[depth + 1 :], value) if path[depth + 1 :] else value
+            return _replaced(text, key, inner, new, node.flow_style)
+        if inner.flow_style and not node.flow_style:
+            new = _with(_plain(inner), path[depth + 1 :], value)
+            if key.start_mark.column + len(flow({name: new})) - 2 > WIDTH and not _holds_list(new):
+                return _replaced(text, key, inner, new, False)
+        parent, node = key, inner
     return text
 
 
-def _fits(text: str, key: yaml.Node, inner: yaml.Node, path: Sequence[str], value: Any) -> bool:
-    """Return whether a mapping on one line leaves room for a value more or a longer one."""
-    start = text.rfind("\n", 0, key.start_mark.index) + 1
-    return inner.end_mark.index - start + len(flow(nested(path, value))) <= WIDTH
-
-
-def _replaced(text: str, key: yaml.Node, old: Any, value: Any) -> str:
+def _replaced(text: str, key: yaml.Node, old: Any, value: Any, one_line: bool) -> str:
     start = text.index(":", key.end_mark.index) + 1
     end = max(_end(text, old), start)
     rest = text[start:end]
@@ -156,20 +152,19 @@ def _replaced(text: str, key: yaml.Node, old: Any, value: Any) -> str:
     is_block = not isinstance(old, yaml.ScalarNode) and not old.flow_style and bool(rest)
     comment = text[start:line_end].rstrip() if is_block else text[end:line_end]
     after = text[max(end, line_end) :]
-    column = key.start_mark.column
-    single = flow(value)
-    if isinstance(value, (list, Mapping)) and value and column + len(f"{key.value}: {single}") > WIDTH:
-        lines = "".join(f"\n{line}" for line in _entries(value, column))
+    if isinstance(value, (list, Mapping)) and value and not one_line:
+        lines = "".join(f"\n{line}" for line in _entries(value, key.start_mark.column))
         return f"{text[:start]}{comment}{lines}{after}"
+    single = flow(value)
     return f"{text[:start]}{' ' if single else ''}{single}{comment}{after}"
 
 
-def _added(text: str, node: yaml.MappingNode, tree: dict[str, Any]) -> str:
+def _added(text: str, parent: yaml.Node | None, node: yaml.MappingNode, tree: dict[str, Any]) -> str:
     if node.flow_style:
         at = node.end_mark.index - 1
         inside = flow(tree)[1:-1]
         return f"{text[:at]}{', ' if node.value else ''}{inside}{text[at:]}"
-    at = text.find("\n", _end(text, node))
+    at = text.find("\n", parent.end_mark.index if parent and _holds_list(tree) else _end(text, node))
     at = len(text) if at < 0 else at
     return text[:at] + "".join(f"\n{line}" for line in block(tree, node.start_mark.column)) + (text[at:] or "\n")
 
@@ -193,23 +188,36 @@ def _plain(node: yaml.Node) -> Any:
     return decode(yaml.serialize(node))
 
 
+def _holds_list(tree: Any) -> bool:
+    return any(map(_holds_list, tree.values())) if isinstance(tree, Mapping) else isinstance(tree, list) and bool(tree)
+
+
 def block(tree: Mapping[str, Any], column: int) -> list[str]:
-    """Return the lines of a mapping, indented to `column`, sections over several lines."""
+    """Return the lines of a mapping, indented to `column`, with sections and lists over several lines."""
     lines: list[str] = []
     for key, value in tree.items():
         start = f"{' ' * column}{key}:"
-        single = flow(value)
-        if (isinstance(value, Mapping) and value) or (isinstance(value, list) and len(f"{start} {single}") > WIDTH):
+        if isinstance(value, (list, Mapping)) and value:
             lines += [start, *_entries(value, column)]
         else:
-            lines.append(f"{start} {single}".rstrip())
+            lines.append(f"{start} {flow(value)}".rstrip())
     return lines
 
 
 def _entries(value: Mapping[str, Any] | Sequence[Any], column: int) -> list[str]:
     if isinstance(value, Mapping):
         return block(value, column + 2)
-    return [f"{' ' * column}- {flow(item)}" for item in value]
+    lines: list[str] = []
+    for item in value:
+        # An entry that is a list or a mapping itself begins on the line of its dash.
+        inner = (
+            _entries(item, column if isinstance(item, Mapping) else column + 2)
+            if item and isinstance(item, (list, Mapping))
+            else None
+        )
+        first, *others = inner or [flow(item)]
+        lines += [f"{' ' * column}- {first.strip()}".rstrip(), *others]
+    return lines
 
 
 def flow(value: Any) -> str:
