@@ -226,13 +226,15 @@ def export(
 
 @app.command()
 def table(root: Root = Path(), path: Moves = None) -> None:
-    """Show the results and what the steps have cost."""
+    """Show the results, the cost of each step, and what to try next."""
     from rich.console import Console
 
+    from imbnas.report.guide import print_guide
     from imbnas.report.tables import print_results
 
     places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
     print_results(places["details"], cost_details(places["cost"]), Console())
+    print_guide(places, Console(), (root / "Snakefile").exists())
 
 
 @app.command()

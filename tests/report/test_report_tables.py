@@ -12,7 +12,8 @@ from rich.console import Console
 from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.report.plots import write_classes, write_confusion, write_reliability, write_search
-from imbnas.report.tables import _count, print_results
+from imbnas.report.tables import count, print_results
+from imbnas.sealed import write_record
 
 
 def network(**changes: Any) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def cost() -> dict[str, Any]:
 def shown(tmp_path: Path, found: Any, spent: Any = None) -> str:
     write_json(tmp_path / "details.json", found)
     if spent is not None:
-        write_json(tmp_path / "cost.json", spent)
+        write_record(tmp_path / "cost.json", spent)
     text = io.StringIO()
     print_results(tmp_path / "details.json", tmp_path / "cost.json", Console(file=text, width=80))
     return text.getvalue()
@@ -103,7 +104,7 @@ class TestTables:
         ],
     )
     def test_counts(self, number: int, text: str) -> None:
-        assert _count(number) == text
+        assert count(number) == text
 
 
 class TestPlots:

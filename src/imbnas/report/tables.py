@@ -14,7 +14,8 @@ from imbnas.errors import UserError, visible
 from imbnas.files import read_json
 from imbnas.sealed import DamagedError, read_record
 
-_TITLES = {"final": "chosen", "random": "random", "largest": "largest"}
+TITLES = {"final": "chosen", "random": "random", "largest": "largest"}
+"""What each network is called in tables."""
 
 
 def print_results(details: Path, cost: Path, console: Console) -> None:
@@ -51,11 +52,11 @@ def results_table(details: dict[str, Any]) -> Group:
     for name, row in details["networks"].items():
         low, high = row["intervals"]["balanced_accuracy"]
         table.add_row(
-            _TITLES[name],
+            TITLES[name],
             f"{_percent(row['balanced_accuracy'])} [{_percent(low)}, {_percent(high)}]",
             *(_percent(row[key]) for key in ("accuracy", "many", "medium", "few")),
-            _count(row["macs"]),
-            _count(row["params"]),
+            count(row["macs"]),
+            count(row["params"]),
             style="bold" if name == "final" else "",
         )
     shots, imbalance = details["shots"], details["imbalance"]
@@ -90,7 +91,7 @@ def _seconds(value: float) -> str:
     return f"{value:,.1f}"
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
     """Return a count with at most three digits and its unit, e.g. 4.31M."""
     value = float(f"{number:.3g}")
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -1,0 +1,71 @@
+"""The last lines of `imbnas table`: what was found, where the pictures are, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from imbnas.errors import visible
+from imbnas.report.tables import TITLES, count, print_table
+
+
+def print_guide(places: Mapping[str, Path], console: Console, workflow: bool) -> None:
+    """Print what a newcomer can do with the results.
+
+    Args:
+        places: path of each name of the chain's graph.
+        console: where to print; lines fit into 80 columns.
+        workflow: whether the project holds the Snakefile, so that commands of Snakemake work there.
+
+    Raises:
+        UserError: naming results/details.json where it is missing or lacks what it should hold.
+    """
+    print_table(
+        places["details"], lambda details: Text(guide(details, places, workflow)), "what `evaluate` writes", console
+    )
+
+
+def guide(details: dict[str, Any], places: Mapping[str, Path], workflow: bool) -> str:
+    """Return the lines that `print_guide` prints, see there."""
+    networks = details["networks"]
+    final = networks["final"]
+    lines = [
+        f"Found: a network with {count(final['macs'])} MACs and {count(final['params'])} parameters,",
+        f"  {visible(places['final'])}",
+        *_ranking(networks),
+        "Look at:",
+        *(f"  {visible(places[name])}{what}" for name, what in _PICTURES.items() if places[name].exists()),
+        "Try next:",
+        f"  imbnas predict {visible(places['final'])} IMAGE",
+        "      classifies images of yours",
+    ]
+    if workflow:
+        lines += [
+            "  imbnas params set adapt.strategy=finetune && snakemake --cores all",
+            "      changes a parameter, and runs only the steps that depend on it",
+            "  snakemake --cores all study",
+            "      repeats the chain over seeds and parameters, and compares",
+            '  README.md, "Your own data": the same with your own images',
+        ]
+    return "\n".join(lines)
+
+
+_PICTURES = {"figures": "/: classes, confusion, reliability, architecture, search", "model_card": "", "table": ""}
+"""Outputs to look at, by their name in the graph, and what they show where the name does not say it."""
+
+
+def _ranking(networks: Mapping[str, Any]) -> list[str]:
+    """Return whether the intervals of balanced accuracy tell the chosen network apart from its references."""
+    low, high = networks["final"]["intervals"]["balanced_accuracy"]
+    same = []
+    for name, row in networks.items():
+        bottom, top = row["intervals"]["balanced_accuracy"]
+        if name != "final" and bottom <= high and low <= top:
+            same.append(TITLES[name])
+    if not same:
+        return []
+    return [f"  Its interval overlaps that of {' and '.join(same)}:", "  a single run does not rank them."]
