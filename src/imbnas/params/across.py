@@ -128,11 +128,10 @@ def check_validation(target: TargetParams, adapt: AdaptParams, search: SearchPar
     """Raise ValueError where no validation rows are reserved for those who ask for some."""
     if target.validation.from_ != "reserve" or target.validation.per_class:
         return
-    head = adapt.head
     needed = {
         f"search.method {search.method} (fixed needs none)": search.method not in ("fixed", "darts"),
-        "adapt.head.tau auto": adapt.strategy == "head" and head.name == "tau-norm" and head.tau == "auto",
-        "retrain.head.tau auto": retrain.head.name == "tau-norm" and retrain.head.tau == "auto",
+        "adapt.head.tau auto": adapt.strategy == "head" and adapt.head.judged,
+        "retrain.head.tau auto": retrain.head.judged,
         "retrain.rows train+validation": retrain.rows != "train",
     }
     for name in (name for name, wanted in needed.items() if wanted):

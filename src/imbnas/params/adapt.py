@@ -7,16 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.base import Section, View
+from imbnas.params.heads import HeadName, HeadRecipeParams
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams, check_smoothing
 from imbnas.params.losses import LOSSES, LossName
-from imbnas.params.recipe import TRAINED_HEADS, HeadRecipeParams, OptimizerParams, RecipeParams
+from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, SpaceParams, TrainingNumerics
 
 
 class HeadParams(HeadRecipeParams):
     """A new head on the frozen backbone."""
 
-    name: Literal["linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"] = "linear"
+    name: HeadName = "linear"
     """`linear` and `cosine` are trained with `loss` and `sampler`. `crt` is linear with plain cross-entropy and
     class-aware batches; `lws`, `tau-norm` and `logit-adjustment` correct a linear head that was trained with plain
     cross-entropy on the rows as they are; `ncm` takes class means (Kang et al. 2020, Menon et al. 2021)."""
@@ -68,17 +69,21 @@ class AdaptParams(ClassifierTraining):
         return self
 
     def _head(self) -> None:
-        if self.head.name in TRAINED_HEADS:
+        if self.head.entry.own:
             check_smoothing("head.", self.loss, self.head.label_smoothing)
-        if self.head.name == "linear" and LOSSES[self.loss].cosine:
-            raise ValueError(f"head.name is linear with loss {self.loss}, expected cosine: its margins are on cosines")
+        if self.head.entry.own and self.head.name != "cosine" and LOSSES[self.loss].cosine:
+            raise ValueError(
+                f"head.name is {self.head.name} with loss {self.loss}, expected cosine: its margins are on cosines"
+            )
         if self.feature_cache.paths:
             self._feature_cache()
 
     def _feature_cache(self) -> None:
         paths = self.feature_cache.paths
-        if self.head.name == "ncm":
-            raise ValueError(f"feature_cache.paths is {paths} with head.name ncm, expected 0: it is not trained")
+        if not self.head.entry.trained:
+            raise ValueError(
+                f"feature_cache.paths is {paths} with head.name {self.head.name}, expected 0: it is not trained"
+            )
         if self.head.mixing.name != "none":
             raise ValueError(
                 f"head.mixing.name is {self.head.mixing.name} with feature_cache.paths {paths}, expected none, or "

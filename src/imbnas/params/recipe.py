@@ -13,10 +13,6 @@ Tau = Literal["auto"] | Annotated[float, Field(ge=0.0)]
 PolicyName = Literal["none", "autoaugment-cifar10", "autoaugment-imagenet", "autoaugment-svhn", "randaugment"]
 
 
-TRAINED_HEADS = ("linear", "cosine")
-"""Heads that are trained with the section's own loss and sampler."""
-
-
 class OptimizerParams(Section):
     """Stochastic gradient descent with momentum."""
 
@@ -118,12 +114,3 @@ class RecipeParams(Section):
     """Mixing of images, after the augmentation."""
     label_smoothing: Fraction = 0.0
     """Share of the target probability spread over all classes."""
-
-
-class HeadRecipeParams(RecipeParams):
-    """The training of a head, and the options of those that are corrected instead of trained."""
-
-    tau: Tau = "auto"
-    """Exponent of tau-norm; `auto` takes the best of 0, 0.1, ... 2 on the validation rows."""
-    adjustment: Annotated[float, Field(ge=0.0)] = 1.0
-    """Factor of the log-prior that logit-adjustment subtracts."""

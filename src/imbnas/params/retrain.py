@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from imbnas.params.barlow import PretrainParams
 from imbnas.params.base import View
+from imbnas.params.heads import HeadRecipeParams, SecondStageName
 from imbnas.params.longtail import (
     ClassifierTraining,
     SamplerParams,
@@ -15,17 +16,14 @@ from imbnas.params.longtail import (
     prior_corrected,
 )
 from imbnas.params.losses import LOSSES, LossName
-from imbnas.params.recipe import TRAINED_HEADS, HeadRecipeParams, OptimizerParams, RecipeParams
+from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import Epochs, Fraction, NonNegative, SpaceParams, TrainingNumerics
-
-OF_LINEAR = ("lws", "tau-norm", "logit-adjustment")
-"""Heads that correct the trained classifier, which is linear for that."""
 
 
 class SecondStageParams(HeadRecipeParams):
     """A second stage on the trained network: its head anew, its backbone frozen."""
 
-    name: Literal["none", "linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"] = "none"
+    name: SecondStageName = "none"
     """`none`: the network stays as trained. `linear` and `cosine` are new heads, trained with `loss` and `sampler`.
     `crt` is linear with plain cross-entropy and class-aware batches, `lws` scales the trained classes' logits so;
     `tau-norm` and `logit-adjustment` correct the trained head, `ncm` takes class means, without training (Kang et al.
@@ -88,13 +86,13 @@ class RetrainParams(ClassifierTraining, RecipeParams):
     @model_validator(mode="after")
     def _second_stage(self) -> Self:
         head, classifier = self.head, self.classifier.chosen(self.loss)
-        if head.name in TRAINED_HEADS:
+        if head.entry.own:
             check_smoothing("head.", head.loss, head.label_smoothing)
-            if LOSSES[head.loss].cosine and head.name == "linear":
-                raise ValueError(f"head.name is linear with head.loss {head.loss}, expected cosine")
-        if head.name in OF_LINEAR and classifier != "linear":
+            if LOSSES[head.loss].cosine and head.name != "cosine":
+                raise ValueError(f"head.name is {head.name} with head.loss {head.loss}, expected cosine")
+        if head.entry.corrects and classifier != "linear":
             raise ValueError(f"head.name is {head.name} with a {classifier} classifier, expected a linear one")
-        if head.name == "tau-norm" and head.tau == "auto" and self.rows != "train":
+        if head.judged and self.rows != "train":
             raise ValueError(f"head.tau is auto with rows {self.rows}, expected rows train: it judges on the others")
         if head.mixing.name != "none" and head.batchnorm == "frozen":
             raise ValueError(
@@ -102,9 +100,9 @@ class RetrainParams(ClassifierTraining, RecipeParams):
                 "batch or update: features are computed once, before images could be mixed"
             )
         corrected = self._first_stage_corrected()
-        if head.name == "logit-adjustment" and corrected:
+        if head.entry.prior and corrected:
             raise ValueError(
-                f"head.name is logit-adjustment with {corrected}, expected a training with plain cross-entropy: both "
+                f"head.name is {head.name} with {corrected}, expected a training with plain cross-entropy: both "
                 "together correct the class frequencies twice"
             )
         return self
@@ -116,7 +114,7 @@ class RetrainParams(ClassifierTraining, RecipeParams):
     def prior_corrected(self) -> str:
         """Return what in both stages takes the class frequencies out of the network's answer, "" for nothing."""
         head = self.head
-        if head.name in TRAINED_HEADS:
+        if head.entry.own:
             second = prior_corrected(head.loss, self.weighting, head.sampler)
             return f"head.{second}" if second else ""
         return self._first_stage_corrected() if head.name == "none" else f"head.name {head.name}"

@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbnas.data.samplers import Sampler
-from imbnas.longtail.heads import NearestClassMean, ScaledHead, make_head
+from imbnas.longtail.heads import LINEAR, NearestClassMean, make_head
 from imbnas.longtail.losses import repeats
 from imbnas.params.adapt import AdaptView
-from imbnas.params.longtail import LossName, SamplerParams
-from imbnas.params.recipe import TRAINED_HEADS
+from imbnas.params.longtail import SamplerParams
+from imbnas.params.losses import LossName
 from imbnas.run.context import Context
 from imbnas.seeds import derive, stream
 from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.adapt_cache import cached_features
-from imbnas.steps.heads import INSTANCE, class_aware, normalised, own_head, prior_adjusted
+from imbnas.steps.heads import HEAD_STAGES, INSTANCE, HeadStage, own_head
 from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, make_augment, make_store, read_validation
 from imbnas.training.batchnorm import batch_statistics
@@ -50,47 +50,53 @@ def new_head(
     Features are normalised by each batch's own statistics, since the running ones are no path's; nothing of the
     backbone changes.
     """
-    adapt, head, counts = view.adapt, view.adapt.head, tail.counts
-    stage = _Stage(view, context, runtime, space, supernet, tail)
-    if head.name == "ncm":
-        supernet.head = stage.class_means()
-        return {"name": "ncm"}, []
-    described = describe_head(head.name, adapt.classifier.scale)
-    if head.name == "cosine":
-        supernet.head = make_head(described, space.num_features, len(counts))
-    if head.name in TRAINED_HEADS:
-        states = [stage.train("adapt", adapt.loss, adapt.sampler)]
-    else:
-        states = [stage.train("adapt", "ce", class_aware(adapt.sampler) if head.name == "crt" else INSTANCE)]
-    if head.name == "lws":
-        scaled = ScaledHead(own_head(supernet.head))
-        supernet.head = scaled
-        states.append(stage.train("adapt-scales", "ce", class_aware(adapt.sampler)))
-        supernet.head = scaled.linear()
-    elif head.name == "tau-norm":
-        validation = read_validation(context, held_out, "adapt.head.tau auto") if head.tau == "auto" else None
-        judges = None if validation is None else stage.features(validation)
-        supernet.head = normalised(own_head(supernet.head), head.tau, judges, context.log)
-    elif head.name == "logit-adjustment":
-        supernet.head = prior_adjusted(own_head(supernet.head), counts, head.adjustment)
-    return described, states
+    stage = _Stage(view, context, runtime, space, supernet, tail, held_out)
+    return HEAD_STAGES[view.adapt.head.name](stage), stage.states
 
 
-class _Stage:
-    """Where the head is trained: the frozen supernet and the long-tailed rows."""
+class _Stage(HeadStage):
+    """The frozen supernet and the long-tailed rows."""
 
     def __init__(
-        self, view: AdaptView, context: Context, runtime: Runtime, space: SearchSpace, supernet: Supernet, tail: Rows
+        self,
+        view: AdaptView,
+        context: Context,
+        runtime: Runtime,
+        space: SearchSpace,
+        supernet: Supernet,
+        tail: Rows,
+        held_out: Rows,
     ) -> None:
+        adapt = view.adapt
+        super().__init__(
+            supernet,
+            adapt.head,
+            adapt.loss,
+            adapt.sampler,
+            scale=adapt.classifier.scale,
+            counts=tail.counts,
+            log=context.log,
+        )
         self.view, self.context, self.runtime = view, context, runtime
-        self.space, self.supernet, self.tail = space, supernet, tail
+        self.space, self.supernet, self.tail, self.held_out = space, supernet, tail, held_out
         self.store = make_store(tail, runtime, context)
         self.cache: CachedStore | None = None
-        if view.adapt.feature_cache.paths and view.adapt.head.epochs:
+        if adapt.feature_cache.paths and adapt.head.epochs:
             self.cache = cached_features(view, context, runtime, space, supernet, tail, self.store)
 
-    def train(self, name: str, loss: LossName, sampler: SamplerParams) -> ResumeState:
-        """Train the supernet's present head and return the training's state."""
+    def renew(self, described: dict[str, Any]) -> None:
+        """Give the supernet a new head; it has a new linear one already."""
+        if described != LINEAR:
+            self.supernet.head = make_head(described, self.space.num_features, len(self.counts))
+
+    def plain(self) -> nn.Linear:
+        """Return the new linear head, trained with plain cross-entropy on the rows as they are."""
+        self.train("ce", INSTANCE)
+        return own_head(self.supernet.head)
+
+    def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> None:
+        """Train the supernet's present head."""
+        name = f"adapt-{part}" if self.states else "adapt"
         adapt, recipe = self.view.adapt, self.view.adapt.head
         rows = make_sampler(sampler, self.tail.labels, derive(self.view.seed, name, "rows"), recipe.epochs)
         objective = make_objective(
@@ -113,7 +119,7 @@ class _Stage:
             if recipe.epochs:
                 train(job, self.runtime, state, context.log)
                 state.pause()
-        return state
+        self.states.append(state)
 
     def _on_images(self, name: str, sampler: Sampler, objective: Objective) -> Job:
         recipe, info = self.view.adapt.head, self.tail.split.info
@@ -147,6 +153,12 @@ class _Stage:
             together=cache.paths_a_step,
             repeats=repeats,
         )
+
+    def judges(self) -> tuple[Tensor, Tensor] | None:
+        """Return features and labels of the validation rows, where they choose tau."""
+        if not self.head.judged:
+            return None
+        return self.features(read_validation(self.context, self.held_out, "adapt.head.tau auto"))
 
     def features(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return features (paths x N, F) and labels of the rows, without augmentation, path after path."""

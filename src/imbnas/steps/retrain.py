@@ -56,9 +56,7 @@ def run(view: RetrainView, context: Context) -> None:
     entries = _entries(found, space, context, view)
     tail, held_out = read_tail(context)
     rows = _training_rows(view, context, tail, held_out)
-    head = view.retrain.head
-    chosen = head.name == "tau-norm" and head.tau == "auto"
-    judges = read_validation(context, held_out, "retrain.head.tau auto") if chosen else None
+    judges = read_validation(context, held_out, "retrain.head.tau auto") if view.retrain.head.judged else None
     runtime = Runtime(view.runtime)
     context.device = runtime.device_name
     stage = SecondStage(view, context, runtime, rows, judges)

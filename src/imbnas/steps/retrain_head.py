@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from imbnas.longtail.heads import LINEAR, NearestClassMean, ScaledHead, make_head
+from imbnas.longtail.heads import NearestClassMean, make_head
 from imbnas.longtail.losses import repeats
-from imbnas.params.longtail import LossName, SamplerParams
-from imbnas.params.recipe import TRAINED_HEADS
+from imbnas.params.longtail import SamplerParams
+from imbnas.params.losses import LossName
 from imbnas.params.retrain import RetrainView
 from imbnas.run.context import Context
 from imbnas.seeds import derive
 from imbnas.spaces.chain import Subnet
-from imbnas.steps.heads import class_aware, normalised, own_head, prior_adjusted
+from imbnas.steps.heads import HEAD_STAGES, HeadStage, own_head
 from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
+from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows, make_augment, make_store
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.frozen import FrozenBackbone, ViewSampler, compute_features, feature_views
@@ -45,47 +45,63 @@ class SecondStage:
         `tag` tells the states of several networks apart. In the mode `frozen` no parameter and no buffer of the
         backbone changes; `batch` leaves them alone too, and `update` moves BatchNorm's statistics only.
         """
-        head, view = self._view.retrain.head, self._view
-        described = dict(LINEAR)
         self._runtime.place(network).eval()
-        if head.name in ("linear", "cosine", "crt"):
-            described = describe_head(head.name, view.retrain.classifier.scale)
-            torch.manual_seed(derive(view.seed, "retrain-head", "weights"))
-            network.head = make_head(described, _width(network), len(self._rows.counts))
-            self._runtime.place(network)
-            own = head.name in TRAINED_HEADS
-            loss: LossName = head.loss if own else "ce"
-            sampler = head.sampler if own else class_aware(head.sampler)
-            return described, [self._train(network, loss, sampler, tag)]
-        if head.name == "lws":
-            scaled = ScaledHead(own_head(network.head))
-            network.head = scaled
-            state = self._train(network, "ce", class_aware(head.sampler), tag)
-            network.head = scaled.linear()
-            return described, [state]
-        if head.name == "ncm":
-            features, labels = self._features(network, self._rows)
-            network.head = NearestClassMean.fit(features, labels, len(self._rows.counts))
-            return {"name": "ncm"}, []
-        if head.name == "tau-norm":
-            judges = None if self._validation is None else self._features(network, self._validation)
-            network.head = normalised(own_head(network.head), head.tau, judges, self._context.log)
-        else:
-            network.head = prior_adjusted(own_head(network.head), self._rows.counts, view.retrain.head.adjustment)
-        return described, []
+        stage = _Stage(self._view, self._context, self._runtime, self._rows, self._validation, network, tag)
+        return HEAD_STAGES[self._view.retrain.head.name](stage), stage.states
 
-    def _features(self, network: Subnet, rows: Rows) -> tuple[Tensor, Tensor]:
+
+class _Stage(HeadStage):
+    """One trained network and the long-tailed rows."""
+
+    def __init__(
+        self,
+        view: RetrainView,
+        context: Context,
+        runtime: Runtime,
+        rows: Rows,
+        validation: Rows | None,
+        network: Subnet,
+        tag: str,
+    ) -> None:
+        head, scale = view.retrain.head, view.retrain.classifier.scale
+        super().__init__(network, head, head.loss, head.sampler, scale=scale, counts=rows.counts, log=context.log)
+        self._view, self._context, self._runtime = view, context, runtime
+        self._rows, self._validation, self._network, self._tag = rows, validation, network, tag
+
+    def renew(self, described: dict[str, Any]) -> None:
+        """Give the network a new head."""
+        torch.manual_seed(derive(self._view.seed, "retrain-head", "weights"))
+        self._network.head = make_head(described, _width(self._network), len(self.counts))
+        self._runtime.place(self._network)
+
+    def plain(self) -> nn.Linear:
+        """Return the head with which the network was trained."""
+        return own_head(self._network.head)
+
+    def judges(self) -> tuple[Tensor, Tensor] | None:
+        """Return features and labels of the validation rows, where they choose tau."""
+        return None if self._validation is None else self._features(self._validation)
+
+    def class_means(self) -> NearestClassMean:
+        """Return the nearest-class-mean head of the training rows."""
+        return NearestClassMean.fit(*self._features(self._rows), len(self.counts))
+
+    def _features(self, rows: Rows) -> tuple[Tensor, Tensor]:
         store = make_store(rows, self._runtime, self._context)
         augment = make_augment(rows.split, None)
-        return compute_features(network, store.ordered(FEATURE_BATCH), augment, self._runtime, None)
+        return compute_features(self._network, store.ordered(FEATURE_BATCH), augment, self._runtime, None)
 
-    def _train(self, network: Subnet, loss: LossName, sampler: SamplerParams, tag: str) -> ResumeState:
-        """Train the network's present head and return the training's state."""
+    def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> None:
+        """Train the network's present head."""
+        ending = f"head-{part}" if self.states else "head"
+        name, network = f"retrain-{ending}", self._network
         context, runtime, view, head = self._context, self._runtime, self._view, self._view.retrain.head
-        state = ResumeState(context.state_path, f"{tag}-head", context.state_interval, context.note_cost, runtime.ranks)
+        tag = f"{self._tag}-{ending}"
+        state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost, runtime.ranks)
+        self.states.append(state)
         store = make_store(self._rows, runtime, context)
         augment = make_augment(self._rows.split, head.augment)
-        rows = make_sampler(sampler, self._rows.labels, derive(view.seed, "retrain-head", "rows"), head.epochs)
+        rows = make_sampler(sampler, self._rows.labels, derive(view.seed, name, "rows"), head.epochs)
         objective = make_objective(
             loss,
             view.retrain.weighting.model_copy(update={"defer": 0.0}),
@@ -98,24 +114,23 @@ class SecondStage:
         )
         with state.held():
             if not head.epochs:
-                return state
+                return
             if head.batchnorm == "frozen":
-                seed = derive(view.seed, "retrain-head", "views")
+                seed = derive(view.seed, name, "views")
                 features = feature_views(network, store, augment, runtime, head.views, FEATURE_BATCH, seed)
                 viewed = ViewSampler(rows, len(self._rows), max(1, head.views))
                 network.head.requires_grad_(True)
                 common = (lambda x, _: x, viewed, objective, view.seed)
-                job = Job("retrain-head", network.head, head, features, *common, repeats=repeats(loss))
+                job = Job(name, network.head, head, features, *common, repeats=repeats(loss))
             else:
                 mix = make_mix(head, self._rows.counts)
                 frozen = FrozenBackbone(network, head.batchnorm)
-                job = Job("retrain-head", frozen, head, store, augment, rows, objective, view.seed, mix=mix)
+                job = Job(name, frozen, head, store, augment, rows, objective, view.seed, mix=mix)
             train(job, runtime, state, context.log)
             state.pause()
         for layer in batchnorms(network):
             layer.track_running_stats = True
         network.eval()
-        return state
 
 
 def _width(network: Subnet) -> int:

@@ -1,0 +1,66 @@
+"""The heads on a frozen backbone: the one place that says what each is called and what it goes together with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from imbnas.params.recipe import RecipeParams, Tau
+from imbnas.params.shared import NonNegative
+
+
+@dataclass(frozen=True)
+class HeadEntry:
+    """What the parameters must know of a head; how it is made stands in `imbnas.steps.heads` under the same name.
+
+    An `own` head is trained with the section's loss and sampler. One that `corrects` begins with a linear head that was
+    trained before; with `prior` it takes the class frequencies out of it, which a training must not have done already.
+    A head that `chooses_tau` does so on the validation rows where `tau` is auto. `trained` is false for heads without
+    any training.
+    """
+
+    own: bool = False
+    corrects: bool = False
+    prior: bool = False
+    chooses_tau: bool = False
+    trained: bool = True
+
+
+HEADS: dict[str, HeadEntry] = {
+    "linear": HeadEntry(own=True),
+    "cosine": HeadEntry(own=True),
+    "crt": HeadEntry(),
+    "lws": HeadEntry(corrects=True),
+    "tau-norm": HeadEntry(corrects=True, chooses_tau=True),
+    "ncm": HeadEntry(trained=False),
+    "logit-adjustment": HeadEntry(corrects=True, prior=True),
+}
+"""Every head, by the name that parameters give it."""
+
+if TYPE_CHECKING:
+    HeadName = str
+    SecondStageName = str
+else:
+    HeadName = Literal[tuple(HEADS)]
+    SecondStageName = Literal["none", *HEADS]
+
+
+class HeadRecipeParams(RecipeParams):
+    """The training of a head, and the options of those that are corrected instead of trained."""
+
+    tau: Tau = "auto"
+    """Exponent of tau-norm; `auto` takes the best of 0, 0.1, ... 2 on the validation rows."""
+    adjustment: NonNegative = 1.0
+    """Factor of the log-prior that logit-adjustment subtracts."""
+    name: SecondStageName
+    """The head."""
+
+    @property
+    def entry(self) -> HeadEntry:
+        """What is known of the head; of `none` nothing is."""
+        return HEADS.get(self.name, HeadEntry())
+
+    @property
+    def judged(self) -> bool:
+        """Whether validation rows choose its exponent."""
+        return self.entry.chooses_tau and self.tau == "auto"
