@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tiny_chain
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from imbnas.errors import Interrupted
 from imbnas.networks import load_subnet
+from imbnas.params.heads import HEADS, HeadName, SecondStageName
 from imbnas.steps import retrain, retrain_head
+from imbnas.steps.heads import HEAD_STAGES
 from imbnas.training.weights import load_weights
 
 FINAL = "models/final.safetensors"
@@ -202,3 +204,8 @@ def test_a_kill_in_the_head_stage_repeats_no_training_and_leaves_no_state(
     assert tiny_chain.run(root, "retrain", **staged("crt", tau=0.5)) == 0
     assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt")) == []
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "crt", "retrain")
+
+
+def test_every_head_of_the_parameters_is_made_by_both_steps() -> None:
+    assert tuple(HEADS) == tuple(HEAD_STAGES) == get_args(HeadName)
+    assert get_args(SecondStageName) == ("none", *HEADS)
