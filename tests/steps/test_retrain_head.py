@@ -21,7 +21,6 @@ from imbnas.steps.heads import HEAD_STAGES
 from imbnas.training.weights import load_weights
 
 FINAL = "models/final.safetensors"
-HEADS = ["linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"]
 
 
 def staged(name: str, **more: object) -> dict[str, object]:
