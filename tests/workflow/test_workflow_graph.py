@@ -270,7 +270,7 @@ def test_the_default_targets_are_the_products_and_all_results(rules: dict[str, A
 
 def test_every_parameter_of_a_stage_stands_in_params_yaml(dvc: dict[str, Any]) -> None:
     # DVC fails on a name that the file leaves to its default.
-    for file in [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]:
+    for file in [ROOT / "params.yaml", *sorted((ROOT / "presets").rglob("*.yaml"))]:
         load(file)
         tree = yaml.safe_load(file.read_text())
         for stage in dvc["stages"].values():
