@@ -152,7 +152,7 @@ def test_a_file_that_is_no_mapping_is_one_line(project: Project, text: str, foun
 def test_a_complete_preset_is_a_configuration_file(project: Project) -> None:
     tree = {**load(project.path / "params.yaml").tree(), "seed": 7}
     (project.path / "preset.yaml").write_text(yaml.safe_dump(tree))
-    assert "target" in project.planned("--configfile", "preset.yaml")
+    assert "supernet" in project.planned("--configfile", "preset.yaml")
     assert json.loads((snapshot(project) / "params.json").read_text()) == tree
 
 
