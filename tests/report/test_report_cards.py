@@ -87,3 +87,15 @@ def test_the_page_needs_nothing_else_and_shows_the_headline(project: Path) -> No
     strong = re.search(r'<tr class="strong">(.*?)</tr>', text)
     assert strong
     assert f">{100 * metrics['balanced_accuracy']:.2f}<br><small>[" in strong[1]
+
+
+def test_names_of_classes_do_nothing_in_a_card(project: Path, details: dict[str, Any], tmp_path: Path) -> None:
+    names = ["<script>x</script>", "[a](http://b.example)", "\x1b[2Jd", "`b` | **c**"]
+    table = pd.read_parquet(project / fake.PATHS["classes"])
+    table["class"] = [names[label] for label in table["label"]]
+    write_dataset_card(tmp_path / "data.md", details, table)
+    final = {**details["networks"]["final"], "worst_class_name": names[0]}
+    write_model_card(tmp_path / "model.md", {**details, "networks": {**details["networks"], "final": final}})
+    for text in ((tmp_path / name).read_text() for name in ("data.md", "model.md")):
+        assert "&lt;script>" in text
+        assert not re.search(r"<script|(?<!\\)\]\(|http://|\x1b|\*\*c|`b`", text)
