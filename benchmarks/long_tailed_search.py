@@ -213,8 +213,8 @@ def table(found: Results, ratio: float) -> str:
         f"Made by `make darts-results`, {len(runs)} seeds, each with its own weights and batches, measured on test",
         f"{rows}. Balanced test accuracy of the derived network, retrained from scratch",
         "by the preset `darts-digits`, in percent; differences are paired by seed, all with 95 % intervals",
-        "(Student's t). Seconds are the processor's, of supernet, adaptation and search together, in one thread;",
-        "start-up is not in them.",
+        "(Student's t). Seconds are processor time of supernet, adaptation and search together, in one thread, without",
+        "start-up.",
         "",
         "| search | balanced accuracy | minus darts | few-shot | seconds |",
         "|---|---:|---:|---:|---:|",
@@ -227,8 +227,8 @@ def table(found: Results, ratio: float) -> str:
         )
     lines += [
         "",
-        f"DARTS over a cell drawn at random: {points(control)} points, {verdict(control)}. What the control",
-        "does not tell from DARTS says how much any search could matter here.",
+        f"DARTS over a cell drawn at random: {points(control)} points, {verdict(control)}. The gap to this",
+        "control shows how much any search matters here.",
     ]
     return "\n".join(lines + claims(found)) + "\n"
 

@@ -11,7 +11,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/results/speed.md"
 HEAD = """# Speed
 
 Written by `make bench` from `benchmarks/results.json`. Each figure is the least of several rounds, in which all systems
-take their turns on the same paths; ratios carry over to other machines better than absolute figures.
+take turns on the same paths. Ratios carry over to other machines better than absolute figures do.
 """
 TASKS = {"train": "training", "evaluate": "evaluation"}
 PEERS = {"xautodl": "xautodl", "nni": "NNI"}
@@ -90,11 +90,12 @@ def _throughput(part: dict[str, Any]) -> str:
         for precision, rates in part["rates"].items()
     )
     text = (
-        "Images of 32x32; a supernet's batch passes once for each of its fair paths. What is allowed is the least time "
-        "for the layers' operations, or for the bytes that each layer by itself reads and writes, by rates of a large "
-        f"matrix product and a large copy measured in the same run: {measured}. More than 1: the convolutions are "
-        "quicker than that product. The input is the time to make a batch ready by itself, on a GPU the GPU's own; at "
-        "most it is the time until that is done, Python's included, of which a step spends what it cannot overlap."
+        "Images have 32x32 pixels; a supernet's batch passes once per fair path. What is allowed is limited by the "
+        "time for the layers' operations, or for the bytes that each layer by itself reads and writes. The rates of a "
+        f"large matrix product and a large copy, measured in the same run, are: {measured}. Above 1, the convolutions "
+        "are faster than that product. The input is the time to prepare a batch by itself; on a GPU, the GPU's own "
+        "time. At most it is the time until the batch is done, including Python's; a step spends what it cannot "
+        "overlap."
     )
     text = textwrap.fill(text, 120) + "\n\n"
     return _section("Steps", part, text + _table([*head, *shares.values(), *gains.values()], rows))

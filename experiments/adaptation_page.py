@@ -25,52 +25,52 @@ and a supernet trained on the balanced source.
 
 ## Seconds on digits
 
-The step `adapt` at the preset's defaults in a process of its own, the least of {rounds} round(s), one for finetune and
-scratch. `own` is the processor time without starting the interpreter and importing torch, which on rows this few are
-most of a step. Wall time holds whatever else the machine did meanwhile.
+We ran the step `adapt` with the preset's defaults in a separate process, and took the least of {rounds} round(s), or
+the only one for finetune and scratch. `own` is the processor time without starting the interpreter and importing
+torch, which are most of a step with so few rows. Wall time includes whatever else the machine did meanwhile.
 
 """
 PRESET = """
 ## Seconds on a preset for real use
 
-The whole step again, on `{preset}` with its own space, recipes and images, {head} epochs for the head and {scratch} for
-scratch, once each. Only the rows are few, for scratch to end on one thread: {largest} of the largest class to one of
-the smallest, {size} in all, which leaves one batch to an epoch. The supernet has its first weights, and its source is
-the other half of the target's dataset: that changes no seconds.
+We ran the whole step again on `{preset}`, with its own space, recipes and images, once with {head} epochs for the
+head and once with {scratch} for scratch. To let scratch end on one thread, there are few rows: from {largest} in the
+largest class to one in the smallest, {size} in all, so an epoch is a single batch. The supernet has its initial
+weights, and its source is the other half of the target's dataset; neither changes the seconds.
 
     make adaptation ADAPTATION='--seconds-on {preset} --data DIR --largest {largest}'
 
 """
 RESTS = """
-That is the step `adapt` alone. The head rests on a supernet of the balanced source, which the presets train for about
-as many steps as a supernet from scratch. For a single long tail nothing is saved; each further one costs the head
-alone.
+This is the step `adapt` alone. The head needs a supernet of the balanced source, which the presets train for about as
+many steps as a supernet from scratch. A single long tail therefore saves nothing; each further one costs only the
+head.
 """
 RANKING = """
 ## Rankings on digits
 
-Whether a ranking is good shows only where subnets differ by more than the seeds of their trainings. In the preset's own
-space they do not: of 16 subnets that were trained with 3 seeds each at commit 7095d1f, tau between two seeds was -0.13
-[-0.30, 0.08]. So rankings are judged in another space on the same rows, {cells:,} cells of NAS-Bench-201: a stem of 8
-channels and one stage of two cells. No reduction block is between, whose 3x3 convolutions would do what a bad cell does
-not: with three stages of 8, 16 and 32 channels two seeds hardly agreed either (0.17, 12 cells, 3 seeds each). The space
-was chosen by the agreement of seeds alone, before a supernet was trained in it.
+Rankings can only be judged where subnets differ by more than the seeds of their trainings do. In the preset's own
+space they do not: over 16 subnets, trained with 3 seeds each at commit 7095d1f, tau between two seeds was -0.13
+[-0.30, 0.08]. We therefore judge rankings in another space on the same rows, {cells:,} cells of NAS-Bench-201: a stem
+of 8 channels and one stage of two cells. There is no reduction block, because its 3x3 convolutions would make up for
+a bad cell: with three stages of 8, 16 and 32 channels two seeds hardly agreed either (0.17, 12 cells, 3 seeds each).
+We chose the space only by the agreement of seeds, before any supernet was trained in it.
 
-{count} cells were drawn uniformly from those that have a way from input to output. Each was trained from scratch on the
-long tail by the retrain recipe, {seeds} seeds each; rankings are compared with the seeds' mean balanced accuracy on the
-{test} test rows. Supernets score on the {validation} validation rows, as in the search. Each strategy has {supernets}
-seeds, each with a source supernet of its own. In the table are the mean of their Kendall tau-b with the trained subnets
-and 95 % intervals: Student's t on the strategy's seeds, with the variance of a bootstrap of the subnets added. A
-difference is taken seed by seed and on the same resamples; its p value is corrected for three comparisons (Holm). The
-trained subnets' mean scores are taken as they are.
+{count} cells were drawn uniformly from those with a path from input to output. Each was trained from scratch on the
+long tail with the retrain recipe, {seeds} seeds each; rankings are compared with the seeds' mean balanced accuracy on
+the {test} test rows. Supernets score on the {validation} validation rows, as in the search. Each strategy has
+{supernets} seeds, each with a source supernet of its own. The table shows the mean of their Kendall tau-b with the
+trained subnets and 95 % intervals: Student's t on the strategy's seeds, with the variance of a bootstrap of the
+subnets added. Differences are taken seed by seed and on the same resamples; their p values are corrected for three
+comparisons (Holm). The trained subnets' mean scores are treated as exact.
 
 """
 CACHED = """
 ## Rankings with cached features
 
-In the preset's own space: tau between the scores of {more} subnets that the heads' supernets give, the mean over pairs
-of seeds. Two seeds of one variant differ in the head's first weights, batches and paths: how well the uncached head
-agrees with itself is what to compare with.
+This table is in the preset's own space. It shows tau between the scores that the supernets of two heads give to
+{more} subnets, as the mean over pairs of seeds. Two seeds of one variant differ in the head's first weights, batches
+and paths. Compare each figure with how well the uncached head agrees with itself.
 
 """
 

@@ -166,31 +166,36 @@ def row(data: Golden, name: str, seeds: int) -> str:
 
 HEAD = """# Heads on published features
 
-`make golden GOLDEN=DIR`: two ResNet-32 that others trained with cross-entropy and mixup for 200 epochs on CIFAR-10-LT
-and CIFAR-100-LT of ratio 100 and published with their results (AlvinHan123/LDMLR@b38dc50). Their penultimate features
-are taken as they are; only heads differ. So this page tells how imbnas measures and corrects, apart from how it trains.
+`make golden GOLDEN=DIR` makes this page. Others trained two ResNet-32 with cross-entropy and mixup for 200 epochs on
+CIFAR-10-LT and CIFAR-100-LT of ratio 100, and published them with their results (AlvinHan123/LDMLR@b38dc50). We take
+their penultimate features as they are and change only the heads. The page thus shows how imbnas measures and
+corrects, apart from how it trains.
 
 Trained heads: {epochs} epochs, batches of {batch}, SGD with rate {rate} falling to 0, {seeds} seeds. Intervals are of
-95 %: Student's t over the seeds with the test rows' variance; where there is one run, the test rows' alone. ECE has 15
-bins (a, b]. Groups: many more than 100 training rows, few fewer than 20.
+95 %: Student's t over the seeds with the variance of the test rows added; for a single run, the test rows alone. ECE
+has 15 bins (a, b]. Groups: many more than 100 training rows, few fewer than 20.
 """
 NOTES = """
 ## Where conventions differ
 
-- The published network's own accuracy is the row `none`. It is the published figure but for 3 of 10,000 rows, which
-  come with the features, before anything is measured here.
-- The published label shift divides probabilities by the class counts and renormalises: the same answers and confidences
-  as subtracting tau log(n_k / N) from the logits with tau 1.
-- Balanced softmax adds log n_k to the logits in training, the logit-adjusted loss tau log(n_k / N): with tau 1 they
-  differ by log N in every logit, which cross-entropy does not see. The two rows coincide.
-- LDMLR's groups are many from 100 rows on; no class of either file has exactly 100, so that Kang's rule (more than 100)
-  gives the same. One class of CIFAR-100-LT has exactly 20: medium by Kang's rule, few by that of OLTR.
-- Kang et al. choose tau of tau-norm on validation rows. Here are none, and training rows cannot stand in for them: the
-  features were trained on them, and on CIFAR-10-LT they choose 0. So tau is 1, the plain unit rows.
-- The trained heads have no weight decay and 20 epochs on features that already fit the training rows, so they are sure
-  of too much (ECE). tau-norm's scores are not those of a likelihood. NCM's are distances, and have no confidence.
-- LDAM-DRW lies above CE-DRW here, as published, with its published scale of 30; with 10 it is better still on
-  CIFAR-10-LT and no better on CIFAR-100-LT. [cifar10-lt.md](cifar10-lt.md) has a small network in which 30 is too much.
+- The row `none` is the accuracy of the published network. It equals the published figure except for 3 of 10,000 rows;
+  this difference comes with the features, before we measure anything.
+- The published label shift divides probabilities by the class counts and renormalises. This gives the same answers and
+  confidences as subtracting tau log(n_k / N) from the logits with tau 1.
+- Balanced softmax adds log n_k to the logits in training, and the logit-adjusted loss adds tau log(n_k / N). With tau
+  1 they differ by log N in every logit, which cross-entropy ignores, so the two rows coincide.
+- LDMLR counts a class as many-shot from 100 rows on. No class of either file has exactly 100, so Kang's rule (more
+  than 100) gives the same groups. One class of CIFAR-100-LT has exactly 20: medium by Kang's rule, few by that of
+  OLTR.
+- Kang et al. choose the tau of tau-norm on validation rows. There are none here, and training rows cannot replace
+  them: the features were trained on them, and on CIFAR-10-LT they choose 0. We therefore use tau 1, the plain unit
+  rows.
+- The heads are trained for 20 epochs without weight decay, on features that already fit the training rows, so they
+  are overconfident (ECE). The scores of tau-norm are not those of a likelihood. Those of NCM are distances and give
+  no confidence.
+- LDAM-DRW with its published scale of 30 is above CE-DRW here, as published. With 10 it is better still on
+  CIFAR-10-LT, and not better on CIFAR-100-LT. [cifar10-lt.md](cifar10-lt.md) shows a small network for which 30 is
+  too much.
 """
 
 

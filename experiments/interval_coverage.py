@@ -22,13 +22,14 @@ RUNS, NOISE = (2, 3, 5, 10), (0.0, 0.3, 0.6)
 LEVEL = 0.95
 HEAD = """# How often the intervals over seeds err
 
-`make coverage`: {trials:,} simulated comparisons of two methods whose true difference is 0, for each row. Shown is the
-share of 95 % intervals that exclude 0, in percent; 5 is nominal, and the error of a share at most {error:.1f}.
+`make coverage`: {trials:,} simulated comparisons of two methods whose true difference is 0, for each row. The table
+shows the share of 95 % intervals that exclude 0, in percent. The nominal share is 5, and the error of a share is at
+most {error:.1f}.
 
-The runs' paired differences have a standard deviation of one point, and so have those of unpaired runs; the test rows
-move all runs of a method alike by `row noise`, in points. *runs resampled* is the percentile bootstrap of runs and rows
-that imbnas had before: of S runs it sees (S - 1) / S of their variance, and a normal quantile stands where Student's t
-belongs. Two runs are outside of what is asked of the interval; they are too few to tell anything by.
+Paired differences between runs have a standard deviation of one point, and so do unpaired ones. The test rows shift
+all runs of a method together by `row noise`, in points. *runs resampled* is the percentile bootstrap of runs and rows
+that imbnas used before. With S runs it sees only (S - 1) / S of their variance, and it uses a normal quantile where
+Student's t belongs. Two runs are too few to conclude anything, and the interval is not meant for them.
 
 | runs of each | row noise | Student's t, paired | Student's t, unpaired (Welch) | runs resampled, paired |
 |---:|---:|---:|---:|---:|
@@ -36,10 +37,10 @@ belongs. Two runs are outside of what is asked of the interval; they are too few
 DRAWN = """
 ## With test rows themselves
 
-The same for answers on {rows} simulated test rows of one class, {trials:,} comparisons: a row is right where the sum of
-what is common to all runs (its difficulty), to a method's runs, to a run, and to this run and row is above 0. What is
-peculiar to a run *and* a row is in the variance over runs and in that of the rows, so that these intervals are too wide
-rather than too narrow.
+The same for answers on {rows} simulated test rows of one class, {trials:,} comparisons. A row is classified
+correctly where a sum is above 0. The sum has a part common to all runs (the row's difficulty), a part of the method's
+runs, a part of the run, and a part of this run and row. The last part is counted in the variance over runs and in that
+of the rows, so these intervals are too wide rather than too narrow.
 
 | runs of each | Student's t, paired | Student's t, unpaired (Welch) |
 |---:|---:|---:|

@@ -51,9 +51,10 @@ TITLE = """# CIFAR-10-LT of ratio 100: long-tailed methods side by side, {seeds}
 
 A ResNet of three basic blocks (16, 32 and 64 channels; {params:,} parameters) on images of {side} x {side} pixels,
 {epochs} epochs, batches of {batch}, SGD with rate 0.1 that falls by 100 at 0.8 and 0.9 of them, random crops and
-mirrors. It is far from the literature's ResNet-32 and 200 epochs, and so are the figures: they compare methods with
-each other. Of each class {reserved} rows are held out beforehand (tau is chosen on them), hence {n_max:,} to {n_min}
-training rows a class. Shot groups are thirds of the classes, since the usual thresholds find no few-shot class here.
+mirrors. This is far from the literature's ResNet-32 and 200 epochs, so the figures only compare methods with each
+other. {reserved} rows of each class are held out first, and tau is chosen on them, which leaves {n_max:,} to {n_min}
+training rows per class. Shot groups are thirds of the classes, because the usual thresholds find no few-shot class
+here.
 
 """
 
