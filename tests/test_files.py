@@ -15,6 +15,7 @@ import tiny_chain
 from imbnas.data.decode import decode_file
 from imbnas.data.imbalance import from_file
 from imbnas.data.paths import read_list
+from imbnas.data.raw import Reading
 from imbnas.data.split import IMAGES, INDEX, INFO, read_split
 from imbnas.data.verify import fault_of
 from imbnas.errors import UserError
@@ -27,7 +28,7 @@ from imbnas.training.weights import load_weights
 DOORS = {
     "parameters": lambda path: load(path),
     "JSON": lambda path: read_json(path, "a record"),
-    "image": lambda path: decode_file(path, 8, 3),
+    "image": lambda path: decode_file(path, Reading(8, 3)),
     "counts": lambda path: from_file(path, ["a", "b"]),
     "list": lambda path: read_list(path.parent, {"train": path.name, "validation": None, "test": None}, "target"),
     "model": lambda path: load_weights(path),
@@ -76,7 +77,7 @@ def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     with large.open("wb") as stream:
         stream.truncate(IMAGE_LIMIT + 1)
     with pytest.raises(UserError, match=r"large.png: found at least 1,073,741,825 bytes, expected at most 1,073,741,8"):
-        decode_file(large, 8, 3)
+        decode_file(large, Reading(8, 3))
 
 
 def test_a_file_that_says_it_is_empty_is_read_up_to_the_limit() -> None:
@@ -133,6 +134,7 @@ import os
 from pathlib import Path
 import numpy as np
 import tiny_chain
+assert tiny_chain.run(Path("."), "source") == 0
 np.lib.format.write_array_header_1_0 = lambda *_: os.kill(os.getpid(), 9)
 tiny_chain.run(Path("."), "target")
 """

@@ -14,7 +14,10 @@ import tiny_chain
 import yaml
 from PIL import Image
 
+from imbnas.data.raw import Reading
+from imbnas.networks import load_subnet
 from imbnas.params.config import parse
+from imbnas.predict import predict
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox"]
 STEPS = ("source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate")
@@ -150,3 +153,25 @@ def test_an_official_medmnist_file_runs_through_all_steps(tmp_path: Path, retina
     labels = pd.read_parquet(tmp_path / "data/target/train/index.parquet")["label"]
     assert np.bincount(labels.to_numpy()[longtail["row"]]).tolist() == [486, 128, 206, 194, 66]
     assert len(pd.read_parquet(tmp_path / "results/predictions.parquet")) == 400
+
+
+def test_training_and_predict_read_photographs_alike(tmp_path: Path) -> None:
+    """A network carries how its images were read; a rotated copy of a photograph gives the same answer."""
+    make_photos(tmp_path / "photos", 120)
+    target = {"dataset": "folder", "root": "photos", "image_size": 16, "resize": "pad", "test_fraction": 0.2}
+    target["validation"] = {"per_class": 3}
+    source = {"dataset": "folder", "root": "photos", "share": 0.4, "validation": {"per_class": 3}}
+    change = {"target": target, "source": source, "imbalance__ratio": 2.0, **TRAINED}
+    assert tiny_chain.run(tmp_path, *STEPS, **change) == 0
+    network = load_subnet(tmp_path / "models/final.safetensors")
+    assert network.reading == Reading(16, 3, pad=True, upright=True)
+    photo = tmp_path / "photos/ant/000.png"
+    with Image.open(photo) as opened:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        # What a viewer turns clockwise is stored turned the other way.
+        opened.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    first, second = predict(tmp_path / "models/final.safetensors", [photo, tmp_path / "turned.png"], 6)[0]
+    assert first.classes == second.classes
+    info = json.loads((tmp_path / "data/source/train/info.json").read_text())
+    assert (info["resize"], info["exif_rotation"]) == ("exact", True)

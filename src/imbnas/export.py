@@ -75,6 +75,11 @@ def _metadata(network: Network) -> str:
         {
             "classes": meta["classes"],
             "input": {"dtype": "uint8", "shape": ["batch", network.shape.channels, side, side]},
+            "files": {
+                "exif_rotation": network.reading.upright,
+                "square": "padded with black" if network.reading.pad else "central",
+                "scaling": "bilinear",
+            },
             "output": {"dtype": "float32", "shape": ["batch", len(meta["classes"])], "meaning": "logits"},
             "dataset": meta.get("dataset"),
             "space": meta["space"],

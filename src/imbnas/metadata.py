@@ -49,6 +49,8 @@ class ImagesMeta(_Meta):
     mean: list[float]
     std: list[Annotated[float, Field(gt=0.0)]]
     load_side: Annotated[int, Field(gt=0, le=2**14)]
+    resize: Literal["cover", "exact", "pad"] = "exact"
+    exif_rotation: bool = True
     head: HeadMeta = HeadMeta()
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from imbnas.data.augment import Augment
-from imbnas.data.raw import Shape
+from imbnas.data.raw import Reading, Shape
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.metadata import ReferencesMeta, SubnetMeta, described
@@ -55,6 +55,12 @@ class Network:
         if not bool(torch.isfinite(logits).all()):
             raise UserError(f"{self.path}: its answers are not finite numbers, expected a trained network")
         return logits
+
+    @property
+    def reading(self) -> Reading:
+        """How an image file becomes what `preprocess` takes."""
+        pad, upright = self.meta.get("resize") == "pad", self.meta.get("exif_rotation", True)
+        return Reading(self.load_side, self.shape.channels, pad, upright)
 
     def preprocess(self) -> Augment:
         """Return what turns uint8 images (N, C, load_side, load_side) into the network's input, without randomness."""

@@ -57,7 +57,7 @@ def predict(
 def _decoded(network: Network, image: Path, limit: SizeLimit) -> np.ndarray:
     if not image.exists():
         raise UserError(f"{image}: not found, expected an image file")
-    return decode_file(image, network.load_side, network.shape.channels, limit)
+    return decode_file(image, network.reading, limit)
 
 
 def _batch(network: Network, images: Sequence[Path], pixels: np.ndarray, top: int) -> list[Prediction]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbnas.data.augment import Augment, load_side, resolve_augment
-from imbnas.data.raw import Shape
+from imbnas.data.raw import Shape, resize_rule
 from imbnas.errors import UserError
 
 torch.set_num_threads(1)
@@ -182,7 +182,9 @@ def test_padding_without_a_padded_crop_is_refused():
 
 
 def test_load_side():
-    assert (load_side("resized", 224), load_side("pad", 224), load_side("none", 32)) == (256, 224, 32)
+    assert (load_side("cover", 224), load_side("exact", 224), load_side("pad", 32)) == (256, 224, 32)
+    assert [resize_rule("auto", side) for side in (8, 96, 97, 224)] == ["exact", "exact", "cover", "cover"]
+    assert resize_rule("pad", 224) == "pad"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from imbnas.data.decode import convert_array, decode_file
-from imbnas.data.raw import Shape
+from imbnas.data.raw import Reading, Shape
 from imbnas.data.verify import SizeLimit, check_images, fault_of, map_threaded
 from imbnas.errors import UserError
 
@@ -19,20 +19,20 @@ def save(tmp_path: Path, image: Image.Image, name: str = "x.png", **options) -> 
 
 def test_same_size_is_read_as_it_is(tmp_path: Path):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(decode_file(save(tmp_path, Image.fromarray(pixels)), 9, 3), pixels)
+    np.testing.assert_array_equal(decode_file(save(tmp_path, Image.fromarray(pixels)), Reading(9, 3)), pixels)
 
 
 def test_the_central_square_is_taken(tmp_path: Path):
     pixels = np.zeros((10, 30, 3), dtype=np.uint8)
     pixels[:, 10:20] = 200
-    assert (decode_file(save(tmp_path, Image.fromarray(pixels)), 10, 3) == 200).all()
-    assert (decode_file(save(tmp_path, Image.fromarray(pixels.transpose(1, 0, 2))), 10, 3) == 200).all()
+    assert (decode_file(save(tmp_path, Image.fromarray(pixels)), Reading(10, 3)) == 200).all()
+    assert (decode_file(save(tmp_path, Image.fromarray(pixels.transpose(1, 0, 2))), Reading(10, 3)) == 200).all()
 
 
 def test_the_same_as_resizing_first_and_cropping_then(tmp_path: Path):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8))
     plain = image.resize((60, 40), Image.Resampling.BILINEAR).crop((10, 0, 50, 40))
-    np.testing.assert_array_equal(decode_file(save(tmp_path, image), 40, 3), np.asarray(plain))
+    np.testing.assert_array_equal(decode_file(save(tmp_path, image), Reading(40, 3)), np.asarray(plain))
 
 
 def test_grey_colour_and_transparency(tmp_path: Path):
@@ -41,37 +41,67 @@ def test_grey_colour_and_transparency(tmp_path: Path):
     # ITU-R 601: 0.299 R + 0.587 G + 0.114 B.
     luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
     file = save(tmp_path, Image.fromarray(colour))
-    assert decode_file(file, 4, 1).tolist() == np.full((4, 4, 1), luma).tolist()
+    assert decode_file(file, Reading(4, 1)).tolist() == np.full((4, 4, 1), luma).tolist()
     grey = save(tmp_path, Image.fromarray(colour[..., 0]))
-    assert decode_file(grey, 4, 3).tolist() == np.full((4, 4, 3), 200).tolist()
+    assert decode_file(grey, Reading(4, 3)).tolist() == np.full((4, 4, 3), 200).tolist()
     clear = np.concatenate([colour, np.zeros((4, 4, 1), np.uint8)], axis=2)
-    assert (decode_file(save(tmp_path, Image.fromarray(clear, "RGBA")), 4, 3) == colour).all()
+    assert (decode_file(save(tmp_path, Image.fromarray(clear, "RGBA")), Reading(4, 3)) == colour).all()
 
 
 def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path: Path):
     pixels = (np.arange(16, dtype=np.uint16) * 4096 + 17).reshape(4, 4)
     file = save(tmp_path, Image.fromarray(pixels))
-    assert decode_file(file, 4, 1)[..., 0].tolist() == (pixels >> 8).tolist()
+    assert decode_file(file, Reading(4, 1))[..., 0].tolist() == (pixels >> 8).tolist()
 
 
-def test_rotation_marks_are_ignored(tmp_path: Path):
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif", "x.webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_a_viewer_shows_them(tmp_path: Path, name: str, orientation: int) -> None:
+    pixels = np.zeros((32, 32, 3), dtype=np.uint8)
+    # A light top left quarter: every orientation puts it elsewhere, or turns it about.
+    pixels[:16, :16], pixels[:16, 16:] = 240, 120
     exif = Image.Exif()
-    exif[0x0112] = 6
-    marked = save(tmp_path, Image.fromarray(pixels), "a.png", exif=exif)
-    np.testing.assert_array_equal(decode_file(marked, 8, 3), pixels)
+    exif[0x0112] = orientation
+    file = save(tmp_path, Image.fromarray(pixels), name, exif=exif)
+    with Image.open(file) as opened:
+        shown = np.asarray(ImageOps.exif_transpose(opened).convert("RGB")).astype(int)
+    found = decode_file(file, Reading(32, 3)).astype(int)
+    assert abs(found - shown).max() <= 2
+    if name == "x.tif":  # its orientation is part of the format: PIL turns it in any case
+        return
+    as_it_lies = decode_file(file, Reading(32, 3, upright=False)).astype(int)
+    assert abs(as_it_lies - pixels.astype(int)).mean() < 8
+    assert (orientation == 1) == (abs(found - as_it_lies).max() <= 2)
+
+
+def test_padding_keeps_the_whole_picture(tmp_path: Path) -> None:
+    file = save(tmp_path, Image.fromarray(np.full((10, 40, 3), 200, np.uint8)))
+    square = decode_file(file, Reading(20, 3, pad=True))
+    assert square.shape == (20, 20, 3)
+    rows = np.flatnonzero((square == 200).all(axis=(1, 2)))
+    assert rows.tolist() == [7, 8, 9, 10, 11]
+    assert square.sum() == 5 * 20 * 3 * 200
+    thin = save(tmp_path, Image.fromarray(np.full((1, 4000, 3), 90, np.uint8)), "thin.png")
+    assert decode_file(thin, Reading(20, 1, pad=True)).max() == 90
+
+
+def test_damaged_rotation_marks_do_not_cost_the_picture(tmp_path: Path) -> None:
+    file = save(
+        tmp_path, Image.fromarray(np.full((8, 8, 3), 50, np.uint8)), "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"
+    )
+    assert abs(decode_file(file, Reading(8, 3)).astype(int) - 50).max() <= 2
 
 
 def test_a_camera_file_of_two_pictures_gives_the_first(tmp_path: Path):
     first, second = (Image.fromarray(np.full((16, 16, 3), value, np.uint8)) for value in (50, 200))
     first.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[second])
-    assert abs(decode_file(tmp_path / "x.jpg", 16, 3).astype(int) - 50).max() <= 2
+    assert abs(decode_file(tmp_path / "x.jpg", Reading(16, 3)).astype(int) - 50).max() <= 2
 
 
 def test_a_bad_file_is_named(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     with pytest.raises(UserError, match=r"x\.png: cannot be read as an image"):
-        decode_file(tmp_path / "x.png", 4, 3)
+        decode_file(tmp_path / "x.png", Reading(4, 3))
     assert fault_of(tmp_path / "x.png", full=False) is not None
 
 
@@ -114,10 +144,10 @@ def test_resizing_is_pils_bilinear(channels):
 
 def test_numbers_beyond_sixteen_bits_are_refused_not_clipped(tmp_path: Path) -> None:
     pixels = (np.arange(16, dtype=np.int32) * 4096).reshape(4, 4)
-    found = decode_file(save(tmp_path, Image.fromarray(pixels), "a.tif"), 4, 1)
+    found = decode_file(save(tmp_path, Image.fromarray(pixels), "a.tif"), Reading(4, 1))
     assert found[..., 0].tolist() == (pixels >> 8).tolist()
     with pytest.raises(UserError, match=r"b\.tif: .*pixels from 0 to 122880, expected 0 to 65535"):
-        decode_file(save(tmp_path, Image.fromarray(pixels * 2), "b.tif"), 4, 1)
+        decode_file(save(tmp_path, Image.fromarray(pixels * 2), "b.tif"), Reading(4, 1))
     deep = save(tmp_path, Image.fromarray(np.ones((4, 4), np.float32)), "c.tif")
     assert fault_of(deep, full=False) == "pixels are floating-point numbers, expected 8 or 16 bits"
 
@@ -142,5 +172,5 @@ def test_a_size_that_is_too_large_is_told_with_its_parameter(tmp_path: Path) -> 
     fault = "found 60 x 40 = 2,400 pixels, expected at most 2,399 (target.max_pixels)"
     assert fault_of(tmp_path / "a.png", False, size) == fault
     with pytest.raises(UserError, match=r"a\.png: found 60 x 40"):
-        decode_file(tmp_path / "a.png", 8, 1, size)
+        decode_file(tmp_path / "a.png", Reading(8, 1), size)
     assert fault_of(tmp_path / "a.png", True, SizeLimit(2400, "")) is None

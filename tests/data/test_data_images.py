@@ -17,7 +17,7 @@ from imbnas.data.images import ImageStore
 from imbnas.data.loading import Task, unchanged
 from imbnas.data.materialise import write_split
 from imbnas.data.policy import Policy
-from imbnas.data.raw import Raw, Shape
+from imbnas.data.raw import Raw, Reading, Shape
 from imbnas.data.split import Split, read_split
 from imbnas.errors import UserError
 
@@ -98,7 +98,7 @@ def test_files_give_the_same_bytes_for_any_number_of_workers(file_split: Split):
             assert labels.tolist() == [(19 - k) % 2 for k in wanted]
     assert file_split.root is not None
     file = file_split.root / file_split.index["path"][19 - 15]
-    np.testing.assert_array_equal(results[0][1][0][0].permute(1, 2, 0).numpy(), decode_file(file, 9, 3))
+    np.testing.assert_array_equal(results[0][1][0][0].permute(1, 2, 0).numpy(), decode_file(file, Reading(9, 3)))
 
 
 @pytest.mark.parametrize("fixture", ["array_split", "file_split"])

@@ -13,7 +13,7 @@ from trees import digest_tree
 from imbnas.data import materialise
 from imbnas.data.decode import decode_file
 from imbnas.data.materialise import statistics, write_split
-from imbnas.data.raw import Raw, Shape
+from imbnas.data.raw import Raw, Reading, Shape
 from imbnas.data.split import read_labels, read_split
 from imbnas.errors import UserError
 
@@ -113,7 +113,7 @@ def test_files_stay_files(files: Path, tmp_path: Path):
     assert split.root == tmp_path / "images"
     assert split.index["path"].tolist() == ["a/0.png", "a/1.png", "a/2.png"]
     assert (split.info.kind, split.info.root, np.load(files / "images.npy").shape) == ("paths", "images", (0, 5, 5, 3))
-    pixels = np.stack([decode_file(tmp_path / f"images/a/{k}.png", 5, 3) for k in range(3)]) / 255
+    pixels = np.stack([decode_file(tmp_path / f"images/a/{k}.png", Reading(5, 3)) for k in range(3)]) / 255
     np.testing.assert_allclose(split.info.mean, pixels.mean(axis=(0, 1, 2)))
     np.testing.assert_allclose(split.info.std, pixels.std(axis=(0, 1, 2)))
     for file in files.iterdir():
@@ -125,7 +125,7 @@ def test_statistics_of_many_files_use_evenly_spaced_ones(tmp_path: Path, save_im
     paths = [save_image(f"{k}.png", k).name for k in range(5)]
     raw = Raw(np.array([0, 1, 0, 1, 0]), ["a", "b"], None, paths, tmp_path / "images")
     info = write_split(tmp_path / "s", raw, np.arange(5), Shape(4, 4, 1), **OPTIONS)
-    pixels = np.stack([decode_file(tmp_path / f"images/{k}.png", 4, 1) for k in (0, 2, 4)]) / 255
+    pixels = np.stack([decode_file(tmp_path / f"images/{k}.png", Reading(4, 1)) for k in (0, 2, 4)]) / 255
     assert math.isclose(info.mean[0], pixels.mean())
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from imbnas.data.datasets import load_dataset
 from imbnas.data.decode import decode_file
 from imbnas.data.paths import read_list
-from imbnas.data.raw import relative_path
+from imbnas.data.raw import Reading, relative_path
 from imbnas.errors import UserError
 
 
@@ -356,7 +356,7 @@ def test_pages_behind_the_first_are_counted(tree: Path) -> None:
     pages[0].save(tree / "train/cat/pages.tif", save_all=True, append_images=pages[1:])
     dataset = folder(tree, train="train")
     assert dataset.notes == (f"{tree}: 1 images have several pages or frames, of which the first is read",)
-    assert decode_file(tree / "train/cat/pages.tif", 4, 3)[0, 0].tolist() == [10, 0, 0]
+    assert decode_file(tree / "train/cat/pages.tif", Reading(4, 3))[0, 0].tolist() == [10, 0, 0]
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["symbolic", "hard"])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from imbnas.data.draws import Draws
 from imbnas.data.policy import Policy
-from imbnas.data.raw import Shape
+from imbnas.data.raw import Resize, Shape
 from imbnas.errors import UserError
 
 Crop = Literal["pad", "resized", "none"]
@@ -47,12 +47,12 @@ def resolve_augment(crop: str, pad: int | str, flip: bool | str, photographs: bo
     return Resolved(chosen, pixels if chosen == "pad" else 0, photographs if flip == "auto" else bool(flip))
 
 
-def load_side(crop: str, side: int) -> int:
+def load_side(resize: Resize, side: int) -> int:
     """Return the side in pixels at which image files are read for a network's input of `side` pixels.
 
-    Resized crops take 8/7 of it, so that 224 is cut from 256: in training and, as the centre, in evaluation.
+    `cover` takes 8/7 of it, so that 224 is cut from 256: in training at random, in evaluation from the centre.
     """
-    return round(side * 8 / 7) if crop == "resized" else side
+    return round(side * 8 / 7) if resize == "cover" else side
 
 
 class Augment:

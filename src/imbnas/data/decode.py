@@ -5,24 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from imbnas.data.raw import Shape
+from imbnas.data.raw import Reading, Shape
 from imbnas.data.verify import SizeLimit, TooLargeError, open_image, unreadable
 from imbnas.errors import UserError
 
+ORIENTATION = ExifTags.Base.Orientation
 
-def decode_file(file: Path, side: int, channels: int, size: SizeLimit | None = None) -> np.ndarray:
-    """Return the image in `file` as uint8 (side, side, channels): its central square, scaled bilinearly.
 
-    That is the short side scaled to `side` and a centre crop, in one pass. Transparency is dropped, EXIF rotation is
-    not applied, 16-bit grey keeps its high byte, and colour becomes grey by ITU-R 601 luma (PIL's "L").
+def decode_file(file: Path, reading: Reading, size: SizeLimit | None = None) -> np.ndarray:
+    """Return the image in `file` as uint8 (side, side, channels), scaled bilinearly in one pass.
+
+    Its central square is taken, or, with `reading.pad`, the whole of it with black beside it. A rotation that EXIF asks
+    for is done first, unless `reading.upright` is false. Transparency is dropped, 16-bit grey keeps its high byte, and
+    colour becomes grey by ITU-R 601 luma (PIL's "L").
+
     Raises UserError naming a file that is missing, damaged, or larger than `size` allows; images of a dataset were
     measured when it was verified.
     """
     try:
         with open_image(file, size) as opened:
-            image = eight_bit(opened, channels)
+            image = eight_bit(_upright(opened) if reading.upright else opened, reading.channels)
     except UserError:
         raise
     except TooLargeError as error:
@@ -30,11 +34,35 @@ def decode_file(file: Path, side: int, channels: int, size: SizeLimit | None = N
     # On damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, and its own bomb error.
     except Exception as error:
         raise UserError(f"{file}: {unreadable(error)}") from None
+    square = _padded(image, reading.load_side) if reading.pad else _central(image, reading.load_side)
+    return np.asarray(square, dtype=np.uint8).reshape(reading.load_side, reading.load_side, reading.channels)
+
+
+def _central(image: Image.Image, side: int) -> Image.Image:
     width, height = image.size
     short = min(width, height)
     left, top = (width - short) / 2, (height - short) / 2
-    square = image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))
-    return np.asarray(square, dtype=np.uint8).reshape(side, side, channels)
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))
+
+
+def _padded(image: Image.Image, side: int) -> Image.Image:
+    width, height = image.size
+    longest = max(width, height)
+    small = max(1, round(width * side / longest)), max(1, round(height * side / longest))
+    square = Image.new(image.mode, (side, side))
+    place = (side - small[0]) // 2, (side - small[1]) // 2
+    square.paste(image.resize(small, Image.Resampling.BILINEAR), place)
+    return square
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the image as it is meant to be looked at; one whose EXIF data cannot be read is left as it lies."""
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) != 1
+    except Exception:
+        return image
+    # Without a rotation PIL would copy the whole picture.
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def eight_bit(image: Image.Image, channels: int) -> Image.Image:

@@ -45,7 +45,7 @@ class ImageStore:
         if split.images is None:
             height = width = load_size or height
             paths = pa.array(split.index["path"].iloc[chosen], type=pa.large_string())
-            self._source = Files(split.root or Path(), paths, height, channels)
+            self._source = Files(split.root or Path(), paths, split.info.reading(height))
         else:
             if load_size not in (None, height):
                 raise ValueError(f"load_size is {load_size} for an array of {height} pixels, expected None")

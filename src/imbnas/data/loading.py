@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from imbnas.data.decode import decode_file
 from imbnas.data.draws import Draws
+from imbnas.data.raw import Reading
 from imbnas.disk import amount
 from imbnas.errors import UserError
 from imbnas.waiting import OverdueError, StoppedWaiting, asked_to_stop, bounded
@@ -98,18 +99,18 @@ class Arrays:
 class Files:
     """Image files; the paths lie in one Arrow buffer, which forked workers do not copy."""
 
-    def __init__(self, root: Path, paths: pa.Array, side: int, channels: int) -> None:
-        """Take the paths below `root`, and the side in pixels and the channels with which files are decoded."""
-        self._root, self._paths, self._side, self._channels = root, paths, side, channels
+    def __init__(self, root: Path, paths: pa.Array, reading: Reading) -> None:
+        """Take the paths below `root`, and how files are decoded."""
+        self._root, self._paths, self._reading = root, paths, reading
 
     def read(self, positions: np.ndarray) -> Tensor:
         """Decode the files at `positions`."""
         files = [self._root / self._paths[int(row)].as_py() for row in positions]
-        return _channels_first(np.stack([decode_file(file, self._side, self._channels) for file in files]))
+        return _channels_first(np.stack([decode_file(file, self._reading) for file in files]))
 
     def nbytes(self, rows: int) -> int:
         """Return the bytes of so many images."""
-        return rows * self._side**2 * self._channels
+        return rows * self._reading.load_side**2 * self._reading.channels
 
 
 def unchanged(images: Tensor, draws: Draws) -> Tensor:

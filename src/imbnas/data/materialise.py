@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from imbnas.data.contents import CONTENT, PIXELS, contents, stored
 from imbnas.data.decode import convert_array, decode_file
-from imbnas.data.raw import Raw, Shape
+from imbnas.data.raw import Raw, Reading, Resize, Shape
 from imbnas.data.split import IMAGES, INDEX, INFO, Info, array_digest, write_table
 from imbnas.data.verify import map_threaded
 from imbnas.files import replacing, write_json
@@ -33,6 +33,8 @@ def write_split(
     root: str,
     photographs: bool,
     train: Info | None = None,
+    resize: Resize = "exact",
+    exif_rotation: bool = True,
     known: np.ndarray | None = None,
     overlap: dict[str, int] | None = None,
 ) -> Info:
@@ -41,7 +43,8 @@ def write_split(
     Array images are converted to `shape`; files stay files, to be scaled to it when read. `train` is the description
     of the dataset's training split, whose mean and std this split repeats; None computes them from this split's own
     rows: exactly from all pixels, or for files from at most 2,000 evenly spaced ones. `root` is the parameter's text,
-    `known` what `contents.contents` returns of the whole of `raw` where it is known, `overlap` see `split.Info`.
+    `resize` and `exif_rotation` say how files are read, `known` is what `contents.contents` returns of the whole of
+    `raw` where it is known, `overlap` see `split.Info`.
     Returns what `info.json` holds. Raises UserError naming an image that cannot be read.
     """
     # Without its description a split does not count: an interrupted rewrite is then no mixture of old and new.
@@ -55,7 +58,8 @@ def write_split(
         digest = _digest_files(paths, labels, images)
         _write_images(directory / IMAGES, 0, shape, iter(()))
         if train is None:
-            histogram = _sampled_histogram(raw.root, paths, shape)
+            reading = Reading(shape.height, shape.channels, resize == "pad", exif_rotation)
+            histogram = _sampled_histogram(raw.root, paths, reading)
     else:
         state = array_digest(labels)
         _write_images(directory / IMAGES, len(rows), shape, _chunks(raw, rows, shape, state, histogram))
@@ -76,6 +80,8 @@ def write_split(
         photographs=photographs,
         digest=digest,
         overlap=overlap,
+        resize=None if paths is None else resize,
+        exif_rotation=None if paths is None else exif_rotation,
     )
     write_json(directory / INFO, info.as_json())
     return info
@@ -149,11 +155,10 @@ def _digest_files(paths: list[str], labels: np.ndarray, images: np.ndarray) -> s
     return state.hexdigest()
 
 
-def _sampled_histogram(root: Path, paths: list[str], shape: Shape) -> np.ndarray:
+def _sampled_histogram(root: Path, paths: list[str], reading: Reading) -> np.ndarray:
     places = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _SAMPLED)).round().astype(np.int64))
-    histogram = np.zeros((shape.channels, 256), dtype=np.int64)
-
+    histogram = np.zeros((reading.channels, 256), dtype=np.int64)
     chosen = [paths[place] for place in places.tolist()]
-    for image in map_threaded(lambda path: decode_file(root / path, shape.height, shape.channels), chosen):
+    for image in map_threaded(lambda path: decode_file(root / path, reading), chosen):
         _count(histogram, image)
     return histogram

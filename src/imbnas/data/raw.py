@@ -5,8 +5,12 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+
+LARGEST_EXACT = 96
+"""Pixels up to which a margin for crops would cost more of the picture than it gives."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,32 @@ class Shape:
     height: int
     width: int
     channels: int
+
+
+Resize = Literal["cover", "exact", "pad"]
+"""How a picture becomes a square: `cover` brings its short side to 8/7 of the size and leaves the margin to crops,
+`exact` brings its short side to the size, `pad` its long side, with black beside it."""
+
+
+def resize_rule(name: Resize | Literal["auto"], side: int) -> Resize:
+    """Return the rule that `auto` means for a network's input of `side` pixels: `exact` up to 96, else `cover`."""
+    if name != "auto":
+        return name
+    return "exact" if side <= LARGEST_EXACT else "cover"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How image files become arrays (side, side, channels).
+
+    `load_side` is the side in pixels that is read; `pad` says that the whole picture is kept, with black beside it, and
+    not its central square; `upright` that a rotation that EXIF asks for is done.
+    """
+
+    load_side: int
+    channels: int
+    pad: bool = False
+    upright: bool = True
 
 
 @dataclass(frozen=True)

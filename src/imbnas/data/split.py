@@ -13,14 +13,14 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from imbnas.data.raw import relative_path
+from imbnas.data.raw import Reading, Resize, relative_path
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, check_regular, read_json, write_with
 
@@ -40,6 +40,7 @@ class Info:
     at its test split, and None where there is none: rows of its splits that were left out because the source (or the
     test split drawn for it) has the image too (`train`, `validation`), and rows of a published test split that were
     kept although the source has them (`source`), or the training or validation rows do (`training`).
+    `resize` and `exif_rotation` say how files are read, and are None for arrays.
     """
 
     dataset: str
@@ -54,6 +55,12 @@ class Info:
     photographs: bool
     digest: str
     overlap: dict[str, int] | None = None
+    resize: Resize | None = None
+    exif_rotation: bool | None = None
+
+    def reading(self, side: int) -> Reading:
+        """Return how the split's files are read as squares of `side` pixels."""
+        return Reading(side, self.shape[2], pad=self.resize == "pad", upright=self.exif_rotation is not False)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object; what is None, such as `root` where images are an array, is left out."""
@@ -133,6 +140,8 @@ def _check_info(info: Info) -> None:
         "mean": not all(isinstance(value, float) for value in info.mean),
         "std": len(info.std) != channels or min(info.std) <= 0,
         "digest": len(info.digest) != 64,
+        "resize": info.resize not in (None, *get_args(Resize)),
+        "exif_rotation": info.exif_rotation not in (None, False, True),
     }
     wrong = [name for name, bad in problems.items() if bad]
     if wrong:

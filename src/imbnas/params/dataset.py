@@ -12,6 +12,7 @@ from imbnas.params.base import Section, short
 from imbnas.params.shared import Count, Positive, Side
 
 DatasetName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "list", "npz"]
+Resize = Literal["auto", "cover", "exact", "pad"]
 PATH_DATASETS = ("folder", "list")
 """Datasets whose images stay files."""
 OWN_DATASETS = (*PATH_DATASETS, "npz")
@@ -92,6 +93,12 @@ class DatasetParams(Section):
     """Whether torchvision may download into `root`; false expects the files there already."""
     splits: Splits = Splits()
     """Where a `folder` or `list` dataset keeps its splits."""
+    resize: Resize = "auto"
+    """How `folder` and `list` images become squares: `cover` brings the short side to 8/7 of the size, so that training
+    crops have a margin, and evaluation cuts the centre; `exact` brings the short side to the size; `pad` the long side,
+    with black beside it; `auto`: exact up to 96 pixels, else cover."""
+    exif_rotation: bool = True
+    """Whether `folder` and `list` images are turned as their EXIF data say, as a viewer shows them."""
     verify: Literal["headers", "full"] = "full"
     """How `folder` and `list` images are checked up front: only their headers, or decoded in full."""
     max_pixels: Annotated[int, Field(gt=0, lt=2**31)] = LARGEST_IMAGE

@@ -88,8 +88,8 @@ def read_validation(context: Context, held_out: Rows, wanted_by: str) -> Rows:
 
 
 def side_of(split: Split) -> int:
-    """Return the side in pixels at which a split's images are read; files keep a margin for resized crops."""
-    return load_side("resized" if split.info.kind == "paths" else "pad", split.info.shape[0])
+    """Return the side in pixels at which a split's images are read; files may keep a margin for crops."""
+    return load_side(split.info.resize or "exact", split.info.shape[0])
 
 
 def make_store(rows: Rows, runtime: Runtime, context: Context) -> ImageStore:
@@ -122,4 +122,5 @@ def image_meta(split: Split) -> dict[str, Any]:
         "photographs": info.photographs,
         "kind_of_images": info.kind,
         "dataset": info.dataset,
+        **({} if info.resize is None else {"resize": info.resize, "exif_rotation": info.exif_rotation}),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from imbnas.data.datasets import is_path_dataset, native_shape
 from imbnas.data.duplicates import first_occurrence
 from imbnas.data.materialise import write_split
+from imbnas.data.raw import resize_rule
 from imbnas.data.splits import few, source_parts
 from imbnas.params.source import SourceView
 from imbnas.run.context import Context
@@ -41,6 +42,8 @@ def run(view: SourceView, context: Context) -> None:
             root=params.root,
             photographs=dataset.photographs,
             train=train,
+            resize=resize_rule(params.resize, shape.height),
+            exif_rotation=params.exif_rotation,
         )
         train = train or info
         context.log(f"{params.dataset} {split}: {info.rows} rows, digest {info.digest[:16]}")

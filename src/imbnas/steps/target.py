@@ -7,6 +7,7 @@ import numpy as np
 from imbnas.data.contents import contents, first_of
 from imbnas.data.datasets import Dataset, Raw, is_path_dataset, native_shape, same_dataset
 from imbnas.data.materialise import write_split
+from imbnas.data.raw import resize_rule
 from imbnas.data.splits import Parts, few, target_parts
 from imbnas.errors import UserError
 from imbnas.params.target import TargetView
@@ -49,6 +50,8 @@ def run(view: TargetView, context: Context) -> None:
             root=params.root,
             photographs=dataset.photographs,
             train=train,
+            resize=resize_rule(params.resize, shape.height),
+            exif_rotation=params.exif_rotation,
             known=digests[name],
             overlap=overlap if split == "test" and any(overlap.values()) else None,
         )
