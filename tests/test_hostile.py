@@ -19,7 +19,6 @@ import pytest
 import tiny_chain
 import torch
 import yaml
-from imbnas.steps.graph import PATHS
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
