@@ -210,11 +210,12 @@ class TestErrors:
     def test_weights_that_are_not_finite(
         self, model: Path, photos: list[Path], tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Nothing of ours writes such a file.
-        monkeypatch.setattr("imbnas.training.weights.not_finite", lambda state: "")
         state, meta = load_weights(model)
         state["head.weight"][1, 2] = value
-        save_weights(tmp_path / "m.safetensors", state, meta)
+        with monkeypatch.context() as patch:
+            # Nothing of ours writes such a file.
+            patch.setattr("imbnas.training.weights.not_finite", lambda state: None)
+            save_weights(tmp_path / "m.safetensors", state, meta)
         self.expect(tmp_path / "m.safetensors", photos[:1], "tensor head.weight holds numbers that are not finite")
 
     def test_answers_that_are_not_finite(self, model: Path, photos: list[Path], tmp_path: Path) -> None:
