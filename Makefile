@@ -15,6 +15,7 @@ GOLDEN ?= datasets/golden
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
+STAGES := source target imbalance supernet adapt search retrain evaluate
 
 .PHONY: help setup run test lint format lock sync schema record accept experiments longtail adaptation golden coverage bench \
 	darts-results darts-speed regret docs clean
@@ -37,7 +38,6 @@ lint: $(READY) ## style, types, formatting, generated files
 	MYPYPATH=src $(BIN)/mypy
 	MYPYPATH=src $(BIN)/mypy workflow/scripts
 	$(SNAKEFMT) --check $(WORKFLOW)
-	$(BIN)/python workflow/scripts/sync_dvc.py --check
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run slurm/*.sh; else echo 'shellcheck: not installed, skipped'; fi
 
 format: $(READY) ## writes the style that lint wants
@@ -53,8 +53,7 @@ lock: $(UV) ## requirements.lock, after an edit of pyproject.toml
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		-c requirements.lock docs/requirements.in --output-file docs/requirements.lock
 
-sync: $(READY) ## dvc.yaml, JSON schema and docs/parameters.md, after an edit of imports or parameters
-	$(BIN)/python workflow/scripts/sync_dvc.py
+sync: $(READY) ## JSON schema and docs/parameters.md, after an edit of parameters
 	$(BIN)/imbnas schema --write params.schema.json
 	$(BIN)/imbnas params reference --write docs/parameters.md
 
@@ -64,13 +63,14 @@ record: $(READY) ## lets DVC record what Snakemake made, unless something is sta
 	@$(BIN)/python workflow/scripts/record.py
 
 accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply` brought, unless DVC finds it changed
-	@$(BIN)/dvc status --quiet dvc.yaml || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
+	@$(BIN)/python workflow/scripts/code_digests.py
+	@$(BIN)/dvc status --quiet $(STAGES) || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
 	$(BIN)/snakemake --touch --cores 1
 
 experiments: $(READY) ## the table of DVC's experiments: main scores, cost, parameters that differ (SHOW=--md: Markdown)
 	@$(BIN)/dvc exp show --no-pager --only-changed $(SHOW) \
 		--keep 'balanced_accuracy|few|macs|seconds' \
-		--drop 'Created|State|Executor|accuracy|many|medium|macro_f1|ece|params|.*/.*|requirements.lock'
+		--drop 'Created|State|Executor|accuracy|many|medium|macro_f1|ece|params|code\..*|.*/.*|requirements.lock'
 
 longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR holds it), into docs/results/
 	$(BIN)/python experiments/longtail.py --data $(DATA)
@@ -102,7 +102,7 @@ docs: $(VENV)/.docs ## the documentation as a site: docs/_build/html/docs/index.
 
 clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
 	rm -rf data models results study/*/ study/*.csv study/*.html study/*.parquet logs benchmarks/*.tsv benchmarks/study \
-		.snakemake .imbnas
+		.snakemake .imbnas code.json
 
 $(UV): requirements-uv.lock
 	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \

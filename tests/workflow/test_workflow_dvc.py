@@ -15,10 +15,11 @@ from PIL import Image
 from workflow_project import NARROWED, ROOT, Project
 
 from imbnas.params.config import load
+from imbnas.run.graph import STEPS
 
 pytestmark = pytest.mark.workflow
 
-STAGES = ["source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate"]
+STAGES = ["code", *STEPS]
 
 
 def table(project: Project, *options: str) -> list[str]:
@@ -48,12 +49,12 @@ def test_a_clone_takes_its_outputs_from_the_cache(finished: Project, tmp_path: P
     clone.run("dvc", "cache", "dir", "--local", str(finished.path / ".dvc/cache"))
     assert set(clone.stale()) == set(STAGES)
     # A look at what would run leaves nothing behind that passes for a memory of what the checkout brings.
-    assert clone.planned() == set(STAGES)
+    assert clone.planned() == set(STEPS)
     clone.run("dvc", "checkout")
     assert clone.stale() == set()
     assert clone.run("dvc", "repro").output.count("didn't change, skipping") == len(STAGES)
     # Snakemake has not made these files and says so, whatever their dates, until it is told to accept them.
-    assert clone.planned() == set(STAGES)
+    assert clone.planned() == set(STEPS)
     clone.run("snakemake", "--touch", "--cores", "1")
     assert clone.planned() == set()
     assert clone.stale() == set()
@@ -112,7 +113,7 @@ def test_a_foreign_file_beside_the_data_trains_nothing(project: Project) -> None
     before = project.bytes("models/final.safetensors")
     output = project.run("dvc", "repro").output
     assert re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE) == ["source", "target", "imbalance"]
-    assert re.findall(r"^Stage '(\w+)' didn't change, skipping", output, re.MULTILINE) == STAGES[3:]
+    assert re.findall(r"^Stage '(\w+)' didn't change, skipping", output, re.MULTILINE) == ["code", *STAGES[4:]]
     assert project.bytes("models/final.safetensors") == before
     assert project.stale() == set()
 
@@ -210,6 +211,7 @@ def birds(fresh: Project, tmp_path: Path) -> Project:
     project.set("imbalance.ratio", 2.0)
     project.set("supernet.epochs", 0)  # its source is digits, from which nothing is learned for photographs
     project.run("snakemake", "--cores", "2", "--", "data/longtail.parquet")
+    project.run("dvc", "repro", "code")
     project.run("dvc", "commit", "-f", "target")
     project.run("dvc", "commit", "-f", "imbalance")
     return project
@@ -255,7 +257,7 @@ def test_own_data_that_dvc_tracks_are_lost_nowhere(birds: Project, tmp_path: Pat
     }
     assert len(images) == 16
     birds.commit("untracked")
-    stages = ("target", "imbalance")
+    stages = ("code", "target", "imbalance")
     run = ("dvc", "exp", "run", "--temp", "-S", "imbalance.ratio=3.0", "imbalance")
     # Without them a copy of the project has none. DVC says so before any command of a stage runs.
     refused = [line for line in birds.run(*run, expect=255).output.splitlines() if line.startswith("ERROR")]

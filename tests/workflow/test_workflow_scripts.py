@@ -16,7 +16,6 @@ from imbnas.errors import UserError
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 import controller
 import outputs
-import sync_dvc
 
 
 @pytest.fixture
@@ -153,14 +152,3 @@ def test_an_empty_record_does_not_cover_what_comes_later(tmp_path: Path) -> None
         outputs.settle(record, [str(output)])
         assert record.stat().st_mtime_ns > output.stat().st_mtime_ns
     assert early.read_bytes() == late.read_bytes() != b"{}"
-
-
-def test_sync_writes_the_code_of_a_stage_and_nothing_else() -> None:
-    text, code = (ROOT / "dvc.yaml").read_text(), sync_dvc.stages()
-    assert sync_dvc.synced(text, code) == text
-    line = "      - src/imbnas/steps/adapt.py\n"
-    assert text.count(line) == 1
-    assert sync_dvc.synced(text.replace(line, ""), code) == text
-    assert sync_dvc.synced(text.replace(line, line + "      - src/imbnas/zzz.py\n"), code) == text
-    with pytest.raises(ValueError, match="stage source: no line"):
-        sync_dvc.synced(text.replace(sync_dvc.MARK, "", 1), code)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +75,10 @@ def test_code_reruns_the_steps_that_import_it(project: Project, file: str, rules
     with (project.path / file).open("a") as stream:
         stream.write("# edited\n")
     assert project.planned() == rules
+    if file.startswith("src/"):
+        # What follows for the others is known as soon as this stage has run.
+        assert project.stale() == {"code"}
+        project.run("dvc", "repro", "code")
     assert project.stale() == stages
 
 
@@ -79,10 +86,50 @@ def test_a_default_that_changes_in_the_code_reruns_the_steps_that_see_it(project
     # params.yaml names neither of them.
     project.edit("src/imbnas/params/search.py", "] = 0.1\n", "] = 0.2\n")
     assert project.planned() == {"search", "retrain", "evaluate"}
+    project.run("dvc", "repro", "code")
     assert project.stale() == {"search"}
     project.edit("src/imbnas/params/adapt.py", "paths: Rounds = 16", "paths: Rounds = 17")
     assert project.planned() == set(CHAIN)
+    project.run("dvc", "repro", "code")
     assert project.stale() == {"adapt", "search"}
+
+
+def test_dvc_looks_at_code_where_it_runs_the_whole_project(project: Project) -> None:
+    with (project.path / "src/imbnas/report/plots.py").open("a") as stream:
+        stream.write("# edited\n")
+    # One stage by itself is compared with the digest that the stage `code` has written before.
+    assert "up to date" in project.run("dvc", "status", "evaluate").output
+    assert "didn't change, skipping" in project.run("dvc", "repro", "--single-item", "evaluate").output
+    assert set(json.loads(project.run("dvc", "status", "--json", "--with-deps", "evaluate").output)) == {"code"}
+    output = project.run("dvc", "repro").output
+    assert re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE) == ["code", "evaluate"]
+    assert project.stale() == set()
+    assert project.planned() == set()
+
+
+def test_no_result_is_recorded_under_the_digest_of_other_code(project: Project) -> None:
+    with (project.path / "src/imbnas/report/plots.py").open("a") as stream:
+        stream.write("# edited\n")
+    project.set("evaluate.bins", 9)
+    before = project.bytes("dvc.lock")
+    done = project.run("dvc", "repro", "--single-item", "evaluate", expect=None)
+    assert done.code != 0
+    assert (
+        "error: code.json: not the code of evaluate as it is now, expected it; run `dvc repro evaluate`" in done.output
+    )
+    assert project.bytes("dvc.lock") == before
+    project.run("dvc", "repro", "evaluate")
+    assert project.stale() == set()
+
+
+def test_files_that_dvc_brought_are_accepted_unless_their_code_is_another(project: Project) -> None:
+    accept = ("make", f"ENV={Path(sys.executable).parents[1]}", "accept")
+    with (project.path / "src/imbnas/cli.py").open("a") as stream:
+        stream.write("# edited\n")
+    project.shell(*accept)
+    with (project.path / "src/imbnas/report/plots.py").open("a") as stream:
+        stream.write("# edited\n")
+    assert "error: not what dvc.lock says" in project.shell(*accept, expect=2).output
 
 
 def test_an_environment_that_is_not_the_locked_one_is_noticed(project: Project) -> None:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVER = Path(__file__).with_name("workflow_server.py")
 PROJECT = [
     *(
+        "Makefile",
         "Snakefile",
         "workflow",
         "profiles",

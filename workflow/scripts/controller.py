@@ -23,7 +23,7 @@ from yaml import YAMLError
 
 from imbnas.closure import look_again, step_digest, step_files
 from imbnas.errors import UserError, naming_files
-from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
+from imbnas.files import canonical_json, digest_bytes, digest_file, read_json, write_bytes
 from imbnas.params.base import merged
 from imbnas.params.config import Params, parse, uses
 from imbnas.params.origins import Origins
@@ -34,6 +34,8 @@ HANDOVER = "IMBNAS_RUN"
 """Environment variable that tells a job where its controller left the run; a controller never reads it."""
 RUNS = Path(".imbnas/runs")
 LOCK = "requirements.lock"
+CODE_FILE = "code.json"
+"""Holds what DVC records of the code, see `code_digests.py`."""
 SELF_CHECKED = ("cifar10", "cifar100", "digits")
 """Datasets whose reader compares the raw files with published checksums, or that come with scikit-learn."""
 
@@ -110,6 +112,7 @@ def begin(project: Path, sources: Sources) -> Run:
         environment.check(project / LOCK)  # DVC records the lock file; Snakemake records what is installed
     tree = params.tree()
     code = codes()
+    _check_recorded(project / CODE_FILE, code)
     # In the user's order, which numbers the cells of a study.
     texts = [
         json.dumps(tree, separators=(",", ":"), ensure_ascii=False),
@@ -123,6 +126,19 @@ def begin(project: Path, sources: Sources) -> Run:
     identities = {step: identity(step, tree, project, installed) for step in STEPS}
     watching = {step: watched(step, tree) for step in STEPS}
     return Run(params, (folder / "params.json").as_posix(), code, identities, origins.of("study.axes"), watching)
+
+
+def _check_recorded(file: Path, code: Mapping[str, str]) -> None:
+    """Raise UserError where DVC would record another digest of the stage's code than that of the code that runs.
+
+    The stage `code` writes `file`; since then, or where DVC runs one stage by itself, the code may have changed.
+    """
+    step = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
+    if step in code and file.is_file():
+        noted = read_json(file, "the digests that the stage `code` writes")
+        digests = noted.get("code") if isinstance(noted, dict) else None
+        if not isinstance(digests, dict) or digests.get(step) != code[step]:
+            raise UserError(f"{file.name}: not the code of {step} as it is now, expected it; run `dvc repro {step}`")
 
 
 def _keep(file: Path, content: bytes) -> None:

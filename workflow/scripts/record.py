@@ -14,6 +14,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "src"))
 
+import code_digests  # noqa: E402
+
 from imbnas.errors import UserError, visible  # noqa: E402
 from imbnas.params.config import load  # noqa: E402
 
@@ -55,6 +57,7 @@ def main(project: Path) -> int:
                 f"`dvc exp run --temp` and `--queue` fail on them, expected {wanted}",
                 file=sys.stderr,
             )
+    code_digests.write(project)
     dvc = Path(sys.executable).with_name("dvc")
     return subprocess.run([dvc, "commit", "-f", "dvc.yaml", *dict.fromkeys(kept)], cwd=project, check=False).returncode
 
