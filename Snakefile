@@ -50,7 +50,9 @@ rule all:
         "results/plots/classes.csv",
         "results/plots/confusion.csv",
         "results/plots/reliability.csv",
+        "results/plots/retrain.csv",
         "results/plots/search.csv",
+        "results/plots/supernet.csv",
 
 
 include: "workflow/rules/data.smk"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from imbnas.training import loop
 from imbnas.training.weights import load_meta, load_weights
 
 FINAL, REFERENCES = "models/final.safetensors", "models/references.safetensors"
+LOSSES = "results/plots/retrain.csv"
 
 
 def test_networks_match_the_architecture_file(chain: Path) -> None:
@@ -26,6 +28,18 @@ def test_networks_match_the_architecture_file(chain: Path) -> None:
         k: v["architecture"] for k, v in record["references"].items()
     }
     assert sum(final["counts"]) == len(pd.read_parquet(chain / "data/longtail.parquet"))
+
+
+def test_the_losses_of_each_network_are_those_that_the_log_tells(chain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    (root / "logs/retrain.log").unlink()
+    assert tiny_chain.run(root, "retrain") == 0
+    table = pd.read_csv(root / LOSSES)
+    told = re.findall(r"retrain: epoch (\d+) of 3, loss ([0-9.]+)", (root / "logs/retrain.log").read_text())
+    assert list(table.epoch) == [int(epoch) for epoch, _ in told]
+    assert list(table.loss) == pytest.approx([float(loss) for _, loss in told], abs=6e-5)
+    names = json.loads((root / "results/architecture.json").read_text())["references"]
+    assert list(table.network) == [name for name in ("chosen", *names) for _ in range(3)]
 
 
 def test_equal_architectures_are_trained_once_and_are_equal(
@@ -44,6 +58,8 @@ def test_equal_architectures_are_trained_once_and_are_equal(
     final, _ = load_weights(root / FINAL)
     references, _ = load_weights(root / REFERENCES)
     assert all(torch.equal(value, references[f"largest.{name}"]) for name, value in final.items())
+    losses = {name: list(part.loss) for name, part in pd.read_csv(root / LOSSES).groupby("network")}
+    assert losses["chosen"] == losses["largest"] != losses["random"]
 
 
 def test_references_and_validation_rows_are_options_that_act(chain: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_chain
 import torch
@@ -23,7 +25,7 @@ from imbnas.spaces.registry import make_space
 from imbnas.training import loop
 from imbnas.training.weights import load_weights
 
-OUTPUT = "models/supernet.safetensors"
+OUTPUT, LOSSES = "models/supernet.safetensors", "results/plots/supernet.csv"
 
 
 def test_epochs_0_writes_the_seeded_initial_weights(chain: Path, tmp_path: Path) -> None:
@@ -41,6 +43,7 @@ def test_training_changes_every_weight_and_repeats_bit_for_bit(chain: Path, tmp_
     root = tiny_chain.copy(chain, tmp_path)
     before = tiny_chain.digests(root, "supernet")
     (root / OUTPUT).unlink()
+    assert set(before) == {OUTPUT, LOSSES}
     assert tiny_chain.run(root, "supernet") == 0
     assert tiny_chain.digests(root, "supernet") == before
     trained, meta = load_weights(root / OUTPUT)
@@ -50,6 +53,17 @@ def test_training_changes_every_weight_and_repeats_bit_for_bit(chain: Path, tmp_
     # A BatchNorm scale before a depthwise convolution and another BatchNorm has no gradient: only weights are compared.
     weights = [name for name, value in trained.items() if value.ndim > 1]
     assert [name for name in weights if torch.equal(trained[name], initial[name])] == []
+
+
+def test_the_losses_of_the_epochs_are_those_that_the_log_tells(chain: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    assert tiny_chain.run(root, "supernet", supernet__epochs=3) == 0
+    table = pd.read_csv(root / LOSSES)
+    told = re.findall(r"supernet: epoch (\d+) of 3, loss ([0-9.]+)", (root / "logs/supernet.log").read_text())
+    assert list(table.epoch) == [int(epoch) for epoch, _ in told[-3:]] == [1, 2, 3]
+    assert list(table.loss) == pytest.approx([float(loss) for _, loss in told[-3:]], abs=6e-5)
+    assert tiny_chain.run(root, "supernet", supernet__epochs=0) == 0
+    assert (root / LOSSES).read_text() == "epoch,loss\n"
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "sandwich"])

@@ -101,6 +101,8 @@ def dvc() -> dict[str, Any]:
 
 def place(file: str) -> str:
     """Return the file, or for a file of a split or of a directory of pictures that directory."""
+    if file in PATHS.values():
+        return file
     folder = str(Path(file).parent)
     return folder if folder in PATHS.values() else file
 
@@ -284,7 +286,7 @@ def test_every_parameter_of_a_stage_stands_in_params_yaml(dvc: dict[str, Any]) -
 
 
 def test_plots_and_metrics_are_files_that_some_step_writes(rules: dict[str, Any], dvc: dict[str, Any]) -> None:
-    outputs = set(rules["evaluate"]["output"])
+    outputs = {file for step in ("supernet", "retrain", "evaluate") for file in rules[step]["output"]}
     named = set()
     for plot in dvc["plots"]:
         (name, options), *_ = plot.items() if isinstance(plot, dict) else [(plot, {})]

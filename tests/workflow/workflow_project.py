@@ -28,7 +28,7 @@ PROJECT = [
         "params.yaml",
         "pyproject.toml",
     ),
-    *("requirements.lock", "datasets", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
+    *("requirements.lock", "datasets", ".dvc/config", ".dvc/plots", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
 ]
 EXPERIMENTS = re.findall(r"(--keep|--drop) '(.*?)'", (ROOT / "Makefile").read_text())
 NARROWED = ["--only-changed", *(word for option in EXPERIMENTS for word in option)]

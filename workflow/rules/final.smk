@@ -8,6 +8,12 @@ rule retrain:
     output:
         final="models/final.safetensors",
         references="models/references.safetensors",
+        losses=report(
+            "results/plots/retrain.csv",
+            caption="../report/training.rst",
+            category="Training",
+            labels={"network": "final and references"},
+        ),
     log:
         "logs/retrain.log",
     benchmark:

@@ -5,6 +5,12 @@ rule supernet:
         validation=split("source/validation"),
     output:
         supernet="models/supernet.safetensors",
+        losses=report(
+            "results/plots/supernet.csv",
+            caption="../report/training.rst",
+            category="Training",
+            labels={"network": "supernet"},
+        ),
     log:
         "logs/supernet.log",
     benchmark:

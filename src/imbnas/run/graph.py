@@ -14,11 +14,13 @@ PATHS: dict[str, str] = {
     "longtail": "data/longtail.parquet",
     "imbalance": "results/imbalance.json",
     "supernet": "models/supernet.safetensors",
+    "supernet_losses": "results/plots/supernet.csv",
     "adapted": "models/adapted.safetensors",
     "search": "results/search.parquet",
     "architecture": "results/architecture.json",
     "final": "models/final.safetensors",
     "references": "models/references.safetensors",
+    "retrain_losses": "results/plots/retrain.csv",
     "metrics": "results/metrics.json",
     "details": "results/details.json",
     "classes": "results/classes.parquet",
@@ -52,7 +54,9 @@ STEPS: dict[str, Step] = {
     ),
     "imbalance": Step(("target_train",), ("longtail", "imbalance"), "Choose the long-tailed training rows."),
     "supernet": Step(
-        ("source_train", "source_validation"), ("supernet",), "Train the supernet on the balanced source."
+        ("source_train", "source_validation"),
+        ("supernet", "supernet_losses"),
+        "Train the supernet on the balanced source.",
     ),
     "adapt": Step(
         ("supernet", "longtail", "target_train", "target_validation"),
@@ -66,7 +70,7 @@ STEPS: dict[str, Step] = {
     ),
     "retrain": Step(
         ("architecture", "longtail", "target_train", "target_validation"),
-        ("final", "references"),
+        ("final", "references", "retrain_losses"),
         "Train the chosen subnet and two references from scratch on the long tail.",
     ),
     "evaluate": Step(

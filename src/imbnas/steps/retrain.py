@@ -30,6 +30,7 @@ from imbnas.steps.retrain_cells import pretraining, stop_dropping, with_cells
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Kept, Trained
+from imbnas.training.history import write_losses_by_network
 from imbnas.training.inputs import batches_of
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
@@ -39,10 +40,12 @@ from imbnas.training.weights import save_weights
 
 @dataclass
 class Outcome:
-    """What training gave: each network's state, cost and kind of head, and the trainings' states on disk."""
+    """What training gave: each network's state, cost, losses and kind of head, and the trainings' states on disk."""
 
     costs: dict[Architecture, Cost] = field(default_factory=dict)
     networks: dict[Architecture, dict[str, Tensor]] = field(default_factory=dict)
+    losses: dict[Architecture, list[float]] = field(default_factory=dict)
+    """Of each epoch of the first stage."""
     head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
     states: list[ResumeState] = field(default_factory=list)
     seconds: float = 0.0
@@ -129,6 +132,7 @@ def _network(
     outcome.states.append(state)
     if found is not None:
         model.load_state_dict(found.state)
+        outcome.losses[architecture] = found.losses
         context.log(f"{tag}: trained by an earlier run in {found.seconds:.0f} s; only the head stage is left")
         # What an earlier attempt of this run has spent is in its cost already.
         if found.run == own and context.cost()["attempts"] > 1:
@@ -136,10 +140,12 @@ def _network(
         else:
             context.reused_seconds += found.seconds
     else:
-        outcome.states += _train(view, context, runtime, space, rows, model, state)
+        losses, states = _train(view, context, runtime, space, rows, model, state)
+        outcome.losses[architecture] = losses
+        outcome.states += states
         found = look(kept.load)
         if found is None:
-            found = Kept(model.state_dict(), context.cost()["seconds"] - outcome.seconds, own)
+            found = Kept(model.state_dict(), context.cost()["seconds"] - outcome.seconds, own, losses)
             if runtime.ranks.first:
                 kept.save(found)
         outcome.seconds += found.seconds if found.run == own else context.cost()["seconds"] - outcome.seconds
@@ -176,8 +182,11 @@ def _train(
     rows: Rows,
     model: Subnet | BilateralSubnet,
     state: ResumeState,
-) -> list[ResumeState]:
-    """Train a network in place; `state` is where the training's state lies. Returns the states of earlier trainings."""
+) -> tuple[list[float], list[ResumeState]]:
+    """Train a network in place; `state` is where the training's state lies.
+
+    Returns the loss of each epoch, and the states of earlier trainings.
+    """
     recipe, seed = view.retrain, derive(view.seed, "retrain", "rows")
     objective = make_objective(
         recipe.loss,
@@ -213,13 +222,14 @@ def _train(
         tag = "-".join(["pretrain", state.path.name.split(".")[1]])
         first = ResumeState(context.state_path, tag, context.state_interval, context.note_cost, runtime.ranks)
         jobs.insert(0, (pretraining(job, model, recipe, space, rows), first))
+    losses: list[float] = []
     for one, place in jobs:
         with place.held():
+            losses = train(one, runtime, place, context.log) if one.recipe.epochs else []
             if one.recipe.epochs:
-                train(one, runtime, place, context.log)
                 place.pause()
     stop_dropping(model)
-    return [place for _, place in jobs[:-1]]
+    return losses, [place for _, place in jobs[:-1]]
 
 
 def _bilateral(job: Job, sampler: Sampler) -> Job:
@@ -266,6 +276,8 @@ def _save(
         # The search counts one branch and a linear head; this is what was trained.
         cost = outcome.costs[tuple(entry["architecture"])]
         entry.update(macs=cost.macs, params=cost.params)
+    losses = {name: outcome.losses[tuple(entry["architecture"])] for name, entry in described.items()}
+    write_losses_by_network(context.path("retrain_losses"), losses)
     references = {name: entry for name, entry in described.items() if name != "chosen"}
     tensors = {
         f"{name}.{key}": value

@@ -17,6 +17,7 @@ from imbnas.spaces.registry import make_space
 from imbnas.steps.mixing import make_mix
 from imbnas.steps.paths import training_passes
 from imbnas.steps.rows import Rows, all_rows, image_meta, make_augment, make_store
+from imbnas.training.history import write_losses
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Scorer
@@ -51,8 +52,7 @@ def run(view: SupernetView, context: Context) -> None:
             seed=view.seed,
             passes=training_passes(space, recipe.sampling, view.seed, "supernet", shape, classes),
         )
-        if recipe.epochs:
-            train(job, runtime, state, context.log)
+        losses = train(job, runtime, state, context.log) if recipe.epochs else []
         if not runtime.ranks.first:
             return
         probe = _probe(view, context, runtime, supernet, rows)
@@ -67,6 +67,7 @@ def run(view: SupernetView, context: Context) -> None:
             "probe_balanced_accuracy": probe,
             **image_meta(split),
         }
+        write_losses(context.path("supernet_losses"), losses)
         save_weights(context.path("supernet"), supernet.state_dict(), meta)
         state.finish()
 

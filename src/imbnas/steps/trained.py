@@ -15,16 +15,17 @@ from imbnas.training.weights import load_weights, save_weights
 
 
 class Kept(NamedTuple):
-    """A kept network: its state, the seconds that its training took, and the run that spent them."""
+    """A kept network: its state, what its training took, the run that spent that, and the loss of each epoch."""
 
     state: dict[str, Tensor]
     seconds: float
     run: str
+    losses: list[float]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Where a network is kept, `<base>.<tag>.safetensors`, with the cost of its training beside it.
+    """Where a network is kept, `<base>.<tag>.safetensors`, with the cost and the losses of its training beside it.
 
     `base` ends in a digest of all that determines the training; the files are no outputs, and deleting them costs
     nothing but time.
@@ -48,12 +49,13 @@ class Trained:
             if digest_file(self._weights) != cost["weights"]:
                 return None
             state, _ = load_weights(self._weights, "trained")
-            return Kept(state, float(cost["seconds"]), str(cost["run"]))
+            losses = [float(loss) for loss in cost["losses"]]
+            return Kept(state, float(cost["seconds"]), str(cost["run"]), losses)
         except (UserError, OSError, ValueError, KeyError, TypeError):
             return None
 
     def save(self, kept: Kept) -> None:
         """Keep a network; it counts once its cost and digest are beside it."""
         save_weights(self._weights, kept.state, {"kind": "trained"})
-        cost = {"seconds": round(kept.seconds, 3), "run": kept.run, "weights": digest_file(self._weights)}
-        write_record(self._cost, cost)
+        spent = {"seconds": round(kept.seconds, 3), "run": kept.run, "losses": kept.losses}
+        write_record(self._cost, {**spent, "weights": digest_file(self._weights)})
