@@ -120,7 +120,9 @@ def test_a_study_s_rule_is_the_chain_s_on_other_paths(rules: dict[str, Any], ste
     assert all(file.startswith(f"study/{step}/{{digest") for file in rule["output"])
     assert len(set(rule["output"])) == len(chain["output"])
     assert rule["log"][0].startswith(f"logs/study/{step}/{{digest")
-    for name in ("shell", "local", "record"):
+    assert rule["shell"].replace("{params.step}", step) == chain["shell"]
+    assert step in rule["params"]
+    for name in ("local", "record"):
         assert rule[name] == chain[name], name
     assert rule["gpu"] == (None if chain["gpu"] is None else "by job")
     # A checkpoint would have Snakemake look at the whole study again after each search.

@@ -2,8 +2,10 @@
 
 from functools import cache
 from imbnas.files import canonical_json, write_bytes
-from snakemake.logging import logger
+from imbnas.run.graph import STEPS
 
+HEAVY = {"supernet": "source", "adapt": "target", "search": "target", "retrain": "target", "evaluate": "target"}
+"""The steps that compute, with the section whose dataset they compute on."""
 STUDY = studies.Study(RUN, PROJECT, workflow.is_main_process)
 # Snakemake does not say yet what is wanted, but a wrong cell should be one line, before anything else.
 if workflow.is_main_process and any(Path(word).parts[:1] == ("study",) for word in sys.argv[1:]):
@@ -34,14 +36,30 @@ def study_options(step):
     return guarded(lambda wildcards, output: STUDY.options(step, wildcards.digest))
 
 
-def study_threads(step, section):
-    """Return a function for the CPUs of a job; see `threads`."""
-    return cache_by_digest(lambda digest: threads(step, section, STUDY.params(step, digest)))
+def study_light(step):
+    """Say whether a job is done in seconds, beside the controller."""
+    return step == "imbalance" or (step not in HEAVY and STUDY.light(step))
 
 
-def study_gpus(step):
-    """Return a function for the GPUs of a job; see `gpus`."""
-    return cache_by_digest(lambda digest: sizes.gpus(STUDY.params(step, digest), step))
+def study_threads(step):
+    """Return the CPUs of a job, for a step that computes a function; see `threads`."""
+    if step not in HEAVY:
+        return 1 if study_light(step) else 4
+    return cache_by_digest(lambda digest: threads(step, HEAVY[step], STUDY.params(step, digest)))
+
+
+def study_resources(step):
+    """Return what else a job asks for, by name: what the chain's rule does, by the parameters of the job."""
+    if step == "imbalance":
+        return {}
+    if step not in HEAVY:
+        return {"mem_mb": growing(4000), "runtime": growing(240)}
+    return {
+        "mem_mb": study_size(step, sizes.megabytes),
+        "runtime": study_size(step, sizes.minutes),
+        "gpu": cache_by_digest(lambda digest: sizes.gpus(STUDY.params(step, digest), step)),
+        "nodes": 1,
+    }
 
 
 def study_size(step, estimate):
@@ -54,7 +72,3 @@ def cache_by_digest(function):
     """Return a function of wildcards that calls `function` once for each digest."""
     known = cache(function)
     return guarded(lambda wildcards: known(wildcards.digest))
-
-
-# `use rule` warns where one list of parameters takes the place of a longer one, as it is meant to here.
-logger.addFilter(lambda line: not str(line.msg).startswith("Overwriting positional arguments"))

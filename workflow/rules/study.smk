@@ -1,5 +1,5 @@
 # The study: the chain's rules again, on wildcard paths below study/. A job is named by the digest of the parameters that
-# determine it, so that cells which agree in them share it. (`use rule` takes over all but `localrule`.)
+# determine it, so that cells which agree in them share it.
 
 
 include: "jobs.smk"
@@ -9,175 +9,34 @@ wildcard_constraints:
     digest="[0-9a-f]{12}",
 
 
-use rule source as study_source with:
-    input:
-        study_inputs("source"),
-        record=record("study_source"),
-    output:
-        study_outputs("source"),
-    log:
-        "logs/study/source/{digest}.log",
-    benchmark:
-        "benchmarks/study/source/{digest}.tsv"
-    localrule: STUDY.light("source")
-    threads: 1 if STUDY.light("source") else 4
-    params:
-        *study_identity("source"),
-        options=study_options("source"),
-    message:
-        told("study: source {wildcards.digest}")
+for step in STEPS:
 
-
-use rule target as study_target with:
-    input:
-        study_inputs("target"),
-        record=record("study_target"),
-    output:
-        study_outputs("target"),
-    log:
-        "logs/study/target/{digest}.log",
-    benchmark:
-        "benchmarks/study/target/{digest}.tsv"
-    localrule: STUDY.light("target")
-    threads: 1 if STUDY.light("target") else 4
-    params:
-        *study_identity("target"),
-        options=study_options("target"),
-    message:
-        told("study: target {wildcards.digest}")
-
-
-use rule imbalance as study_imbalance with:
-    input:
-        study_inputs("imbalance"),
-        record=record("study_imbalance"),
-    output:
-        study_outputs("imbalance"),
-    log:
-        "logs/study/imbalance/{digest}.log",
-    benchmark:
-        "benchmarks/study/imbalance/{digest}.tsv"
-    localrule: True
-    params:
-        *study_identity("imbalance"),
-        options=study_options("imbalance"),
-    message:
-        told("study: imbalance {wildcards.digest}")
-
-
-use rule supernet as study_supernet with:
-    input:
-        study_inputs("supernet"),
-        record=record("study_supernet"),
-    output:
-        study_outputs("supernet"),
-    log:
-        "logs/study/supernet/{digest}.log",
-    benchmark:
-        "benchmarks/study/supernet/{digest}.tsv"
-    threads: study_threads("supernet", "source")
-    resources:
-        mem_mb=study_size("supernet", sizes.megabytes),
-        runtime=study_size("supernet", sizes.minutes),
-        gpu=study_gpus("supernet"),
-        nodes=1,
-    params:
-        *study_identity("supernet"),
-        options=study_options("supernet"),
-    message:
-        told("study: supernet {wildcards.digest}")
-
-
-use rule adapt as study_adapt with:
-    input:
-        study_inputs("adapt"),
-        record=record("study_adapt"),
-    output:
-        study_outputs("adapt"),
-    log:
-        "logs/study/adapt/{digest}.log",
-    benchmark:
-        "benchmarks/study/adapt/{digest}.tsv"
-    threads: study_threads("adapt", "target")
-    resources:
-        mem_mb=study_size("adapt", sizes.megabytes),
-        runtime=study_size("adapt", sizes.minutes),
-        gpu=study_gpus("adapt"),
-        nodes=1,
-    params:
-        *study_identity("adapt"),
-        options=study_options("adapt"),
-    message:
-        told("study: adapt {wildcards.digest}")
-
-
-use rule search as study_search with:
-    input:
-        study_inputs("search"),
-        record=record("study_search"),
-    output:
-        study_outputs("search"),
-    log:
-        "logs/study/search/{digest}.log",
-    benchmark:
-        "benchmarks/study/search/{digest}.tsv"
-    threads: study_threads("search", "target")
-    resources:
-        mem_mb=study_size("search", sizes.megabytes),
-        runtime=study_size("search", sizes.minutes),
-        gpu=study_gpus("search"),
-        nodes=1,
-    params:
-        *study_identity("search"),
-        options=study_options("search"),
-    message:
-        told("study: search {wildcards.digest}")
-
-
-use rule retrain as study_retrain with:
-    input:
-        study_inputs("retrain"),
-        record=record("study_retrain"),
-    output:
-        study_outputs("retrain"),
-    log:
-        "logs/study/retrain/{digest}.log",
-    benchmark:
-        "benchmarks/study/retrain/{digest}.tsv"
-    threads: study_threads("retrain", "target")
-    resources:
-        mem_mb=study_size("retrain", sizes.megabytes),
-        runtime=study_size("retrain", sizes.minutes),
-        gpu=study_gpus("retrain"),
-        nodes=1,
-    params:
-        *study_identity("retrain"),
-        options=study_options("retrain"),
-    message:
-        told("study: retrain {wildcards.digest}")
-
-
-use rule evaluate as study_evaluate with:
-    input:
-        study_inputs("evaluate"),
-        record=record("study_evaluate"),
-    output:
-        study_outputs("evaluate"),
-    log:
-        "logs/study/evaluate/{digest}.log",
-    benchmark:
-        "benchmarks/study/evaluate/{digest}.tsv"
-    threads: study_threads("evaluate", "target")
-    resources:
-        mem_mb=study_size("evaluate", sizes.megabytes),
-        runtime=study_size("evaluate", sizes.minutes),
-        gpu=study_gpus("evaluate"),
-        nodes=1,
-    params:
-        *study_identity("evaluate"),
-        options=study_options("evaluate"),
-    message:
-        told("study: evaluate {wildcards.digest}")
+    rule:
+        name:
+            f"study_{step}"
+        input:
+            study_inputs(step),
+            record=record(f"study_{step}"),
+        output:
+            study_outputs(step),
+        log:
+            f"logs/study/{step}/{{digest}}.log",
+        benchmark:
+            f"benchmarks/study/{step}/{{digest}}.tsv"
+        localrule: study_light(step)
+        threads: study_threads(step)
+        resources:
+            **study_resources(step),
+        params:
+            *study_identity(step),
+            step=step,  # a command is put together when its job starts, after the loop
+            options=study_options(step),
+            asks=asks(step),
+            note=note,
+        message:
+            told(f"study: {step} {{wildcards.digest}}")
+        shell:
+            "imbnas {params.step} {params.options} --log {log} && {params.note}"
 
 
 rule study:
