@@ -7,7 +7,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
-PROJECT = Path(workflow.basedir)
+# As a module of another workflow this one lies elsewhere than `workflow.basedir`.
+if not isinstance(workflow.current_basedir, str | os.PathLike):
+    sys.exit("error: the module's snakefile: found one on a host, expected the path of a clone: rules run its src/")
+PROJECT = Path(workflow.current_basedir).parents[1]
 # This tree's code, whatever else is installed: `dvc exp run --temp` runs in a copy.
 sys.path[:0] = [str(PROJECT / "src"), str(PROJECT / "workflow" / "scripts")]
 
@@ -20,13 +23,19 @@ import sizes
 import studies
 from guard import guarded
 from imbnas.errors import UserError
+from imbnas.run.graph import PATHS
 
-SOURCES = controller.Sources(
-    Path("params.yaml"),
-    tuple(Path(os.path.relpath(file)) for file in workflow.config_settings.configfiles),
-    workflow.config_settings.config,
-    workflow.config_settings.replace_workflow_config,
-)
+if workflow.modifier.skip_configfile:  # `config:` of a module
+    SOURCES = controller.Sources(Path("params.yaml"), (), config, True, "config of the module")
+else:
+    SOURCES = controller.Sources(
+        Path("params.yaml"),
+        tuple(Path(os.path.relpath(file)) for file in workflow.config_settings.configfiles),
+        workflow.config_settings.config,
+        workflow.config_settings.replace_workflow_config,
+    )
+if any(workflow.modifier.path_modifier.replace_prefix(path) != path for path in PATHS.values()):
+    sys.exit("error: the module's prefix: found one, expected none: steps know where their files lie")
 controller.prepare(PROJECT)
 try:
     RUN = controller.begin(PROJECT, SOURCES) if workflow.is_main_process else controller.join(PROJECT, os.environ)
@@ -104,8 +113,8 @@ def asks(step):
     def words(wildcards, output, threads, resources):
         if workflow.dryrun and workflow.cores == 1:
             # A plan without --cores has one core, and says nothing of the threads that a run would have.
-            asking = workflow.get_rule(f"study_{step}" if wildcards.get("digest") else step)
-            wanted = asking.resources["_cores"]
+            asking = getattr(rules, f"study_{step}" if wildcards.get("digest") else step)
+            wanted = asking.rule.resources["_cores"]
             threads = (wanted.evaluate(wildcards) if wanted.is_evaluable() else wanted).value
         listed = {name: value for name, value in resources.items() if name not in hidden and value not in (0, "")}
         return ", ".join(f"{name}={value}" for name, value in {"threads": threads, **listed}.items())

@@ -52,6 +52,8 @@ class Sources:
     """What `--config` says."""
     alone: bool = False
     """Whether what the command line says takes the place of `params.yaml` (`--replace-workflow-config`)."""
+    said: str = "--config"
+    """What `settings` are called where one of them is wrong."""
 
     def read(self) -> tuple[Params, Origins]:
         """Return the effective parameters, checked, and where they came from.
@@ -63,7 +65,7 @@ class Sources:
             del files[0]
         given = [(name, _mapping(file)) for name, file in files]
         if self.settings:
-            given.append(("--config", _typed(self.settings)))
+            given.append((self.said, _typed(self.settings)))
         origins = Origins(given)
         tree: dict[str, Any] = {}
         for _, part in given:
@@ -112,7 +114,7 @@ def begin(project: Path, sources: Sources) -> Run:
         environment.check(project / LOCK)  # DVC records the lock file; Snakemake records what is installed
     tree = params.tree()
     code = codes()
-    _check_recorded(project / CODE_FILE, code)
+    _check_recorded(Path(CODE_FILE), code)
     # In the user's order, which numbers the cells of a study.
     texts = [
         json.dumps(tree, separators=(",", ":"), ensure_ascii=False),
