@@ -154,7 +154,7 @@ class TestErrors:
                 r"found F32 \[4, 4, 1, 1\] as tensor blocks.0.branch.0.weight, expected F32 \[4, 1, ",
             ),
             ({"architecture": "x"}, "its metadata: architecture: found text 'x', expected a list"),
-            ({"classes": ["a", "b"]}, "its metadata: counts has 4 numbers, expected 2, one a class"),
+            ({"classes": ["a", "b"]}, "its metadata: counts has 4 numbers, expected 2, one per class"),
             ({"classes": [1, 2, 3, 4]}, r"its metadata: classes\[0\]: found 1, expected text"),
             ({"space": {"name": "none"}}, "its metadata: space.name: found text 'none', expected shufflenet"),
             ({"shape": [8, 8]}, r"its metadata: shape: found \[8, 8\], expected at least 3 entries"),

@@ -1,4 +1,4 @@
-"""The command line: one thin command per step, and those that use or describe a result."""
+"""The command line: one thin command per step, and commands that use or describe a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imbnas.errors import UserError, naming_files, prints_unicode, visible, visi
 from imbnas.run.graph import PATHS, STEPS, cost_details
 
 LARGEST_IMAGE = 178_956_970
-"""As in `params.dataset`, whose import would make every command wait."""
+"""The same limit as in `params.dataset`, whose import would slow down every command."""
 
 
 class WholeSummaries(TyperGroup):
@@ -36,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Frames around the help cost three times what all else does to show it.
+    # Drawing frames around the help takes three times as long as everything else in it.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
@@ -95,7 +95,7 @@ for _step in STEPS:
 
 @app.command()
 def check(config: ConfigFile = Path("params.yaml")) -> None:
-    """Check a parameter file and say what it describes."""
+    """Check a parameter file and print what it describes."""
     from imbnas.params.config import load
     from imbnas.params.dvc import missing
 
@@ -159,7 +159,7 @@ app.add_typer(study, name="study")
 
 @study.command("plan")
 def study_plan(config: ConfigFile = Path("params.yaml"), root: Root = Path()) -> None:
-    """Say how many jobs the study is, what its cells share, and about how many hours it takes."""
+    """Print how many jobs the study has, what its cells share, and about how many hours it takes."""
     from rich.console import Console
 
     from imbnas.params.config import load
@@ -197,7 +197,7 @@ def predict(
         int, typer.Option("--max-pixels", metavar="N", min=1, help="Refuse larger images: width times height.")
     ] = LARGEST_IMAGE,
 ) -> None:
-    """Say which classes images show: a table on a terminal, else tab-separated image, class, probability.
+    """Predict the classes of images, as a table on a terminal, else tab-separated image, class, probability.
 
     Images that cannot be used are listed on standard error, and the exit code is then 2; the others are answered.
     """
@@ -244,7 +244,7 @@ def lookup(
     root: Root = Path(),
     path: Moves = None,
 ) -> None:
-    """Say how well a found cell of NAS-Bench-201 does when it is trained alone, by a table of published accuracies."""
+    """Look up how well a found cell of NAS-Bench-201 does when trained alone, in a table of published accuracies."""
     from imbnas.search.lookup import found_cells
 
     places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
@@ -295,9 +295,9 @@ def compare(
 
 def main() -> None:
     """Run the command line: exit code 2 and one line for bad input, never a traceback for it."""
-    # Threads that wait for each other by spinning make a shared machine ten times slower; read when torch is imported.
+    # Threads that spin while they wait make a shared machine ten times slower. torch reads this when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # Where the locale is ASCII, a name with other letters is escaped instead of ending the program.
+    # In an ASCII locale, names with other letters are escaped instead of ending the program.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

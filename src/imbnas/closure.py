@@ -1,7 +1,7 @@
-"""Which source files a step depends on: the closure of its imports, read from the syntax without importing anything.
+"""The source files that a step depends on: the closure of its imports, read from the syntax without importing anything.
 
-The workflow declares these files as inputs of the step's rule and stage, and a saved training state is keyed by their
-content, so that no result of older code is taken for one of newer code.
+The workflow declares these files for the step's rule and stage, and a saved training state is keyed by their content.
+Results of older code are therefore never mistaken for those of newer code.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def module_digest(module: str) -> str:
 
 
 def look_again() -> None:
-    """Forget what was read: a process that has run for hours asks anew what the files import."""
+    """Clear the caches, so that a long-running controller sees edited files."""
     _file.cache_clear()
     _imports.cache_clear()
 

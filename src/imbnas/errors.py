@@ -1,4 +1,4 @@
-"""What a user is meant to see of a fault: one line, with names in it that every terminal and log file can show."""
+"""User-facing errors: one-line messages whose file names are printable on any terminal and in any log file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HEAD, _TAIL = 2000, 1000
 
 
 def visible(text: object) -> str:
-    """Return a name as one line that is valid UTF-8: a newline becomes \\n, a byte that is no UTF-8 becomes \\xff.
+    """Return a name as one line of valid UTF-8: a newline becomes \\n, a byte that is not UTF-8 becomes \\xff.
 
-    What holds none of these stays as it is, a backslash too.
+    All other names stay as they are, including their backslashes.
     """
     return _UNSHOWN.sub(lambda match: _escape(match[0]), str(text))
 
@@ -32,7 +32,7 @@ def visible_json(text: str) -> str:
 
 
 def is_utf8(name: object) -> bool:
-    """Return whether a name can be written down as it is: one made of bytes that are no UTF-8 cannot."""
+    """Return whether a name can be written as it is, that is, whether all its bytes are UTF-8."""
     try:
         str(name).encode()
     except UnicodeEncodeError:

@@ -39,14 +39,14 @@ def export(model: Path, output: Path | None = None) -> Path:
     """Write the network in `model` as a torch.export program and return the file's path.
 
     `output` is by default `model` with the suffix .pt2. Before it gets its name the file is read back, and its logits
-    must equal the network's bit by bit for several batch sizes. Raises UserError for a file that is no single network,
-    for another suffix, and when the logits differ.
+    must equal the network's bit by bit for several batch sizes. Raises UserError for a file that is not a single
+    network, for another suffix, and when the logits differ.
     """
     target = output or model.with_suffix(".pt2")
     if target.suffix != ".pt2":
         raise UserError(f"{target}: expected a name that ends in .pt2, the suffix of torch.export programs")
     network = load_subnet(model)
-    # A program is there to be used: gradients of its weights would only cost memory.
+    # An exported program is only used, so gradients of its weights would waste memory.
     deployed = Deployed(network).eval().requires_grad_(False)
     program = _trace(deployed, network)
     with replacing(target) as part:

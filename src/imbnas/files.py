@@ -205,7 +205,7 @@ def taken(stream: TextIO, wait: float = 0.0) -> bool:
 
 
 def controlled() -> bool:
-    """Say whether a workflow's controller has started this process, and will hear how it ends unless it was killed."""
+    """Return whether a workflow's controller started this process; unless killed, it will hear how the process ends."""
     return bool(os.environ.get("IMBNAS_RUN"))
 
 

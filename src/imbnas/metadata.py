@@ -1,4 +1,4 @@
-"""What the files of networks say of them, as models that refuse anything else: nothing is built on trust."""
+"""Models of the metadata in files of networks; they refuse anything unexpected, because nothing is built on trust."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ArchitectureMeta(_Meta):
 
 
 class TrainedMeta(ImagesMeta):
-    """What networks of one training have in common."""
+    """Metadata that all networks of one training share."""
 
     space: SpaceParams
     branches: Literal[1, 2] = 1
@@ -92,7 +92,7 @@ class TrainedMeta(ImagesMeta):
         for name in ("counts", "trained_counts"):
             counts = getattr(self, name)
             if counts is not None and len(counts) != len(self.classes):
-                raise ValueError(f"{name} has {len(counts)} numbers, expected {len(self.classes)}, one a class")
+                raise ValueError(f"{name} has {len(counts)} numbers, expected {len(self.classes)}, one per class")
         return self
 
 
@@ -101,13 +101,13 @@ class SubnetMeta(TrainedMeta, ArchitectureMeta):
 
 
 class ReferencesMeta(TrainedMeta):
-    """The networks that a single one is compared with, by name; none where they were not trained."""
+    """The networks that the chosen one is compared with, by name; empty if they were not trained."""
 
     networks: dict[Literal["random", "largest"], ArchitectureMeta] = {}
 
 
 class RecipeMeta(_Meta):
-    """How a supernet was adapted."""
+    """The adaptation of a supernet."""
 
     strategy: Literal["none", "head", "finetune", "scratch"]
 

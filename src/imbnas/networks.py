@@ -51,14 +51,14 @@ class Network:
         return side
 
     def finite(self, logits: Tensor) -> Tensor:
-        """Return the network's answers; UserError where they are no numbers, as finite weights may still make them."""
+        """Return the network's answers; raise UserError if they are not finite, which finite weights do not prevent."""
         if not bool(torch.isfinite(logits).all()):
             raise UserError(f"{self.path}: its answers are not finite numbers, expected a trained network")
         return logits
 
     @property
     def reading(self) -> Reading:
-        """How an image file becomes what `preprocess` takes."""
+        """The way from an image file to the input of `preprocess`."""
         pad, upright = self.meta.get("resize") == "pad", self.meta.get("exif_rotation", True)
         return Reading(self.load_side, self.shape.channels, pad, upright)
 

@@ -1,4 +1,4 @@
-"""What a step tells while it runs: plain lines in its log file, and on a terminal lines and a progress bar."""
+"""The log of a running step: plain lines in its log file, and lines with a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Log:
     def __init__(self, step: str, file: Path | None = None, silent: bool = False) -> None:
         """Open `file` for appending, so that a resumed attempt adds to it; None writes to standard error alone.
 
-        A `silent` log writes nowhere: of processes that train together one tells what all do.
+        `silent`: discard everything; only the first process of a distributed training logs.
         """
         self.step = step
         self._start = time.monotonic()
@@ -51,7 +51,7 @@ class Log:
         """Write to the log file alone: details that would clutter a terminal."""
         if self._stream is None:
             return
-        # A name that is no UTF-8 must not end a step, and neither must a full disk: what counts is the step's outputs.
+            # Neither a name that is not UTF-8 nor a full disk may end a step: what counts is the step's outputs.
         line = f"[{time.monotonic() - self._start:8.1f} s] {message}\n".encode(errors="backslashreplace")
         try:
             os.write(self._stream, line)

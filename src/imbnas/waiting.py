@@ -1,4 +1,4 @@
-"""Waiting for another process: not for ever, and not deaf to a request to stop."""
+"""Waiting for another process, with a time limit, and without missing a request to stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _asked = False
 
 
 class OverdueError(Exception):
-    """What was waited for did not come in time."""
+    """Raised when a wait takes too long."""
 
 
 class StoppedWaiting(Interrupted):
@@ -59,7 +59,7 @@ def hurry() -> None:
 
 
 def asked_to_stop() -> bool:
-    """Say whether `hurry` was called and `forget` was not since."""
+    """Return whether `hurry` was called, and `forget` not since then."""
     return _asked
 
 

@@ -1,7 +1,7 @@
-"""What an image is by its content, so that one image is known again under another name, root or kind.
+"""Digests of images by content, so that an image is recognised under another name, root or kind.
 
-The digest of a file is the SHA-256 of its bytes. An image of an array has that of its pixels before any resizing, and
-so has, where it is wanted, a file: shape and values, grey that is stored as three equal channels counting as grey.
+The digest of a file is the SHA-256 of its bytes. That of an image in an array covers its pixels before any resizing:
+shape and values, where grey stored as three equal channels counts as grey. Files can have such a digest too.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ _PROFILES = {"exponential": exponential, "step": step, "pareto": pareto}
 
 
 def from_file(file: Path, classes: Sequence[str]) -> np.ndarray:
-    """Return the counts in a text file with one whole number a line, in label order; blank lines are passed over.
+    """Return the counts in a text file with one whole number per line, in label order; blank lines are skipped.
 
     Raises UserError naming FILE:LINE of a wrong line, or the file when its number of lines is not that of the classes.
     """
@@ -74,7 +74,7 @@ def from_file(file: Path, classes: Sequence[str]) -> np.ndarray:
             raise UserError(f"{file}:{number}: found {text[:40]!r}, expected a whole number of at least 1")
         counts.append(int(text))
     if len(counts) != len(classes):
-        raise UserError(f"{file}: {len(counts)} counts, expected {len(classes)}, one a class")
+        raise UserError(f"{file}: {len(counts)} counts, expected {len(classes)}, one per class")
     return np.array(counts, dtype=np.int64)
 
 

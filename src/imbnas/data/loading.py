@@ -55,7 +55,7 @@ class Made(NamedTuple):
 
 
 class Source(Protocol):
-    """Where images lie."""
+    """A place from which images are read: an array or files."""
 
     def read(self, positions: np.ndarray) -> Tensor:
         """Return images uint8 (N, C, H, W) on the CPU; raise UserError naming one that cannot be read."""

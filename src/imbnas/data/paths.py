@@ -40,8 +40,8 @@ def read_folder(root: Path, splits: Mapping[str, str | None], section: str) -> d
     """Return the splits of a tree with one directory per class, class names sorted, images sorted by path.
 
     `splits` maps train, validation and test to directories below `root`; without train, `root` itself is the training
-    tree and the directories of the other splits are no classes of it. Hidden files, and what tools leave beside images,
-    are passed over; so is any other file that is not an image by its name, which is counted. Raises UserError naming
+    tree, and the directories of the other splits are not classes. Hidden files, and what tools leave beside images, are
+    skipped; so is any other file that is not an image by its name, which is counted. Raises UserError naming
     the directory or file.
     """
     names = _split_names(splits, section)
@@ -120,7 +120,7 @@ def _read_tree(root: Path, top: str | None, present: list[str], classes: list[st
 
 
 def _images_in(root: Path, where: str, passed_over: list[str]) -> list[str]:
-    """Return all images below `root/where`; add to `passed_over` the files that are no images by their names."""
+    """Return all images below `root/where`; add files that are not images by their names to `passed_over`."""
     found: list[str] = []
     for entry, is_folder in entries(root / where, "a directory of images"):
         name = f"{where}/{entry}"

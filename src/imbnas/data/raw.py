@@ -1,4 +1,4 @@
-"""What a dataset is before anything is chosen from it: labels, class names, and images in memory or as files."""
+"""Raw datasets: labels, class names, and images in memory or as files, before any split."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def resize_rule(name: Resize | Literal["auto"], side: int) -> Resize:
 
 @dataclass(frozen=True)
 class Reading:
-    """How image files become arrays (side, side, channels).
+    """The way from image files to arrays (side, side, channels).
 
-    `load_side` is the side in pixels that is read; `pad` says that the whole picture is kept, with black beside it, and
-    not its central square; `upright` that a rotation that EXIF asks for is done.
+    `load_side` is the side in pixels that is read. With `pad`, the whole picture is kept, with black beside it, instead
+    of its central square. With `upright`, rotations that EXIF asks for are applied.
     """
 
     load_side: int

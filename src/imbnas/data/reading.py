@@ -1,7 +1,7 @@
-"""Which raw files a reader takes, and what they held: what tells a change from a touch, a copy or a foreign file.
+"""The raw files that a reader takes, and their contents: tells a change from a touch, a copy or a foreign file.
 
-A step notes what it has read. Whoever asks later whether anything of that has changed compares names, sizes and times,
-and reads again only what has another time than when it was last read.
+A step notes what it has read. A later check compares names, sizes and times, and reads only files whose time has
+changed since they were last read.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ IMAGES, INDEX, INFO = "images.npy", "index.parquet", "info.json"
 
 @dataclass(frozen=True)
 class Info:
-    """What `info.json` says of a split.
+    """The content of a split's `info.json`.
 
     `kind` is "array" or "paths"; `root` is the parameter's text for path datasets, else None; `shape` is [H, W, C] of
     the network's input; `mean` and `std` are per channel on the scale [0, 1], of this dataset's training split;

@@ -1,4 +1,4 @@
-"""Which rows go to which split: index arithmetic on labels, seeded, without touching a file.
+"""Splits of a dataset's rows: seeded index arithmetic on labels, without touching a file.
 
 Every draw takes, in each class, the first rows of a random order that is keyed by the seed and the draw's purpose.
 Draws act on first occurrences of identical images (see `duplicates`); copies follow theirs into the training split.

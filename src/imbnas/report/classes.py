@@ -19,7 +19,7 @@ NAMED = 20
 
 
 def draw_classes(path: Path, table: pd.DataFrame, rule: str) -> None:
-    """Draw recall on the test split against training count, one point a class of the network `final`.
+    """Draw recall on the test split against training count, with one point per class of the network `final`.
 
     `table` holds the columns network, label, class, count, group, support, recall; `rule` says in words what many,
     medium and few mean. The other networks appear as lines. Classes without test images are left out.

@@ -132,12 +132,12 @@ def _head(comparison: Comparison, name: Show) -> str:
     counts = details["imbalance"]["counts"]
     return (
         f"{name(details['dataset'])}: {len(counts)} classes, {sum(counts)} training rows "
-        f"({max(counts)} to {min(counts)} a class), {details['test_rows']} test rows; {details['shots']['text']}."
+        f"({max(counts)} to {min(counts)} per class), {details['test_rows']} test rows; {details['shots']['text']}."
     )
 
 
 def _notes(comparison: Comparison) -> str:
-    """Say how means, intervals and differences are made, and what the intervals leave out."""
+    """Explain how means, intervals and differences are computed, and what the intervals leave out."""
     resamples = comparison.details["confidence"]["resamples"]
     sizes = [len(row.runs) for row in comparison.rows]
     others = [row for row in comparison.rows if row.differences is not None]

@@ -1,4 +1,4 @@
-"""Which class is taken for which: the confusion matrix with classes in order of their training count."""
+"""The confusion matrix, with classes in order of their training count."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ POOLS = 20
 def write_confusion(
     path: Path, actual: np.ndarray, predicted: np.ndarray, names: list[str], counts: np.ndarray
 ) -> None:
-    """Write one row a test image with the columns actual and predicted, for the template `confusion`.
+    """Write one row per test image with the columns actual and predicted, for the template `confusion`.
 
     `actual` and `predicted` are labels, `names` and `counts` the classes' names and training counts. Up to CELLS
     classes the cells are class names; more are pooled with their neighbours in count to POOLS ranges.

@@ -33,8 +33,8 @@ class Answers:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How answers are measured: the training rows of each class (C,), the shot rule, bins of the calibration error,
-    and level, number of resamples and seed of the intervals."""
+    """The rules for measuring answers: training rows of each class (C,), shot rule, bins of the calibration error, and
+    level, number of resamples and seed of the intervals."""
 
     counts: np.ndarray
     shots: Rule

@@ -1,4 +1,4 @@
-"""How long each class's vector in the head is: training on a long tail lengthens those of frequent classes."""
+"""The norms of the head's class vectors: training on a long tail lengthens those of frequent classes."""
 
 from __future__ import annotations
 

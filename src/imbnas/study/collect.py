@@ -28,8 +28,8 @@ GROUPS = ("many", "medium", "few")
 def collect(params: Params, root: Path, log: Log, missing: Mapping[str, Sequence[str]] | None = None) -> int:
     """Write study/*.parquet, *.csv, *.html and figures/ and return how many cells are not finished.
 
-    `missing` holds, by step, jobs that are not done, whatever lies in their place. A cell with such a job, or without
-    results, is listed with the first step that is not done, and left out. Raises UserError when no cell is finished.
+    `missing` holds, by step, the jobs that are not done, whatever lies in their place. Cells with such a job or without
+    results are left out, and listed with the first step that is not done. Raises UserError when no cell is finished.
     """
     made = planned(params, "params.yaml")
     stops = [_stop(made, cell, root, missing or {}) for cell in range(len(made.cells))]

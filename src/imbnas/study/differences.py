@@ -54,7 +54,7 @@ class Answers:
         return digest
 
     def comparable(self, cell: int, other: int) -> bool:
-        """Say whether two cells were measured on the same test rows."""
+        """Return whether two cells were measured on the same test rows."""
         if self.rows(cell) != self.rows(other):
             return False
         if not np.array_equal(self.read(cell)[1][["row", "label"]], self.read(other)[1][["row", "label"]]):

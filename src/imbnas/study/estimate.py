@@ -1,4 +1,4 @@
-"""What a study will take: jobs of each step, what cells share, and hours from the benchmarks of earlier runs."""
+"""The expected cost of a study: jobs of each step, what cells share, and hours from the benchmarks of earlier runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BENCHMARKS = "benchmarks"
 
 @dataclass(frozen=True)
 class Line:
-    """What the plan says of one step."""
+    """One step's line of the plan."""
 
     step: str
     jobs: int

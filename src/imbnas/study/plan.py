@@ -27,14 +27,14 @@ FOLDER = "study"
 
 @dataclass(frozen=True)
 class Plan:
-    """Which job each cell needs; small enough to be handed to every job of a cluster."""
+    """The job that each cell needs at each step; small enough to be handed to every job of a cluster."""
 
     cells: Sequence[Mapping[str, str]]
     """For each cell the digest of each step's job."""
 
     @cached_property
     def jobs(self) -> dict[str, dict[str, int]]:
-        """For each step its jobs, each with the number of the first cell that needs it."""
+        """The jobs of each step, each with the number of the first cell that needs it."""
         found: dict[str, dict[str, int]] = {step: {} for step in STEPS}
         for number, cell in enumerate(self.cells):
             for step, digest in cell.items():
@@ -62,7 +62,7 @@ def place(name: str, digest: str) -> str:
 
 
 def cost_file(step: str, digest: str) -> str:
-    """Return where a job records what it cost; like results/cost.json it is no output."""
+    """Return where a job records its cost; like results/cost.json, the file is not an output."""
     return f"{FOLDER}/{step}/{digest}/cost.json"
 
 
