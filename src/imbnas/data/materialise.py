@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,8 +45,8 @@ def write_split(
     of the dataset's training split, whose mean and std this split repeats; None computes them from this split's own
     rows: exactly from all pixels, or for files from at most 2,000 evenly spaced ones. `root` is the parameter's text,
     `resize` and `exif_rotation` say how files are read, `known` is what `contents.contents` returns of the whole of
-    `raw` where it is known, `overlap` see `split.Info`.
-    Returns what `info.json` holds. Raises UserError naming an image that cannot be read.
+    `raw` where it is known, `overlap` see `split.Info`. Returns what `info.json` holds. Raises UserError naming an
+    image that cannot be read.
     """
     # Without its description a split does not count: an interrupted rewrite is then no mixture of old and new.
     (directory / INFO).unlink(missing_ok=True)
@@ -61,12 +62,11 @@ def write_split(
             reading = Reading(shape.height, shape.channels, resize == "pad", exif_rotation)
             histogram = _sampled_histogram(raw.root, paths, reading)
     else:
-        state = array_digest(labels)
-        _write_images(directory / IMAGES, len(rows), shape, _chunks(raw, rows, shape, state, histogram))
-        digest = state.hexdigest()
+        digest = _write_array(directory / IMAGES, raw, rows, shape, histogram)
     digests = {CONTENT: images} if raw.pixels is None else {CONTENT: images, PIXELS: raw.pixels[rows]}
     write_index(directory / INDEX, {"label": labels, "row": rows}, paths, digests)
     mean, std = (train.mean, train.std) if train is not None else statistics(histogram)
+    files: dict[str, Any] = {} if paths is None else {"resize": resize, "exif_rotation": exif_rotation}
     info = Info(
         dataset=dataset,
         split=split,
@@ -80,11 +80,17 @@ def write_split(
         photographs=photographs,
         digest=digest,
         overlap=overlap,
-        resize=None if paths is None else resize,
-        exif_rotation=None if paths is None else exif_rotation,
+        **files,
     )
     write_json(directory / INFO, info.as_json())
     return info
+
+
+def _write_array(file: Path, raw: Raw, rows: np.ndarray, shape: Shape, histogram: np.ndarray) -> str:
+    """Write the rows' images, add them to `histogram`, and return the digest of labels and images."""
+    state = array_digest(raw.labels[rows])
+    _write_images(file, len(rows), shape, _chunks(raw, rows, shape, state, histogram))
+    return state.hexdigest()
 
 
 def statistics(histogram: np.ndarray) -> tuple[list[float], list[float]]:
