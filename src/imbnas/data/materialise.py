@@ -45,17 +45,15 @@ def write_split(
     of the dataset's training split, whose mean and std this split repeats; None computes them from this split's own
     rows: exactly from all pixels, or for files from at most 2,000 evenly spaced ones. `root` is the parameter's text,
     `resize` and `exif_rotation` say how files are read, `known` is what `contents.contents` returns of the whole of
-    `raw` where it is known, `overlap` see `split.Info`. Returns what `info.json` holds. Raises UserError naming an
-    image that cannot be read.
+    `raw`, `overlap` see `split.Info`. Returns what `info.json` holds. Raises UserError naming an unreadable image.
     """
     # Without its description a split does not count: an interrupted rewrite is then no mixture of old and new.
     (directory / INFO).unlink(missing_ok=True)
     labels = raw.labels[rows]
     histogram = np.zeros((shape.channels, 256), dtype=np.int64)
-    paths: list[str] | None = None
+    paths = None if raw.paths is None else [raw.paths[row] for row in rows.tolist()]
     images = contents(raw, rows) if known is None else known[rows]
-    if raw.paths is not None:
-        paths = [raw.paths[row] for row in rows.tolist()]
+    if paths is not None:
         digest = _digest_files(paths, labels, images)
         _write_images(directory / IMAGES, 0, shape, iter(()))
         if train is None:
@@ -63,7 +61,7 @@ def write_split(
             histogram = _sampled_histogram(raw.root, paths, reading)
     else:
         digest = _write_array(directory / IMAGES, raw, rows, shape, histogram)
-    digests = {CONTENT: images} if raw.pixels is None else {CONTENT: images, PIXELS: raw.pixels[rows]}
+    digests = {CONTENT: images} | ({} if raw.pixels is None else {PIXELS: raw.pixels[rows]})
     write_index(directory / INDEX, {"label": labels, "row": rows}, paths, digests)
     mean, std = (train.mean, train.std) if train is not None else statistics(histogram)
     files: dict[str, Any] = {} if paths is None else {"resize": resize, "exif_rotation": exif_rotation}
