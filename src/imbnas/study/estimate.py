@@ -58,8 +58,8 @@ def print_plan(params: Params, root: Path, console: Console) -> None:
     for title, footer in (
         ("jobs", f"{jobs}"),
         ("made", f"{there}"),
-        ("cells a job", ""),
-        ("seconds a job", ""),
+        ("cells per job", ""),
+        ("seconds per job", ""),
         ("hours to go", f"{sum(hours):.2f}" if hours else "-"),
     ):
         table.add_column(title, footer, justify="right")
