@@ -32,7 +32,7 @@ JOINING = (
 )
 COMPARED = "longer|more|less|fewer|wider|later|larger|better|worse"
 HABITS = {
-    "per": re.compile(rf"\b{NUMBER}(?: \w+){{0,2}} (?!(?:{JOINING})\b)[\w%]+ an? (?:{UNITS})\b", re.IGNORECASE),
+    "per": re.compile(rf"\b{NUMBER}(?:(?: \w+){{0,2}} (?!(?:{JOINING})\b)[\w%]+)? an? (?:{UNITS})\b", re.IGNORECASE),
     "not a": re.compile(rf"(?<!there )\b(?:is|are|was|were|be) no (?!(?:{COMPARED})\b)\w+", re.IGNORECASE),
     "which thing": re.compile(r"# (?:of|for) [\w-]+: "),
 }
@@ -72,7 +72,7 @@ def found(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "bad"),
     [
-        ("It trains two supernets, one seed a cell, not twelve.", True),
+        ("It trains two supernets, one a seed, not twelve.", True),
         ("It has one row an epoch.", True),
         ("It has one row per epoch.", False),
         ("Two edges a node at most.", True),
