@@ -100,7 +100,7 @@ def test_notes_that_cannot_be_written_end_the_controller(project: Project, place
 @pytest.mark.workflow
 def test_records_that_are_made_anew_for_several_targets_hide_no_rule(project: Project) -> None:
     shutil.rmtree(project.path / ".imbnas/outputs")
-    project.set("seed", 1)
+    project.set("source.seed", 1)
     # Snakemake lists the directory with the first of them.
     assert project.planned("--", "source", "target") == {"source", "target"}
 
