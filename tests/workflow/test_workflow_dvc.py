@@ -97,6 +97,14 @@ def test_an_experiment_elsewhere(project: Project) -> None:
     assert project.planned() == set()
 
 
+def test_plots_show_the_losses_of_each_network(project: Project) -> None:
+    project.run("dvc", "plots", "show", "--out", "shown")
+    page = (project.path / "shown/index.html").read_text()
+    for network in ("chosen", "random", "largest"):
+        assert f'"network": "{network}", "epoch": "2", "loss": ' in page
+    assert '"strokeDash": {"field": "network"' in page
+
+
 def test_small_numbers_survive_dvc(project: Project) -> None:
     # DVC writes 1e-05, which YAML 1.1 takes for text.
     project.run("dvc", "exp", "run", "-S", "retrain.optimizer.weight_decay=0.00001", "source")

@@ -294,6 +294,7 @@ def test_plots_and_metrics_are_files_that_some_step_writes(rules: dict[str, Any]
         (name, options), *_ = plot.items() if isinstance(plot, dict) else [(plot, {})]
         named |= set(options["y"]) if options else {name}
     assert named <= outputs
+    assert dvc["artifacts"]["final-network"]["path"] in rules["retrain"]["output"]
     assert dvc["metrics"] == [PATHS["cost"]]
 
 
