@@ -198,7 +198,7 @@ def test_code_edited_while_a_step_runs_is_not_taken_for_the_code_that_ran(projec
     project.run("snakemake", "--cores", "1", *LONGTAIL)
     assert project.planned(*LONGTAIL) == {"imbalance"}
     # DVC looks at the code when the stage has ended.
-    done = project.run("dvc", "repro", "--single-item", "imbalance", expect=None)
+    done = project.run("dvc", "repro", "imbalance", expect=None)
     assert done.code != 0
     assert "error: src/imbnas/data/tail.py changed while imbalance ran" in done.output
     assert "imbalance" in project.stale()
