@@ -220,6 +220,7 @@ def birds(fresh: Project, tmp_path: Path) -> Project:
     project.set("supernet.epochs", 0)  # its source is digits, from which nothing is learned for photographs
     project.run("snakemake", "--cores", "2", "--", "data/longtail.parquet")
     project.run("dvc", "repro", "code")
+    project.run("dvc", "commit", "-f", "source")
     project.run("dvc", "commit", "-f", "target")
     project.run("dvc", "commit", "-f", "imbalance")
     return project
@@ -265,7 +266,7 @@ def test_own_data_that_dvc_tracks_are_lost_nowhere(birds: Project, tmp_path: Pat
     }
     assert len(images) == 16
     birds.commit("untracked")
-    stages = ("code", "target", "imbalance")
+    stages = ("code", "source", "target", "imbalance")
     run = ("dvc", "exp", "run", "--temp", "-S", "imbalance.ratio=3.0", "imbalance")
     # Without them a copy of the project has none. DVC says so before any command of a stage runs.
     refused = [line for line in birds.run(*run, expect=255).output.splitlines() if line.startswith("ERROR")]
