@@ -18,8 +18,7 @@ PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.
     path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts
 )
 PARAMETERS = [ROOT / "params.yaml", *sorted((ROOT / "presets").rglob("*.yaml"))]
-ROOMS = ("imbnas", "data", "report", "study")
-MODULES = sorted(path for path in (ROOT / "src/imbnas").rglob("*.py") if path.parent.name in ROOMS)
+MODULES = sorted((ROOT / "src/imbnas").rglob("*.py"))
 
 UNITS = (
     "batch|block|branch|cell|choice|class|column|dataset|day|edge|epoch|file|generation|group|hour|image|job|kind|layer|"

@@ -18,7 +18,7 @@ class Sampler(Protocol):
 
 
 class InstanceSampler:
-    """Every row once an epoch, in a random order: instance-balanced sampling."""
+    """Every row once per epoch, in a random order: instance-balanced sampling."""
 
     def __init__(self, labels: np.ndarray, seed: int) -> None:
         """Take the labels (N,) of the training rows, of which only the number matters, and the seed of all epochs."""

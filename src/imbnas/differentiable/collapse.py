@@ -93,9 +93,9 @@ def dominant_eigenvalue(
 
 
 def should_stop(values: Sequence[float], ratio: float, window: int, back: int, patience: int) -> bool:
-    """Say whether the dominant eigenvalue has risen too fast (R-DARTS, Zela et al. 2020, section 4.3).
+    """Return whether the dominant eigenvalue has risen too fast (R-DARTS, Zela et al. 2020, section 4.3).
 
-    `values` has one entry an epoch. The mean of the last `window` is compared with that of `back` epochs earlier; the
+    `values` has one entry per epoch. The mean of the last `window` is compared with that of `back` epochs earlier; the
     search stops when it is more than `ratio` times as large, and not before `patience` epochs.
     """
     if len(values) < max(patience, back + 1):

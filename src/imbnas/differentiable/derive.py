@@ -1,4 +1,4 @@
-"""From weights of operations to discrete cells."""
+"""Derivation of discrete cells from the weights of operations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Weights = NDArray[np.float64]
 
 
 def strongest_cell(weights: Weights, operations: tuple[str, ...], edge_weights: Weights | None = None) -> Cell:
-    """Return a cell by the rule of DARTS (Liu et al. 2019, section 2.4): two edges a node, one operation an edge.
+    """Return a cell by the rule of DARTS (Liu et al. 2019, section 2.4): two edges per node, one operation per edge.
 
     `weights` is (14, operations) with rows as in `darts_genotype.edges`. An edge is as strong as its best operation but
     `none`, times its edge weight where there are any (PC-DARTS); `none` is never chosen. Ties go to the earlier
@@ -24,7 +24,7 @@ def strongest_cell(weights: Weights, operations: tuple[str, ...], edge_weights: 
 
 
 def threshold_cell(weights: Weights, operations: tuple[str, ...], threshold: float) -> Cell:
-    """Return a cell by FairDARTS' sparse rule: of the two strongest edges a node keeps those of at least `threshold`.
+    """Return a cell by FairDARTS' sparse rule: each node keeps those of its two strongest edges that reach `threshold`.
 
     A node that would keep none keeps its strongest edge all the same: the published code drops such nodes and fails on
     an empty cell.

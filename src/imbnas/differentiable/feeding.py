@@ -1,4 +1,4 @@
-"""What a bilevel search sees of its rows: the augmented views of each step's draws."""
+"""The feeding of a bilevel search: augmented views of each step's draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a differentiable search trains: a network with a loss on a batch, for each way of reading the long tail."""
+"""Learners of a differentiable search: a network with its loss on a batch, one per way of reading the long tail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a loss depends on besides batch and weights: the loss on labels and the branches' mixing factor."""
+    """The inputs of a loss besides batch and weights: the loss on labels and the branches' mixing factor."""
 
     loss: Loss
     mixing: float = 1.0

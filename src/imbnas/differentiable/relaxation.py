@@ -16,7 +16,7 @@ INITIAL = 1e-3
 
 
 class ArchitectureParameters(nn.Module):
-    """One matrix (edges, operations) for each kind of cell; with `edge_weights` also one number an edge.
+    """One matrix (edges, operations) per kind of cell; with `edge_weights`, also one number per edge.
 
     `softmax` (Liu et al. 2019): operations of an edge share a weight of 1; they begin at normal(0, 1e-3), drawn from
     torch's global generator. `sigmoid` (FairDARTS, Chu et al. 2020): every operation has a weight of its own in (0, 1);

@@ -1,4 +1,4 @@
-"""What changes over the epochs of a differentiable search: the mixing of two branches, and learning rates.
+"""Schedules over the epochs of a differentiable search: the mixing of two branches, and learning rates.
 
 `epoch` counts from 0; the literature's T is epoch + 1 and its share (T - 1) / T_max is `epoch / epochs`.
 """

@@ -1,4 +1,4 @@
-"""How far a classifier's confidence is from its accuracy: calibration error and reliability table (numpy only)."""
+"""Calibration error and reliability table: how far confidence is from accuracy (numpy only)."""
 
 from __future__ import annotations
 

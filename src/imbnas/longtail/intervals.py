@@ -1,7 +1,7 @@
-"""How sure long-tailed scores are: intervals, paired differences, and spread over seeds.
+"""Intervals of long-tailed scores, paired differences, and the spread over seeds.
 
-What test rows do comes from the bootstrap of `resampling`, within each class; what seeds do from the runs' own
-variance, by `student`.
+The noise of the test rows comes from the bootstrap in `resampling`, within each class; that of the seeds from the
+variance of the runs, in `student`.
 """
 
 from __future__ import annotations
@@ -220,8 +220,8 @@ def differences(
 def over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | int | None]]:
     """Return mean, sample standard deviation (ddof 1) and number n of each score of several runs.
 
-    `runs` hold numbers by name; what is no number in any of them is left out, and a None (an empty shot group) is not
-    counted. A deviation needs two runs: it is None for one, and so is the mean for none.
+    `runs` hold numbers by name; entries that are not a number in one of them are left out. A None (an empty shot
+    group) is not counted. The deviation of a single run is None, and so is the mean of no runs.
 
     Raises:
         UserError: when a score is in the first run and not in another one.

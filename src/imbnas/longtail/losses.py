@@ -82,7 +82,7 @@ def loss_options(name: str) -> tuple[str, ...]:
 
 
 def repeats(name: str) -> bool:
-    """Say whether the loss `name` asks for the same work for all batches of one shape, see `CrossEntropy.repeats`.
+    """Return whether the loss `name` does the same work for all batches of one shape, see `CrossEntropy.repeats`.
 
     Raises:
         UserError: for an unknown name.

@@ -1,4 +1,4 @@
-"""How good predictions are when classes differ in size: per class and per shot group (numpy only)."""
+"""Scores of predictions when classes differ in size: per class and per shot group (numpy only)."""
 
 from __future__ import annotations
 

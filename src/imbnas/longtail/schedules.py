@@ -1,4 +1,4 @@
-"""When long-tailed training changes over the epochs: deferral, progressive balancing, cumulative learning."""
+"""Schedules of long-tailed training over the epochs: deferral, progressive balancing, cumulative learning."""
 
 from __future__ import annotations
 

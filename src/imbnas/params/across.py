@@ -1,4 +1,4 @@
-"""What sections must agree on: everything that can be told from the parameters alone is told before anything runs."""
+"""Checks across sections: contradictory parameters are refused before anything runs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
 
 
 def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
-    """Refuse what would need weights to learn that the adaptation froze, and margins on what is no cosine."""
+    """Refuse options that need weights to learn if the adaptation froze them, and margins without a cosine head."""
     options, idle = search.darts, idle_option(search.darts, adapt.strategy)
     if idle:
         raise ValueError(idle)
@@ -95,12 +95,12 @@ def _check_architecture(space: SpaceParams, search: SearchParams) -> None:
     if given is None:
         if not space.single:
             raise ValueError(
-                f"search.method is fixed and search.architecture is null, expected its choices, one a block, because "
+                f"search.method is fixed and search.architecture is null, expected its choices, one per block, because "
                 f"the space {space.name} has more than one architecture"
             )
         return
     if len(given) != len(counts):
-        raise ValueError(f"search.architecture has {len(given)} choices, expected {len(counts)}, one a block")
+        raise ValueError(f"search.architecture has {len(given)} choices, expected {len(counts)}, one per block")
     for number, (choice, count) in enumerate(zip(given, counts, strict=True), 1):
         if choice >= count:
             raise ValueError(f"search.architecture: choice {number} is {choice}, expected at most {count - 1}")

@@ -97,7 +97,7 @@ class AdaptParams(ClassifierTraining):
 
 
 class AdaptView(View):
-    """What the step `adapt` sees."""
+    """The view of the step `adapt`."""
 
     seed: int
     space: SpaceParams

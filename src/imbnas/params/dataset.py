@@ -1,4 +1,4 @@
-"""What source and target have in common: a dataset, where it lies, how its images are read."""
+"""The parameters that source and target share: a dataset, its place, and how its images are read."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Splits(Section):
 
 
 class Validation(Section):
-    """Which rows judge subnets."""
+    """The validation rows, which judge subnets."""
 
     from_: Annotated[Literal["reserve", "longtail", "published"], Field(alias="from")] = "reserve"
     """`reserve`: `per_class` rows before any imbalance; `longtail`: a fraction of the long-tailed rows;
@@ -72,11 +72,11 @@ class Validation(Section):
     per_class: Count = 10
     """Rows of each class for `reserve`; 0 reserves none (the literature's cells); search then refuses to run."""
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Share of each class's long-tailed rows for `longtail`, at least one row a class."""
+    """Share of each class's long-tailed rows for `longtail`, at least one row per class."""
 
 
 class SourceValidation(Section):
-    """Which source rows judge the supernet."""
+    """The source's validation rows, which judge the supernet."""
 
     per_class: Positive = 10
     """Rows of each class, reserved before training."""

@@ -20,7 +20,7 @@ FROZEN = ("none", "head")
 
 
 class ArchitectureParams(Section):
-    """How the architecture parameters learn: by Adam, whose rate follows the epochs."""
+    """The training of the architecture parameters: Adam, with a rate that follows the epochs."""
 
     lr: Above = 3.0e-4
     """Learning rate."""
@@ -47,7 +47,7 @@ class BarlowParams(ProjectorParams):
 
 
 class CollapseParams(Section):
-    """What is done against a collapse to skip connections."""
+    """Measures against a collapse to skip connections."""
 
     skip: Literal["none", "linear", "cosine"] = "none"
     """DARTS- (Chu et al. 2021): an auxiliary skip connection on every edge whose weight falls from 1 to 0."""

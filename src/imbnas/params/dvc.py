@@ -1,4 +1,4 @@
-"""What DVC wants to see in params.yaml: it knows no defaults, and ends where a name of dvc.yaml is not in the file."""
+"""The parameters that DVC needs in params.yaml: it knows no defaults, and fails on a missing name of dvc.yaml."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class EvaluateParams(Section):
 
 
 class EvaluateView(View):
-    """What the step `evaluate` sees."""
+    """The view of the step `evaluate`."""
 
     seed: int
     space: SpaceParams

@@ -1,4 +1,4 @@
-"""The heads on a frozen backbone: the one place that says what each is called and what it goes together with."""
+"""The heads on a frozen backbone, declared in one place: the name of each, and what it can be combined with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imbnas.params.shared import NonNegative
 
 @dataclass(frozen=True)
 class HeadEntry:
-    """What the parameters must know of a head; how it is made stands in `imbnas.steps.heads` under the same name.
+    """The properties of a head that parameters are checked against; `imbnas.steps.heads` makes it, by the same name.
 
     An `own` head is trained with the section's loss and sampler. One that `corrects` begins with a linear head that was
     trained before; with `prior` it takes the class frequencies out of it, which a training must not have done already.

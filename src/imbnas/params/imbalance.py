@@ -23,7 +23,7 @@ class ImbalanceParams(Section):
     order: Literal["native", "reversed", "shuffled"] = "native"
     """Which class is the head: the first (the literature's choice), the last, or a seeded shuffle."""
     counts: FileName | None = None
-    """For the profile `counts`: a text file below `target.root` with one number a class, in label order."""
+    """For the profile `counts`: a text file below `target.root` with one number per class, in label order."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Chooses the rows within each class; 0 gives the published CIFAR-10-LT and CIFAR-100-LT subsets."""
 
@@ -46,7 +46,7 @@ class TargetFacts(Section):
 
 
 class ImbalanceView(View):
-    """What the step `imbalance` sees."""
+    """The view of the step `imbalance`."""
 
     imbalance: ImbalanceParams
     target: TargetFacts

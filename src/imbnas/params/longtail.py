@@ -1,4 +1,4 @@
-"""How a training meets the long tail: its loss, class weights, sampler and classifier."""
+"""The long-tailed part of a training: its loss, class weights, sampler and classifier."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WeightingParams(Section):
 
 
 class SamplerParams(Section):
-    """Which training rows an epoch visits, and how often."""
+    """The training rows that an epoch visits, and how often."""
 
     name: SamplerName = "instance"
     """`instance`: every row once. Drawn with replacement, with chances p_k of class k: `class-balanced` (equal),
@@ -66,7 +66,7 @@ class ClassifierParams(Section):
 
 
 class LongTailParams(Section):
-    """How a training treats classes of different sizes."""
+    """The treatment of classes of different sizes in a training."""
 
     loss: LossName = "ce"
     """`ce` is plain cross-entropy, the others know the class counts of the training rows."""
@@ -107,7 +107,7 @@ def check_smoothing(name: str, loss: LossName, label_smoothing: float) -> None:
 
 
 def weighted(loss: LossName, weighting: WeightingParams) -> bool:
-    """Say whether classes are weighed."""
+    """Return whether classes are weighted."""
     return (LOSSES[loss].weights or weighting.weights) != "none"
 
 

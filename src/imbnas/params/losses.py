@@ -1,4 +1,4 @@
-"""The losses: the one place that says what each is called, which options it has, and what it goes together with."""
+"""The losses, declared in one place: the name of each, its options, and what it can be combined with."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class SmoothingParams(Section):
 
 @dataclass(frozen=True)
 class LossEntry:
-    """What the parameters must know of a loss; its class in `imbnas.longtail` has the same name.
+    """The properties of a loss that parameters are checked against; its class in `imbnas.longtail` has the same name.
 
     `options` are the section `losses.<name>`. `smoothable` losses define label smoothing, `prior_corrected` ones take
     the class frequencies out of the network's answer, `cosine` ones need the cosine classifier. `weights` are the class

@@ -1,4 +1,4 @@
-"""What networks and batches take at the least, from the parameters alone: what no machine can hold is not begun.
+"""Lower bounds of the memory of networks and batches, from the parameters alone: impossible runs are not begun.
 
 These are lower bounds: one weight for each pair of channels that a layer joins at its least, and for each block one
 number for each pixel and channel of its output. What passes may still be too large for a given machine.
@@ -34,7 +34,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Need:
-    """What something takes at the least: the parameter that decides it, the steps that do it, in words, and bytes."""
+    """A lower bound of memory: the parameter that decides it, the steps that need it, in words, and bytes."""
 
     name: str
     steps: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Which of several files and options a parameter came from."""
+"""The origin of each parameter among several files and options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Origins:
-    """Where the values of a merged tree came from: names and trees, each taking precedence over those before it."""
+    """The origins of a merged tree's values: names and trees, each taking precedence over those before it."""
 
     parts: Sequence[tuple[str, Mapping[str, Any]]]
 

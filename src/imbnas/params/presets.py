@@ -27,7 +27,7 @@ _PLACES = (_HERE.parents[1] / "presets", _HERE.parents[3] / "presets")
 
 @dataclass(frozen=True)
 class Written:
-    """What `initialise` did."""
+    """The result of `initialise`."""
 
     params: Path
     """The parameter file."""

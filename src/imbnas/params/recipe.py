@@ -1,4 +1,4 @@
-"""How a network is trained: the part that supernet, adaptation and retraining have in common."""
+"""The training recipe that supernet, adaptation and retraining share."""
 
 from __future__ import annotations
 

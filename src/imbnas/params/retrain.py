@@ -1,4 +1,4 @@
-"""Section `retrain`: training the chosen subnet, and two to compare it with, from scratch on the long tail."""
+"""Section `retrain`: training the chosen subnet and two reference subnets from scratch on the long tail."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class RetrainParams(ClassifierTraining, RecipeParams):
 
 
 class RetrainView(View):
-    """What the step `retrain` sees."""
+    """The view of the step `retrain`."""
 
     seed: int
     space: SpaceParams

@@ -44,7 +44,7 @@ class SearchParams(Section):
     max_params: Cost | None = None
     """Most parameters, the head included; null: no limit."""
     architecture: Annotated[list[Count], Field(max_length=MOST_BLOCKS)] | None = None
-    """The choices of `fixed`, one a block; null: the only architecture of a space that has no choices."""
+    """The choices of `fixed`, one per block; null: the only architecture of a space that has no choices."""
     calibration: CalibrationParams = CalibrationParams()
     """BatchNorm calibration."""
     batch_size: Batch = 512
@@ -70,7 +70,7 @@ class SearchParams(Section):
 
 
 class SearchView(View):
-    """What the step `search` sees."""
+    """The view of the step `search`."""
 
     seed: int
     space: SpaceParams

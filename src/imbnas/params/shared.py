@@ -56,7 +56,7 @@ class Stem(Section):
 
 
 class Stages(Section):
-    """Stages of choice blocks: one entry a stage in each list."""
+    """Stages of choice blocks: one entry per stage in each list."""
 
     channels: Annotated[list[Width], Field(max_length=MOST_STAGES)] = [16, 32, 64]
     """Output channels of each stage."""
@@ -241,7 +241,7 @@ class SpaceParams(Section):
 
 
 class Numerics(Section):
-    """What changes the bits of a result: the steps depend on it."""
+    """Settings that change the bits of a result, so that the steps depend on them."""
 
     device: Device = "auto"
     """`auto` takes CUDA when there is one."""
@@ -265,7 +265,7 @@ class TrainingNumerics(Numerics):
 
 
 class RuntimeParams(TrainingNumerics):
-    """How steps run; the part that is not in `TrainingNumerics` never changes a result."""
+    """Settings for running the steps; those that are not in `TrainingNumerics` never change a result."""
 
     state_interval: Annotated[float, Field(ge=0.0)] = 300.0
     """Seconds between two saved states of a training; 0 saves after every optimiser step."""

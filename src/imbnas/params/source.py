@@ -30,7 +30,7 @@ class SourceParams(DatasetParams):
 
 
 class SourceView(View):
-    """What the step `source` sees."""
+    """The view of the step `source`."""
 
     source: SourceParams
     target: Shape

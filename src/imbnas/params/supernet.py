@@ -19,7 +19,7 @@ class SupernetParams(RecipeParams):
 
 
 class SupernetView(View):
-    """What the step `supernet` sees."""
+    """The view of the step `supernet`."""
 
     seed: int
     space: SpaceParams

@@ -39,7 +39,7 @@ class TargetParams(DatasetParams):
 
 
 class TargetView(View):
-    """What the step `target` sees."""
+    """The view of the step `target`."""
 
     target: TargetParams
     source: SourceParams

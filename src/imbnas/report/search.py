@@ -31,7 +31,7 @@ def draw_search(
     """Draw the candidates' scores against their cost, the chosen one with its standard error, and the references.
 
     `candidates` holds the columns generation, architecture, score, standard_error, macs, chosen. A reference that the
-    search has scored is a point, another one a line at its cost. `objective` names the score.
+    search has scored is a point, another one is a line at its cost. `objective` names the score.
     """
     scored = candidates[candidates["score"].notna()]
     with drawing(path, 8.0, 5.0) as figure:

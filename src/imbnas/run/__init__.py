@@ -1,1 +1,1 @@
-"""What surrounds a step: its process, files, signals, exit codes, lock, GPUs, cost, and the graph of all steps."""
+"""The surroundings of a step: process, files, signals, exit codes, lock, GPUs, cost, and the graph of all steps."""

@@ -1,4 +1,4 @@
-"""What surrounds a step: where files lie, where it logs, when it saves its state, what it has cost so far."""
+"""The context of a step: places of its files, log, times to save its state, and its cost so far."""
 
 from __future__ import annotations
 

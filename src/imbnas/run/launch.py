@@ -28,7 +28,7 @@ EXIT_PEER = 3
 EXIT_STOPPED = 128 + signal.SIGTERM
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 20.0
-"""What the other processes have to end by themselves when one has failed; some wait for it in vain."""
+"""Seconds that the other processes get to end by themselves after one has failed; some wait for it in vain."""
 STOP_SECONDS = 120.0
 """What the processes have to save their state when they are asked to stop."""
 
@@ -40,7 +40,7 @@ def rank() -> int | None:
 
 
 def launched() -> bool:
-    """Say whether `run` has started this process, not torchrun."""
+    """Return whether this process was started by `run`, not by torchrun."""
     return RENDEZVOUS in os.environ
 
 

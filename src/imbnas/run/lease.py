@@ -1,4 +1,4 @@
-"""GPUs of its own for each step on a machine with several: leased by file locks that the kernel frees at death."""
+"""GPUs for each step on a machine with several, leased by file locks that the kernel releases when a process exits."""
 
 from __future__ import annotations
 

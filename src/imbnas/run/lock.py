@@ -1,4 +1,4 @@
-"""One process a step: a second one waits for the first or is refused, also where it comes from another machine."""
+"""One process per step: a second one waits for the first or is refused, even on another machine."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _taken(stream: TextIO) -> float | None:
 
 
 def active(job: str) -> bool:
-    """Say whether Slurm has the job `job` waiting or running; False where Slurm does not answer."""
+    """Return whether the Slurm job `job` waits or runs; False if Slurm does not answer."""
     command = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

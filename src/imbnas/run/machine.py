@@ -1,4 +1,4 @@
-"""Whether this machine has the memory that a step needs at the least, which the parameters tell before it begins."""
+"""A check, before a step begins, that this machine has the least memory that its parameters imply."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Search over subnets of an adapted supernet: scoring, samplers, constraints, ranking statistics."""
+"""Search over subnets of an adapted supernet: methods, the archive of scores, scoring many paths together, look-up."""

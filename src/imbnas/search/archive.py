@@ -16,7 +16,7 @@ from imbnas.spaces.cost import Cost
 
 @dataclass(frozen=True)
 class Score:
-    """What the validation rows say of one architecture; accuracies in [0, 1]."""
+    """The score of one architecture on the validation rows; accuracies in [0, 1]."""
 
     balanced_accuracy: float
     accuracy: float
@@ -65,7 +65,7 @@ class Archive:
         self.entries: dict[Architecture, Entry] = {}
 
     def __contains__(self, architecture: Architecture) -> bool:
-        """Say whether this search has evaluated `architecture` already."""
+        """Return whether this search has already evaluated `architecture`."""
         return architecture in self.entries
 
     def value(self, architecture: Architecture) -> float:

@@ -1,4 +1,4 @@
-"""How candidates are proposed: random, exhaustive, fixed, and evolution over the space's mutation and crossover."""
+"""Proposals of candidates: random, exhaustive, fixed, and evolution over the space's mutation and crossover."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from imbnas.spaces.chain import Architecture
 from imbnas.spaces.space import SearchSpace
 
 TRIES = 100
-"""Proposals that may fail (known already, or over a limit) for each candidate before a random one is taken."""
+"""Proposals per candidate that may fail (already known, or over a limit) before a random one is taken."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """Where a method searches: the space, which of its architectures are within the limits, and a feasible draw.
+    """The field of a search: the space, a test whether an architecture is within the limits, and a feasible draw.
 
     `excess` says how far an architecture is over each limit, as a fraction of it; nothing above zero means feasible.
     """

@@ -22,7 +22,7 @@ from imbnas.training.scoring import Batches, Tally, tally
 
 @dataclass(frozen=True)
 class _Kept:
-    """What leaves the first `depth` steps of a path, batch by batch."""
+    """The output of the first `depth` steps of a path, batch by batch."""
 
     depth: int
     calibration: list[Tensor]

@@ -19,7 +19,7 @@ from imbnas.spaces.space import META, SearchSpace
 
 @dataclass(frozen=True)
 class Outline:
-    """What all subnets of a space have in common.
+    """The parts that all subnets of a space share.
 
     A 3x3 stem convolution with its channels and stride; one entry per stage of output channels, number of choice
     blocks and stride of the first of them; the width of the last 1x1 convolution, None where there is none.

@@ -31,7 +31,7 @@ class Limits:
     max_params: int | None = None
 
     def allow(self, cost: Cost) -> bool:
-        """Say whether a subnet of this cost is within both limits."""
+        """Return whether a subnet of this cost is within both limits."""
         return self._allow(cost.macs, cost.params)
 
     def _allow(self, macs: int, params: int) -> bool:
@@ -218,7 +218,7 @@ def _trace(fronts: list[Front], place: int) -> Architecture:
 
 
 def _refusal(table: CostTable, limits: Limits, front: Front) -> str:
-    """Say why no subnet is within the limits, with the smallest figures that one has."""
+    """Explain why no subnet is within the limits, with the smallest figures that a subnet has."""
     least = minimum(table)
     pairs = (
         ("search.max_macs", limits.max_macs, least.macs),

@@ -1,4 +1,4 @@
-"""What a subnet costs: multiply-accumulate operations and parameters, as sums over a table that is measured once."""
+"""The cost of a subnet: multiply-accumulate operations and parameters, as sums over a table that is measured once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Counter(TorchFunctionMode):
 def count(network: nn.Module, image: tuple[int, int, int]) -> Cost:
     """Return the cost of any network of one argument in evaluation; the network stays as it is.
 
-    `image` is (height, width, channels). Buffers, such as those of a nearest-class-mean head, are no parameters.
+    `image` is (height, width, channels). Buffers, as in a nearest-class-mean head, do not count as parameters.
     """
     with counting(image) as (run, x):
         return run(network, x)[1]

@@ -1,9 +1,9 @@
 """The space of DARTS (Liu et al. 2019, arXiv 1806.09055): a normal and a reduction cell, stacked.
 
-An architecture is eight ints, one for each intermediate node of the normal and then of the reduction cell: which one or
-two predecessors a node has and what it does with them (`darts_genotype.node_choices`). Every such tuple is a network,
-and costs add up over nodes, so that all searches work here as in the other spaces. The search network and the derived
-network differ in size.
+An architecture is eight ints, one per intermediate node of the normal and then of the reduction cell. Each stands for
+the node's one or two predecessors and the operations on them (`darts_genotype.node_choices`). Every such tuple is a
+network, and costs add up over nodes, so all searches work here as in the other spaces. The search network and the
+derived network differ in size.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a network of cells is: channels of the first cells, and number of cells."""
+    """The size of a network of cells: channels of the first cells, and number of cells."""
 
     channels: int
     layers: int
@@ -116,7 +116,7 @@ class DartsSpace(SearchSpace):
     # Architectures
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Return a uniformly random architecture of those with two edges a node, which are DARTS' own space."""
+        """Return a uniformly random architecture with two edges per node, as in the original space of DARTS."""
         return tuple(rng.integers(self._pairs).tolist())
 
     def describe(self, architecture: Sequence[int]) -> list[str]:

@@ -1,7 +1,7 @@
 """The cell of the DARTS search network: every operation on every edge, weighted (Liu et al. 2019, section 2).
 
-What edges of one node have in common is computed once: a node's ReLU and its two poolings, which have no weights of
-their own, so that they cost 5 times a cell and not 14 times. `none` is never computed: it adds zero.
+What the edges of one node share is computed once: the node's ReLU and its two poolings, which have no weights of their
+own. They are therefore computed 5 instead of 14 times per cell. `none` is never computed: it adds zero.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EDGES = edges()
 
 @dataclass(frozen=True)
 class EdgeMix:
-    """What an edge carries: the factor of each operation (None: 1), of the bypassed channels, of the auxiliary skip."""
+    """The factors on an edge: of each operation (None: 1), of the bypassed channels, and of the auxiliary skip."""
 
     scales: dict[str, Tensor | None]
     bypass: Tensor | None = None
@@ -217,5 +217,5 @@ class SearchCell(nn.Module):
 
 
 def _weighted(name: str, stride: int) -> bool:
-    """Say whether an operation has weights of its own on an edge of this stride."""
+    """Return whether an operation has weights of its own on an edge of this stride."""
     return name not in (NONE, *POOLS) and not (name == SKIP and stride == 1)

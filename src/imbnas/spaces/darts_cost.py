@@ -1,4 +1,4 @@
-"""What the parts of a derived DARTS network cost."""
+"""The costs of the parts of a derived DARTS network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which edges and operations the nodes of a DARTS cell have, and how one number stands for them."""
+"""The edges and operations of a DARTS cell's nodes, and the number that stands for those of a node."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pair_count(node: int, operations: Sequence[str]) -> int:
 
 
 def encode(cells: Sequence[Cell], operations: Sequence[str]) -> tuple[int, ...]:
-    """Return the architecture of a normal and a reduction cell: one number a node, the normal cell's first.
+    """Return the architecture of a normal and a reduction cell: one number per node, the normal cell's first.
 
     Raises:
         UserError: for a node that is none of `node_choices`.

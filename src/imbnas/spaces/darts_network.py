@@ -21,7 +21,7 @@ STEM = 3
 
 @dataclass(frozen=True)
 class CellSpec:
-    """Where a cell stands: channels of its two inputs and its own, and whether it or the one before it reduces."""
+    """The place of a cell: channels of its two inputs and its own, and whether it or the one before it reduces."""
 
     inputs: tuple[int, int]
     channels: int

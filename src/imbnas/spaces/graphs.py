@@ -1,4 +1,4 @@
-"""What an architecture looks like as a graph, for drawing."""
+"""The graph of an architecture, for drawing."""
 
 from __future__ import annotations
 

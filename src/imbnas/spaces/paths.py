@@ -1,4 +1,4 @@
-"""Which paths of a supernet one optimiser step trains."""
+"""The paths of a supernet that one optimiser step trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the parameters' section `space` to a search space; the only module here that reads a parameter model."""
+"""The search spaces by name, made from the section `space`; the only module here that reads a parameter model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
         params.darts.partial,
     ),
 }
-"""How each `space.name` is made."""
+"""The maker of each `space.name`."""
 
 
 def make_space(params: SpaceParams) -> SearchSpace:

@@ -1,4 +1,4 @@
-"""What a continuous relaxation hands to a network: a weight for every operation on every edge of every kind of cell."""
+"""The weights that a continuous relaxation hands to a network: one per operation, edge and kind of cell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """Which weights a network needs: kinds of cells, the node that each edge of a kind enters, operations' names."""
+    """The layout of the weights: kinds of cells, the node that each edge of a kind enters, operations' names."""
 
     kinds: tuple[str, ...]
     targets: tuple[int, ...]

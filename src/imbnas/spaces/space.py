@@ -1,4 +1,4 @@
-"""What a search space is, whatever its networks look like: choices, random architectures, networks, costs."""
+"""The interface of a search space: choices, random architectures, networks, costs."""
 
 from __future__ import annotations
 

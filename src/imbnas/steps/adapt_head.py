@@ -47,8 +47,8 @@ def new_head(
 ) -> tuple[dict[str, Any], list[ResumeState]]:
     """Give the supernet its new head in place; return its description and the trainings' states.
 
-    Features are normalised by each batch's own statistics, since the running ones are no path's; nothing of the
-    backbone changes.
+    Features are normalised by each batch's own statistics, because the running ones belong to no path.
+    Nothing of the backbone changes.
     """
     stage = _Stage(view, context, runtime, space, supernet, tail, held_out)
     return HEAD_STAGES[view.adapt.head.name](stage), stage.states

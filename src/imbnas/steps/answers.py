@@ -1,4 +1,4 @@
-"""What a finished network says of the test rows, and how long the vectors of its classes are."""
+"""The answers of a finished network on the test rows, and the norms of its class vectors."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ CLASS_TYPES = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the step has read: the test split, the training rows of each class, the search, the networks by name."""
+    """The inputs of the step: the test split, the training rows of each class, the search, the networks by name."""
 
     test: Split
     counts: np.ndarray

@@ -1,4 +1,4 @@
-"""From parameters to what a long-tailed training needs: its loss over the epochs, its sampler, its first classifier."""
+"""The parts of a long-tailed training, made from parameters: loss over the epochs, sampler, first classifier."""
 
 from __future__ import annotations
 

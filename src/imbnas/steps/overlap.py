@@ -1,4 +1,4 @@
-"""Which of the target's images the source has too, by their content, whatever root, kind or name they have."""
+"""The images that target and source share, found by content, whatever their root, kind or name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOURCE = ("source_train", "source_validation")
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the source's images: digests of their content, and of files the decoded pixels' where noted.
+    """Digests of the source's images: of their content, and for files, where noted, of the decoded pixels.
 
     `files` says whether they are files.
     """

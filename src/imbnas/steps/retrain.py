@@ -40,7 +40,7 @@ from imbnas.training.weights import save_weights
 
 @dataclass
 class Outcome:
-    """What training gave: each network's state, cost, losses and kind of head, and the trainings' states on disk."""
+    """The result of training: each network's state, cost, losses and kind of head, and training states on disk."""
 
     costs: dict[Architecture, Cost] = field(default_factory=dict)
     networks: dict[Architecture, dict[str, Tensor]] = field(default_factory=dict)

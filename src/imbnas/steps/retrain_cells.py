@@ -1,4 +1,4 @@
-"""What the final training of a derived network may have besides: a second classifier, drop-path, pretraining."""
+"""Options of a derived network's final training: a second classifier, drop-path, pretraining."""
 
 from __future__ import annotations
 

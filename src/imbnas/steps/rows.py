@@ -94,7 +94,7 @@ def side_of(split: Split) -> int:
 
 def make_store(rows: Rows, runtime: Runtime, context: Context) -> ImageStore:
     """Return the rows' images, on the device where they are an array."""
-    # A processor that trains has no time to spare for workers; files wait for the disk too.
+    # While the CPU trains, workers would compete with it; they pay off for image files, which wait for the disk.
     ahead = rows.split.info.kind == "paths" or runtime.device.type == "cuda"
     return ImageStore(rows.split, rows.positions, runtime.device, context.workers if ahead else 0, side_of(rows.split))
 

@@ -34,7 +34,7 @@ from imbnas.training.state import ResumeState
 
 @dataclass(frozen=True)
 class Setting:
-    """Where the search takes place: the space, what its architectures cost, and what they may cost."""
+    """The setting of the search: the space, the costs of its architectures, and their limits."""
 
     space: SearchSpace
     table: CostTable

@@ -50,7 +50,7 @@ REVERSED = SamplerParams(name="reversed")
 
 @dataclass(frozen=True)
 class Found:
-    """What the search found: the architecture, the search network's score, the rows that judged it (none: None)."""
+    """The result of the search: the architecture, the search network's score, the rows that judged it (none: None)."""
 
     architecture: Architecture
     outcome: dict[str, Any]

@@ -25,10 +25,10 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """Where a network is kept, `<base>.<tag>.safetensors`, with the cost and the losses of its training beside it.
+    """The place of a kept network, `<base>.<tag>.safetensors`, with the cost and the losses of its training beside it.
 
-    `base` ends in a digest of all that determines the training; the files are no outputs, and deleting them costs
-    nothing but time.
+    `base` ends in a digest of everything that determines the training. The files are not outputs, and deleting them
+    costs only time.
     """
 
     base: Path

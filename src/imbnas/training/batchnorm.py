@@ -1,8 +1,7 @@
 """BatchNorm in a supernet, whose running statistics, shared by all paths, are wrong for each of them.
 
-Training normalises with the batch's own statistics; scoring a subnet measures its statistics anew (DESIGN: section on
-BatchNorm; Guo et al. 2020, section 3.4). Where several processes share a batch, its statistics are those of all its
-rows.
+Training normalises with the batch's own statistics; scoring a subnet measures its statistics anew (decision 7; Guo et
+al. 2020, section 3.4). If several processes share a batch, its statistics are those of all its rows.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class FeatureFile:
     """Features fp16 (paths, views, rows, F) at `<base>.npy`; `<base>.json` says which paths are whole.
 
     A path counts once its bytes are on disk and its digest is noted, and only while the bytes have that digest: a file
-    that was cut, overwritten or left by a killed process is never taken for whole. `base` ends in a digest of all that
-    determines the features; the files are no outputs, and deleting them costs nothing but time.
+    that was cut, overwritten or left by a killed process is never taken for whole. `base` ends in a digest of
+    everything that determines the features. The files are not outputs, and deleting them costs only time.
     """
 
     def __init__(self, base: Path, shape: tuple[int, int, int, int]) -> None:

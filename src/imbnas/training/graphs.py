@@ -20,11 +20,11 @@ Step = Callable[[Tensor, Any], Tensor]
 """From inputs and a target, a tensor or a named tuple of tensors, to a loss on the device."""
 
 EAGER = 3
-"""Times that work is done as usual before it is recorded: what comes rarely is not worth it."""
+"""Eager runs before a step is recorded, so that rare shapes are never recorded."""
 KEPT = 2
 """Steps held recorded at once: that of a whole batch and that of an epoch's last, shorter one."""
 OTHERS = "thread_local"
-"""What other threads may do while this one records: all that they want. One puts images into pinned memory."""
+"""Mode of the recording: other threads may call CUDA meanwhile (one puts images into pinned memory)."""
 ROOM = 0.25
 """Share of the GPU's memory that stays free: a recording keeps the memory in which it works."""
 
@@ -84,7 +84,7 @@ class _Recording:
 
 
 def _room_for_step() -> bool:
-    """Say whether a recording may take as much memory as steps have needed, and leave as much for others."""
+    """Return whether a recording may take as much memory as steps have needed, and leave as much for others."""
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
     need = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
@@ -116,7 +116,7 @@ def recorded_parts(model: nn.Module) -> Iterator[None]:
 
 
 class _Studio:
-    """What the parts of a network share: the stream on which they are recorded, and whether there is room for more."""
+    """State shared by the parts of a network: the stream of their recordings, and whether there is room for more."""
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
@@ -125,7 +125,7 @@ class _Studio:
         self.anchor = torch.zeros((), device="cuda", requires_grad=True)
 
     def has_room(self) -> bool:
-        """Say whether another recording may take memory; once it may not, no other may."""
+        """Return whether another recording may take memory; once one may not, no other may."""
         if not self._full:
             free, total = torch.cuda.mem_get_info()
             self._full = free < ROOM * total

@@ -40,7 +40,7 @@ Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Any]]
 
 
 class Objective(Protocol):
-    """Which loss acts in an epoch: the seam for deferred and progressive schedules."""
+    """A function from the epoch to its loss: the seam for deferred and progressive schedules."""
 
     def __call__(self, epoch: int) -> Loss:
         """Return the loss of the 0-based epoch, a mean over the batch."""
@@ -48,7 +48,7 @@ class Objective(Protocol):
 
 
 class Store(Protocol):
-    """Where the inputs of a training lie: images, or features of them."""
+    """A source of a training's inputs: images, or features of them."""
 
     def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs and labels, on the device, for each array of positions."""
@@ -241,7 +241,7 @@ def _close_epoch(job: Job, epoch: int, running: Tensor, per_epoch: int, log: Log
 
 
 def has_diverged(loss: float) -> bool:
-    """Say whether a loss is that of a training that has failed: not finite, or beyond LARGEST_LOSS."""
+    """Return whether a loss shows that the training has failed: not finite, or beyond LARGEST_LOSS."""
     return not abs(loss) <= LARGEST_LOSS
 
 

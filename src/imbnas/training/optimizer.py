@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imbnas.params.recipe import OptimizerParams, ScheduleParams
 
 SMALL = 2**17
-"""Numbers below which one thread moves a tensor sooner than others are woken, which torch does for each tensor."""
+"""Tensors with fewer elements are updated on one thread: waking torch's threads would take longer than the update."""
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Ranks:
         return told[0]  # type: ignore[return-value]
 
     def any(self, here: bool) -> bool:
-        """Say whether `here` holds in any process; all wait for each other."""
+        """Return whether `here` is true in any process; all wait for each other."""
         if self.count == 1:
             return here
         flag = torch.tensor([int(here)])

@@ -95,7 +95,7 @@ class Runtime:
 
 
 def set_rounding(inputs: Literal["ieee", "tf32"]) -> None:
-    """Say what CUDA does with float32 inputs of convolutions and matrix products; torch by itself rounds the former."""
+    """Set how CUDA rounds float32 inputs of convolutions and matrix products; torch's default rounds the former."""
     torch.backends.cudnn.conv.fp32_precision = inputs  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = inputs
 

@@ -54,7 +54,7 @@ def not_finite(state: Mapping[str, Tensor]) -> str | None:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before any tensor is read: its metadata, and each tensor's type and shape."""
+    """The header of a file, before any tensor is read: its metadata, and each tensor's type and shape."""
 
     path: Path
     meta: dict[str, Any]
