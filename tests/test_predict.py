@@ -54,6 +54,23 @@ class TestPredict:
         assert [share for _, share in found.classes] == pytest.approx(sorted(shares.tolist(), reverse=True), abs=1e-5)
         assert sum(share for _, share in found.classes) == pytest.approx(1.0)
 
+    def test_an_image_is_scaled_as_those_of_the_training_were(self, model: Path, tmp_path: Path) -> None:
+        """A wide picture is what its square is: with bars where the network was trained with bars, else its centre."""
+        state, meta = load_weights(model)
+        side = meta["shape"][0]
+        bars = np.zeros((side, side), dtype=np.uint8)
+        inner = np.random.default_rng(0).integers(0, 256, (side // 2, side // 2), dtype=np.uint8)
+        wide = np.pad(inner, ((0, 0), (side // 4, side // 4)), mode="edge")
+        bars[side // 4 : side // 4 + side // 2] = wide
+        Image.fromarray(wide).save(tmp_path / "wide.png")
+        Image.fromarray(bars).save(tmp_path / "bars.png")
+        Image.fromarray(inner).save(tmp_path / "centre.png")
+        for resize, same, other in (("pad", "bars", "centre"), ("exact", "centre", "bars")):
+            save_weights(tmp_path / "m.safetensors", state, {**meta, "load_side": side, "resize": resize})
+            files = [tmp_path / f"{name}.png" for name in ("wide", same, other)]
+            one, two, three = (found.classes for found in predict(tmp_path / "m.safetensors", files, 4)[0])
+            assert one == two != three
+
     @pytest.mark.parametrize(("top", "named"), [(1, 1), (3, 3), (4, 4), (99, 4)])
     def test_top(self, model: Path, photos: list[Path], top: int, named: int) -> None:
         found, _ = predict(model, photos[:2], top)

@@ -159,6 +159,8 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "source.dataset is digits with target.dataset list and supernet.epochs 40, expected images like the "
             "target's: source.dataset: list with source.root: photos (and splits.train: train.txt) takes",
         ),
+        ({"target.resize": "pad"}, "target.resize is pad for digits, expected auto: only folder and list take it"),
+        ({"source.exif_rotation": False}, "source.exif_rotation is false for digits, expected true: arrays are never"),
         ({"target.dataset": "folder"}, "target.image_size is null for folder, expected a number of pixels"),
         ({"source.download": True}, "source.download is true for digits, expected false: there is nothing to download"),
         (

@@ -114,6 +114,10 @@ class DatasetParams(Section):
             raise ValueError(
                 f"splits.{named[0]} is set for {self.dataset}, expected null: only folder and list take it"
             )
+        if self.resize != "auto" and self.dataset not in PATH_DATASETS:
+            raise ValueError(f"resize is {self.resize} for {self.dataset}, expected auto: only folder and list take it")
+        if not self.exif_rotation and self.dataset not in PATH_DATASETS:
+            raise ValueError(f"exif_rotation is false for {self.dataset}, expected true: arrays are never rotated")
         if self.dataset == "list" and self.splits.train is None:
             raise ValueError("splits.train is null for a list dataset, expected the name of its training list")
         if self.download and self.dataset in (*OWN_DATASETS, "digits"):
