@@ -171,7 +171,7 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         ({"imbalance.counts": "c.txt"}, "imbalance.profile is exponential and counts is text 'c.txt', expected a file"),
         (
             {"search.method": "fixed"},
-            "search.method is fixed and search.architecture is null, expected its choices, one a block, because the "
+            "search.method is fixed and search.architecture is null, expected its choices, one per block, because the "
             "space shufflenet has more than one architecture",
         ),
         (
@@ -220,7 +220,7 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         ),
         (
             {"search.method": "fixed", "search.architecture": [0, 1]},
-            "search.architecture has 2 choices, expected 6, one a block",
+            "search.architecture has 2 choices, expected 6, one per block",
         ),
         (
             {"search.method": "fixed", "search.architecture": [0, 1, 2, 3, 9, 0]},

@@ -91,7 +91,7 @@ def test_check_names_the_block_and_the_range():
     assert MOBILE.check([6, 0, 5, 6, 5, 6]) == (6, 0, 5, 6, 5, 6)
     with pytest.raises(UserError, match=r"^architecture: choice 3 \(stage 2 block 1\) is 6, expected .* from 0 to 5$"):
         MOBILE.check((0, 0, 6, 0, 0, 0))
-    with pytest.raises(UserError, match=r"^architecture: has 5 choices, expected 6, one a block$"):
+    with pytest.raises(UserError, match=r"^architecture: has 5 choices, expected 6, one per block$"):
         MOBILE.check((0,) * 5)
     for wrong in (-1, 1.0, True, "1"):
         with pytest.raises(UserError, match=r"choice 1 \(stage 1 block 1\)"):

@@ -62,7 +62,7 @@ def from_file(file: Path, classes: Sequence[str]) -> np.ndarray:
     try:
         lines = read_text(file, RECORD_LIMIT, "utf-8-sig").split("\n")
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}, expected a text file with one count a class") from None
+        raise UserError(f"{file}: {error.strerror}, expected a text file with one count per class") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     counts = []
