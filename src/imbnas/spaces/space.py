@@ -126,7 +126,8 @@ class SearchSpace(ABC):
     def check(self, architecture: Sequence[int]) -> Architecture:
         """Return the architecture as a tuple; raise UserError naming the block when it is none of this space."""
         if len(architecture) != len(self.blocks):
-            raise UserError(f"architecture: has {len(architecture)} choices, expected {len(self.blocks)}, one per block")
+            needed = f"{len(self.blocks)}, one per block"
+            raise UserError(f"architecture: has {len(architecture)} choices, expected {needed}")
         for number, (choice, block) in enumerate(zip(architecture, self.blocks, strict=True), 1):
             last = len(block.choices) - 1
             if not isinstance(choice, int) or isinstance(choice, bool) or not 0 <= choice <= last:
