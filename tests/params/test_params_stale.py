@@ -41,7 +41,7 @@ def sees(step: str, name: str) -> bool:
 
 def named_by_dvc(step: str) -> set[str]:
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][step]
-    return set(stage["params"])
+    return {name for name in stage["params"] if isinstance(name, str)}
 
 
 DECLARED = dict(declared(Params))
