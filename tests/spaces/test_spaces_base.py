@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from space_list import PARAMS
 
 from imbnas.errors import UserError
 from imbnas.params.shared import DartsChoices, MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
@@ -172,14 +173,10 @@ def test_enumerate_refuses_a_large_space_at_once():
 @pytest.mark.parametrize(
     "params",
     [
-        SpaceParams(),
+        *PARAMS.values(),
         SpaceParams(shufflenet=ShuffleChoices(choices=["shuffle3", "xception"])),
-        SpaceParams(name="mobile"),
         SpaceParams(name="mobile", mobile=MobileChoices(kernels=[3], expansions=[2, 3, 4], skip=False)),
         SpaceParams(name="mobile", stages=Stages(channels=[16, 16, 24], repeats=[1, 2, 1], strides=[1, 1, 1])),
-        SpaceParams(name="resnet"),
-        SpaceParams(name="nasbench201", last_channels=None),
-        SpaceParams(name="darts"),
         SpaceParams(name="darts", darts=DartsChoices(operations=["skip_connect", "sep_conv_3x3"])),
     ],
     ids=str,

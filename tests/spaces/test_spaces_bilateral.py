@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from space_list import CHAINS
 from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
@@ -13,8 +14,7 @@ from imbnas.params.shared import SpaceParams, Stages
 from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.registry import make_space
 
-SPACES = {name: make_space(SpaceParams(name=name)) for name in ("shufflenet", "mobile")}
-SPACES["resnet"] = make_space(SpaceParams(name="resnet", last_channels=None))
+SPACES = {**CHAINS, "resnet": make_space(SpaceParams(name="resnet", last_channels=None))}
 NAMES = list(SPACES)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from space_list import CHAINS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +32,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
+@pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize(("image", "classes"), [((8, 8, 1), 10), ((20, 13, 3), 7)])
 def test_the_table_equals_the_counter_on_the_built_subnet(name, image, classes):
     space = make_space(SpaceParams(name=name))

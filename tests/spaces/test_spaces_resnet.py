@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from space_list import CHAINS
 from torch import nn
 
 from imbnas.params.shared import MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
@@ -83,7 +84,7 @@ def test_the_stages_may_widen_without_a_stride_and_end_in_a_convolution():
     assert space.num_features == 20
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "mobile", "resnet"])
+@pytest.mark.parametrize("name", CHAINS)
 def test_without_a_last_convolution_the_head_sees_the_last_stage(name):
     space, wide = (make_space(SpaceParams(name=name, last_channels=width)) for width in (None, 96))
     architecture = (0,) * 6

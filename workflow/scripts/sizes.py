@@ -11,7 +11,7 @@ from typing import Any
 
 from imbnas.data.arrays import count_rows
 from imbnas.params.config import Params
-from imbnas.params.dataset import PATH_DATASETS, ROWS, SIDES
+from imbnas.params.dataset import PATH_DATASETS, PUBLISHED
 
 UNKNOWN_ROWS = 200_000
 """Of a folder of images, which is not searched for a number."""
@@ -79,12 +79,12 @@ def rows(params: Params, section: str) -> int:
                 return sum(1 for _ in stream)
     if data.dataset == "npz":
         return count_rows(Path(data.root)) or UNKNOWN_ROWS
-    return ROWS.get(data.dataset, UNKNOWN_ROWS)
+    return PUBLISHED[data.dataset].rows if data.dataset in PUBLISHED else UNKNOWN_ROWS
 
 
 def side(params: Params) -> int:
     """Return the side of the network's input in pixels: the target's rules."""
-    return params.target.image_size or SIDES[params.target.dataset]
+    return params.target.image_size or PUBLISHED[params.target.dataset].side
 
 
 def _images(params: Params, step: str) -> int:

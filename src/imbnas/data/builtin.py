@@ -18,13 +18,13 @@ from imbnas.errors import UserError
 from imbnas.files import check_regular
 
 _SILENCE_SECONDS = 60.0
-_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-_FOLDERS = {
-    "mnist": "MNIST/raw",
-    "fashion-mnist": "FashionMNIST/raw",
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
+_TORCHVISION = {
+    "mnist": ("MNIST", "MNIST/raw"),
+    "fashion-mnist": ("FashionMNIST", "FashionMNIST/raw"),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
+    "cifar100": ("CIFAR100", "cifar-100-python"),
 }
+"""Torchvision's class for each dataset that it reads, and where it keeps the files; in `raw` those of MNIST's kind."""
 
 
 def load_digits(root: Path) -> Raw:
@@ -46,7 +46,7 @@ def load_torchvision(name: str, root: Path, download: bool, section: str) -> tup
     """
     from torchvision import datasets
 
-    reader = getattr(datasets, _TORCHVISION[name])
+    reader = getattr(datasets, _TORCHVISION[name][0])
     halves = []
     with _downloading(root) if download else nullcontext():
         _refuse_odd_files(root, name, getattr(reader, "filename", None))
@@ -65,9 +65,10 @@ def raw_names(name: str, root: Path) -> list[str] | None:
 
     It compares CIFAR's with published checksums. Of MNIST it prefers what its earlier versions have left.
     """
-    if name not in ("mnist", "fashion-mnist"):
+    place = Path(_TORCHVISION[name][1] if name in _TORCHVISION else "")
+    if place.name != "raw":
         return None
-    folder = Path(_FOLDERS[name]).parent
+    folder = place.parent
     legacy = [folder / "processed" / file for file in ("training.pt", "test.pt")]
     if all((root / file).is_file() for file in legacy):
         return [file.as_posix() for file in legacy]
@@ -77,8 +78,8 @@ def raw_names(name: str, root: Path) -> list[str] | None:
 
 def _refuse_odd_files(root: Path, name: str, archive: str | None) -> None:
     """Raise UserError for a pipe or the like among the files that torchvision will open, or a linked directory."""
-    refuse_linked(root, [_FOLDERS[name]])
-    folder = root / _FOLDERS[name]
+    refuse_linked(root, [_TORCHVISION[name][1]])
+    folder = root / _TORCHVISION[name][1]
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     for file in [*files, root / archive] if archive else files:
         if file.exists() and not file.is_dir():
@@ -104,7 +105,7 @@ def _downloading(root: Path) -> Iterator[None]:
 
 def _complaint(name: str, root: Path, download: bool, section: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
-    folder = root / _FOLDERS[name]
+    folder = root / _TORCHVISION[name][1]
     if download:
         return (
             f"{section}.root: {name} could not be downloaded to or read from {root} ({reason}), "

@@ -15,19 +15,9 @@ from imbnas.data.paths import READERS, Listing
 from imbnas.data.raw import Dataset, Raw, Shape
 from imbnas.data.verify import SizeLimit, check_images, check_links, count_paged
 from imbnas.errors import UserError
-from imbnas.params.dataset import OWN_DATASETS
+from imbnas.params.dataset import OWN_DATASETS, PUBLISHED
 
 __all__ = ["Dataset", "Raw", "Shape", "is_path_dataset", "load_dataset", "native_shape", "same_dataset"]
-
-_NATIVE = {
-    "digits": Shape(8, 8, 1),
-    "mnist": Shape(28, 28, 1),
-    "fashion-mnist": Shape(28, 28, 1),
-    "cifar10": Shape(32, 32, 3),
-    "cifar100": Shape(32, 32, 3),
-}
-# A mirrored digit is another sign; a mirrored shoe, cat or tree is as good as the first.
-_MIRRORED_IS_VALID = {"fashion-mnist", "cifar10", "cifar100", "folder", "list", "npz"}
 
 
 def is_path_dataset(name: str) -> bool:
@@ -40,11 +30,11 @@ def native_shape(name: str, image_size: int | None, channels: int | None) -> Sha
 
     `folder`, `list` and `npz` have no size of their own (UserError without `image_size`) and default to 3 channels.
     """
-    native = _NATIVE.get(name)
+    native = PUBLISHED.get(name)
     if native is None and image_size is None:
         raise UserError(f"target.image_size: null for {name}, expected a number of pixels")
-    height = image_size or (native.height if native else 0)
-    width = image_size or (native.width if native else 0)
+    height = image_size or (native.side if native else 0)
+    width = image_size or (native.side if native else 0)
     return Shape(height, width, channels or (native.channels if native else 3))
 
 
@@ -54,6 +44,11 @@ def same_dataset(name: str, root: Path, other_name: str, other_root: Path) -> bo
         return False
     # A published dataset is the same wherever its files lie.
     return name not in OWN_DATASETS or root.resolve() == other_root.resolve()
+
+
+def _mirrored(name: str) -> bool:
+    """Return whether a mirrored image is a valid one; of the user's own photographs it is."""
+    return name not in PUBLISHED or PUBLISHED[name].mirrored
 
 
 def load_dataset(
@@ -82,12 +77,12 @@ def load_dataset(
     elif name == "npz":
         found = read_npz(root, section)
         assert found["train"] is not None
-        dataset = Dataset(found["train"], found["validation"], found["test"], name in _MIRRORED_IS_VALID)
+        dataset = Dataset(found["train"], found["validation"], found["test"], _mirrored(name))
     elif name == "digits":
-        dataset = Dataset(load_digits(root), None, None, name in _MIRRORED_IS_VALID)
+        dataset = Dataset(load_digits(root), None, None, _mirrored(name))
     else:
         train, test = load_torchvision(name, root, download, section)
-        dataset = Dataset(train, None, test, name in _MIRRORED_IS_VALID)
+        dataset = Dataset(train, None, test, _mirrored(name))
     if len(dataset.train.classes) < 2:
         raise UserError(f"{section}.dataset: {root} holds one class, expected at least two")
     return dataset
@@ -119,4 +114,4 @@ def _load_files(
         notes.append(f"{root}: {passed_over} files are no images by their names and are passed over")
     if paged:
         notes.append(f"{root}: {paged} images have several pages or frames, of which the first is read")
-    return Dataset(raws["train"], raws.get("validation"), raws.get("test"), name in _MIRRORED_IS_VALID, tuple(notes))
+    return Dataset(raws["train"], raws.get("validation"), raws.get("test"), _mirrored(name), tuple(notes))

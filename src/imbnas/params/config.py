@@ -14,7 +14,7 @@ from imbnas.errors import UserError
 from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.base import Section, View, explain, merged, short
-from imbnas.params.dataset import SIDES, same_images
+from imbnas.params.dataset import PUBLISHED, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
 from imbnas.params.origins import Origins
@@ -88,7 +88,7 @@ class Params(Section):
 
     def needs(self) -> Iterator[memory.Need]:
         """Yield what the steps take of memory at the least."""
-        side = self.target.image_size or SIDES[self.target.dataset]
+        side = self.target.image_size or PUBLISHED[self.target.dataset].side
         return memory.needs(
             self.space,
             self.source.dataset,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -11,16 +12,37 @@ from imbnas.errors import is_utf8
 from imbnas.params.base import Section, short
 from imbnas.params.shared import Count, Positive, Side
 
-DatasetName = Literal["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "list", "npz"]
 Resize = Literal["auto", "cover", "exact", "pad"]
+
+@dataclass(frozen=True)
+class Published:
+    """A published dataset: width and height of its images in pixels, their channels, and how many there are.
+
+    `mirrored` says whether a mirrored image is still a valid one: a mirrored digit is another sign.
+    """
+
+    side: int
+    channels: Literal[1, 3]
+    rows: int
+    mirrored: bool
+
+
+PUBLISHED: dict[str, Published] = {
+    "digits": Published(8, 1, 1_797, mirrored=False),
+    "mnist": Published(28, 1, 70_000, mirrored=False),
+    "fashion-mnist": Published(28, 1, 70_000, mirrored=True),
+    "cifar10": Published(32, 3, 60_000, mirrored=True),
+    "cifar100": Published(32, 3, 60_000, mirrored=True),
+}
+"""Every dataset that a library brings along or downloads; `imbnas.data.builtin` reads them."""
 PATH_DATASETS = ("folder", "list")
 """Datasets whose images stay files."""
 OWN_DATASETS = (*PATH_DATASETS, "npz")
 """Datasets that a user brings along: they are where `root` says, and have no size of their own."""
-SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "cifar10": 32, "cifar100": 32}
-"""Of the images of the published datasets, in pixels."""
-ROWS = {"digits": 1_797, "mnist": 70_000, "fashion-mnist": 70_000, "cifar10": 60_000, "cifar100": 60_000}
-"""How many images they have."""
+if TYPE_CHECKING:
+    DatasetName = str
+else:
+    DatasetName = Literal[*PUBLISHED, *OWN_DATASETS]
 LARGEST_IMAGE = 178_956_970
 """Pixels beyond which Pillow, too, takes a file for an attack: half a gigabyte in colour."""
 LONGEST_NAME = 4096

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from imbnas.params.adapt import AdaptParams
-from imbnas.params.dataset import ROWS, DatasetName
+from imbnas.params.dataset import PUBLISHED, DatasetName
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import SearchParams
@@ -78,7 +78,7 @@ def needs(
 
 
 def _rows(batch: int, dataset: DatasetName) -> int:
-    return min(batch, ROWS.get(dataset, batch))
+    return min(batch, PUBLISHED[dataset].rows) if dataset in PUBLISHED else batch
 
 
 def refuse(found: Iterable[Need], most: int, whose: str) -> None:
@@ -116,8 +116,10 @@ def _least(space: SpaceParams, inputs: int, outputs: int) -> int:
         return sum(narrow * narrow * ratio for ratio in space.mobile.expansions) * len(space.mobile.kernels)
     if space.name == "shufflenet":
         return narrow * narrow // 2 * len(space.shufflenet.choices)
-    # Two 3x3 convolutions; a cell of six edges has more.
-    return 18 * narrow * narrow
+    if space.name in ("resnet", "nasbench201"):
+        # Two 3x3 convolutions; a cell of six edges has more.
+        return 18 * narrow * narrow
+    return 0
 
 
 def _cells(space: SpaceParams, side: int) -> Iterator[Block]:

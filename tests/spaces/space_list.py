@@ -1,0 +1,18 @@
+"""The spaces of the registry with their defaults, for the tests that every space must pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imbnas.params.shared import SpaceParams
+from imbnas.spaces.base import ChainSpace
+from imbnas.spaces.registry import SPACES, make_space
+from imbnas.spaces.space import SearchSpace
+
+NEEDED: dict[str, dict[str, Any]] = {"nasbench201": {"last_channels": None}}
+"""Parameters without which a space is refused."""
+PARAMS = {name: SpaceParams(name=name, **NEEDED.get(name, {})) for name in SPACES}
+ALL: dict[str, SearchSpace] = {name: make_space(params) for name, params in PARAMS.items()}
+# A network that darts derives is deeper than the one that it searches with.
+ONE_DEPTH = {name: space for name, space in ALL.items() if name != "darts"}
+CHAINS = {name: space for name, space in ALL.items() if isinstance(space, ChainSpace)}
