@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbnas.errors import Interrupted
-from imbnas.steps import adapt_head
+from imbnas.steps import adapt_head, workbench
 from imbnas.training.weights import load_weights
 
 SUPERNET, ADAPTED = "models/supernet.safetensors", "models/adapted.safetensors"
@@ -120,16 +120,16 @@ def test_a_kill_between_the_stages_of_lws_repeats_nothing_and_changes_no_bit(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     change = {"adapt__head": {"epochs": 2, "name": "lws", "tau": 0.5}}
-    real, trained = adapt_head.train, []
+    real, trained = workbench.train, []
 
     def stopped(job, *arguments):  # type: ignore[no-untyped-def]
         if job.name == "adapt-scales":
             raise Interrupted("stop")
         return real(job, *arguments)
 
-    monkeypatch.setattr(adapt_head, "train", stopped)
+    monkeypatch.setattr(workbench, "train", stopped)
     assert tiny_chain.run(root, "adapt", **change) == 143
-    monkeypatch.setattr(adapt_head, "train", real)
+    monkeypatch.setattr(workbench, "train", real)
     from imbnas.training import loop
 
     step = loop._step

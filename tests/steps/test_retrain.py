@@ -12,7 +12,7 @@ import pytest
 import tiny_chain
 import torch
 
-from imbnas.steps import retrain
+from imbnas.steps import workbench
 from imbnas.training import loop
 from imbnas.training.weights import load_meta, load_weights
 
@@ -51,8 +51,8 @@ def test_equal_architectures_are_trained_once_and_are_equal(
     record["chosen"] = {**record["references"]["largest"], "score": 0.5, "standard_error": 0.1}
     file.write_text(json.dumps(record))
     trained = []
-    real = retrain.train
-    monkeypatch.setattr(retrain, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
+    real = workbench.train
+    monkeypatch.setattr(workbench, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
     assert tiny_chain.run(root, "retrain") == 0
     assert len(trained) == 2
     final, _ = load_weights(root / FINAL)
@@ -81,7 +81,7 @@ def test_a_kill_between_networks_repeats_no_training(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     expected = tiny_chain.digests(root, "retrain")
-    real, steps, calls = retrain.train, [], []
+    real, steps, calls = workbench.train, [], []
 
     def killed(*arguments: object) -> object:
         calls.append(arguments)
@@ -89,12 +89,12 @@ def test_a_kill_between_networks_repeats_no_training(
             raise MemoryError("killed")
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(retrain, "train", killed)
+    monkeypatch.setattr(workbench, "train", killed)
     with pytest.raises(MemoryError):
         tiny_chain.run(root, "retrain")
     step = loop._step
     monkeypatch.setattr(loop, "_step", lambda *a: (steps.append(a[-1]), step(*a))[1])
-    monkeypatch.setattr(retrain, "train", real)
+    monkeypatch.setattr(workbench, "train", real)
     assert tiny_chain.run(root, "retrain") == 0
     per_network = 3 * len(loop.batches_of(np.arange(sum(load_meta(root / FINAL)["counts"])), 32))
     assert len(steps) == 2 * per_network
@@ -150,12 +150,8 @@ def test_a_two_branch_network_is_trained_measured_and_counted(chain: Path, tmp_p
 def test_a_gpu_may_record_trainings_that_draw_nothing_on_the_processor(
     chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, expected: bool
 ) -> None:
-    from imbnas.steps import retrain_head
-
-    jobs = []
-    for module in (retrain, retrain_head):
-        real = module.train
-        monkeypatch.setattr(module, "train", lambda job, *rest, real=real: (jobs.append(job), real(job, *rest))[1])
+    jobs, real = [], workbench.train
+    monkeypatch.setattr(workbench, "train", lambda job, *rest: (jobs.append(job), real(job, *rest))[1])
     root = tiny_chain.copy(chain, tmp_path)
     assert tiny_chain.run(root, "retrain", retrain__epochs=1, retrain__references=False, **change) == 0
     assert {job.name for job in jobs} == {"retrain", *(["retrain-head"] if "retrain__head" in change else [])}

@@ -16,8 +16,9 @@ from torch import Tensor
 from imbnas.errors import Interrupted
 from imbnas.networks import load_subnet
 from imbnas.params.heads import HEADS, HeadName, SecondStageName
-from imbnas.steps import retrain, retrain_head
+from imbnas.steps import workbench
 from imbnas.steps.heads import HEAD_STAGES
+from imbnas.training.loop import Job
 from imbnas.training.weights import load_weights
 
 FINAL = "models/final.safetensors"
@@ -105,8 +106,8 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
     assert tiny_chain.run(root, "retrain", **staged("lws", tau=0.5)) == 0
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "lws", "retrain")
     trained: list[object] = []
-    real = retrain.train
-    monkeypatch.setattr(retrain, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
+    real = workbench.train
+    monkeypatch.setattr(workbench, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
     assert tiny_chain.run(root, "retrain", **staged("ncm", tau=0.5)) == 0
     assert trained == []
     cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
@@ -122,17 +123,19 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
 def test_a_network_s_seconds_count_once_whoever_trained_it(
     chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, real, slept = tiny_chain.copy(chain, tmp_path), retrain.train, 0.5
+    root, real, slept = tiny_chain.copy(chain, tmp_path), workbench.train, 0.5
     shutil.rmtree(root / ".imbnas" / "kept", ignore_errors=True)
     trained = 0
 
-    def slow(*arguments: Any, **named: Any) -> Any:
+    def slow(job: Job, *arguments: Any) -> Any:
         nonlocal trained
+        if job.name != "retrain":
+            return real(job, *arguments)
         trained += 1
         if trained == 2:
             raise Interrupted("stop")
         time.sleep(slept)
-        return real(*arguments, **named)
+        return real(job, *arguments)
 
     def timed(head: str) -> tuple[int, float]:
         begin = time.monotonic()
@@ -144,7 +147,7 @@ def test_a_network_s_seconds_count_once_whoever_trained_it(
         cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
         return cost, [json.loads(file.read_text())["seconds"] for file in kept]
 
-    monkeypatch.setattr(retrain, "train", slow)
+    monkeypatch.setattr(workbench, "train", slow)
     (stopped, first), (ended, second) = timed("crt"), timed("crt")
     assert (stopped, ended) == (143, 0)
     cost, kept = recorded()
@@ -193,14 +196,21 @@ def test_a_kill_in_the_head_stage_repeats_no_training_and_leaves_no_state(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     shutil.rmtree(root / ".imbnas" / "kept", ignore_errors=True)
-    real = retrain_head.train
-    monkeypatch.setattr(retrain_head, "train", lambda *a: (_ for _ in ()).throw(MemoryError("killed")))
+    real = workbench.train
+    trained: list[str] = []
+
+    def killed(job: Job, *arguments: Any) -> Any:
+        if job.name == "retrain-head":
+            raise MemoryError("killed")
+        return real(job, *arguments)
+
+    monkeypatch.setattr(workbench, "train", killed)
     with pytest.raises(MemoryError):
         tiny_chain.run(root, "retrain", **staged("crt", tau=0.5))
     assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt"))
-    monkeypatch.setattr(retrain_head, "train", real)
-    monkeypatch.setattr(retrain, "train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(workbench, "train", lambda job, *a: (trained.append(job.name), real(job, *a))[1])
     assert tiny_chain.run(root, "retrain", **staged("crt", tau=0.5)) == 0
+    assert trained == ["retrain-head"]
     assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt")) == []
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "crt", "retrain")
 

@@ -24,7 +24,8 @@ from imbnas.data.raw import Shape
 from imbnas.data.samplers import InstanceSampler
 from imbnas.differentiable.barlow import Projector, barlow_twins
 from imbnas.longtail.mixing import Mixer
-from imbnas.params.longtail import LossesParams, LossName, SeqlParams, WeightingParams
+from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams
+from imbnas.params.losses import LossesParams, LossName, SeqlParams
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import DartsChoices, SpaceParams, Stages, Stem, TrainingNumerics
 from imbnas.progress import Log
@@ -68,15 +69,16 @@ class Store:
 
 def objective(loss: LossName) -> Callable[[int], Any]:
     return make_objective(
-        loss,
-        WeightingParams(defer=0.0),
-        # All but the first class are rare.
-        LossesParams(seql=SeqlParams(gamma=0.5, threshold=0.4)),
-        scale=16.0,
-        label_smoothing=0.0,
-        epochs=2,
-        counts=COUNTS,
-        device=torch.device("cpu"),
+        ClassifierTraining(
+            loss=loss,
+            weighting=WeightingParams(defer=0.0),
+            # All but the first class are rare.
+            losses=LossesParams(seql=SeqlParams(gamma=0.5, threshold=0.4)),
+            classifier=ClassifierParams(scale=16.0),
+        ),
+        RECIPE,
+        COUNTS,
+        torch.device("cpu"),
     )
 
 

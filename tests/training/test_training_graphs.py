@@ -21,7 +21,7 @@ from imbnas.data.split import read_split
 from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.longtail.losses import LOSS_NAMES, repeats
 from imbnas.longtail.mixing import Mixer
-from imbnas.params.longtail import LossesParams, WeightingParams
+from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams
 from imbnas.params.recipe import OptimizerParams, RecipeParams, ScheduleParams
 from imbnas.params.shared import Numerics, Precision, SpaceParams
 from imbnas.progress import Log
@@ -136,14 +136,10 @@ def trained(
         Augment(Shape(SIDE, SIDE, 1), "pad", pad=1, flip=True, cutout=0, mean=[0.5], std=[0.25]),
         InstanceSampler(np.zeros(ROWS), 0),
         make_objective(
-            loss,  # type: ignore[arg-type]
-            WeightingParams(defer=0.5),
-            LossesParams(),
-            scale=1.0,
-            label_smoothing=0.0,
-            epochs=6,
-            counts=COUNTS,
-            device=runtime.device,
+            ClassifierTraining(loss=loss, weighting=WeightingParams(defer=0.5), classifier=ClassifierParams(scale=1.0)),
+            recipe,
+            COUNTS,
+            runtime.device,
         ),
         0,
         mix=Mixer(mixed, COUNTS) if mixed else None,

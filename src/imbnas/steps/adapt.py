@@ -6,6 +6,7 @@ linear head with a re-weighted loss; the other strategies are what it is compare
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,39 +14,36 @@ from torch import Tensor
 
 from imbnas.errors import UserError
 from imbnas.longtail.heads import make_head
-from imbnas.params.adapt import AdaptView
+from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.recipe import RecipeParams
 from imbnas.run.context import Context
 from imbnas.seeds import derive
 from imbnas.spaces.chain import Supernet, init_head
 from imbnas.spaces.registry import make_space
-from imbnas.spaces.space import SearchSpace
-from imbnas.steps.adapt_head import new_head
-from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import describe_head, make_objective, make_sampler
-from imbnas.steps.paths import training_passes
-from imbnas.steps.rows import Rows, image_meta, make_augment, make_store, read_tail
+from imbnas.steps.adapt_head import AdaptHead
+from imbnas.steps.heads import HEAD_STAGES
+from imbnas.steps.objective import describe_head
+from imbnas.steps.rows import Rows, image_meta, read_tail
 from imbnas.steps.supernets import read_supernet
-from imbnas.training.loop import Job, train
-from imbnas.training.runtime import Runtime
+from imbnas.steps.workbench import TrainingStep
+from imbnas.training.loop import Job
 from imbnas.training.state import ResumeState
 from imbnas.training.weights import save_weights
 
 
 def run(view: AdaptView, context: Context) -> None:
     """Write the adapted supernet."""
-    runtime = Runtime(view.runtime)
-    context.device = runtime.device_name
     tail, held_out = read_tail(context)
-    space = make_space(view.space)
+    step = TrainingStep.start(context, view.runtime, make_space(view.space), tail, view.seed)
     state_dict, source = read_supernet(context.path("supernet"), view.space, "supernet")
-    supernet, head = _start(view, context, space, tail, state_dict, source)
+    supernet, head = _start(step, view.adapt, state_dict, source)
     states: list[ResumeState] = []
     if view.adapt.strategy == "head":
-        head, states = new_head(view, context, runtime, space, supernet, tail, held_out)
+        stage = AdaptHead(step, view, supernet, held_out)
+        head, states = HEAD_STAGES[view.adapt.head.name](stage), stage.states
     elif view.adapt.strategy != "none":
-        states = [_train(view, context, runtime, space, supernet, tail)]
-    if not runtime.ranks.first:
+        states = [_train(step, view.adapt, supernet)]
+    if not step.runtime.ranks.first:
         return
     save_weights(context.path("adapted"), supernet.state_dict(), _meta(view, tail, source, head))
     for state in states:
@@ -53,81 +51,58 @@ def run(view: AdaptView, context: Context) -> None:
 
 
 def _start(
-    view: AdaptView,
-    context: Context,
-    space: SearchSpace,
-    tail: Rows,
-    state_dict: dict[str, Tensor],
-    source: dict[str, Any],
+    step: TrainingStep, adapt: AdaptParams, state_dict: dict[str, Tensor], source: dict[str, Any]
 ) -> tuple[Supernet, dict[str, Any]]:
     """Return the supernet as the strategy starts from it, old or new weights, old or new head; and the head's kind."""
-    info = tail.split.info
+    info, path, strategy = step.rows.split.info, step.context.path("supernet"), adapt.strategy
     same_classes = source["classes"] == list(info.classes)
     if source["shape"] != list(info.shape):
-        raise UserError(
-            f"{context.path('supernet')}: made for images of {source['shape']}, expected {list(info.shape)}; run source"
-        )
-    adapt, strategy = view.adapt, view.adapt.strategy
+        raise UserError(f"{path}: made for images of {source['shape']}, expected {list(info.shape)}; run source")
     if strategy == "none" and not same_classes:
         raise UserError(
             f"adapt.strategy: none keeps the source's head, whose {len(source['classes'])} classes "
             f"({source['dataset']}) are not the target's {len(info.classes)} ({info.dataset}); "
             "expected head, finetune or scratch"
         )
-    torch.manual_seed(derive(view.seed, "adapt", "weights"))
-    supernet = space.build_supernet(len(info.classes), info.shape[2])
+    torch.manual_seed(derive(step.seed, "adapt", "weights"))
+    supernet = step.space.build_supernet(step.classes, step.shape[2])
     kind = adapt.classifier.chosen(adapt.loss) if strategy in ("finetune", "scratch") else "linear"
     head = describe_head(kind, adapt.classifier.scale)
     keep_head = strategy == "none" or (strategy == "finetune" and same_classes and kind == "linear")
     if strategy != "scratch":
-        _fill(context, supernet, state_dict, keep_head)
+        _fill(path, supernet, state_dict, keep_head)
     if kind != "linear":
-        supernet.head = make_head(head, space.num_features, len(info.classes))
+        supernet.head = make_head(head, step.space.num_features, step.classes)
     elif not keep_head and strategy != "scratch":
         init_head(supernet.head)
     return supernet, head
 
 
-def _fill(context: Context, supernet: Supernet, state_dict: dict[str, Tensor], keep_head: bool) -> None:
+def _fill(path: Path, supernet: Supernet, state_dict: dict[str, Tensor], keep_head: bool) -> None:
     """Give the supernet the source's weights, the head's too where it is kept."""
     kept = {name: value for name, value in state_dict.items() if keep_head or not name.startswith("head.")}
     missing, unexpected = supernet.load_state_dict(kept, strict=False)
     if unexpected or any(keep_head or not name.startswith("head.") for name in missing):
-        raise UserError(f"{context.path('supernet')}: its weights do not fit the space, expected those of `supernet`")
+        raise UserError(f"{path}: its weights do not fit the space, expected those of `supernet`")
 
 
-def _train(
-    view: AdaptView, context: Context, runtime: Runtime, space: SearchSpace, supernet: Supernet, tail: Rows
-) -> ResumeState:
+def _train(step: TrainingStep, adapt: AdaptParams, supernet: Supernet) -> ResumeState:
     """Train the whole supernet on the long tail and return the training's state."""
-    adapt, info = view.adapt, tail.split.info
     recipe: RecipeParams = getattr(adapt, adapt.strategy)
     job = Job(
         name="adapt",
         model=supernet,
         recipe=recipe,
-        store=make_store(tail, runtime, context),
-        augment=make_augment(tail.split, recipe.augment),
-        sampler=make_sampler(adapt.sampler, tail.labels, derive(view.seed, "adapt", "rows"), recipe.epochs),
-        objective=make_objective(
-            adapt.loss,
-            adapt.weighting,
-            adapt.losses,
-            scale=adapt.classifier.scale,
-            label_smoothing=recipe.label_smoothing,
-            epochs=recipe.epochs,
-            counts=tail.counts,
-            device=runtime.device,
-        ),
-        mix=make_mix(recipe, tail.counts),
-        seed=view.seed,
-        passes=training_passes(space, adapt.sampling, view.seed, "adapt", info.shape, len(info.classes)),
+        store=step.store(),
+        augment=step.augment(recipe.augment),
+        sampler=step.sampler(adapt.sampler, "adapt", recipe.epochs),
+        objective=step.objective(adapt, recipe),
+        mix=step.mix(recipe),
+        seed=step.seed,
+        passes=step.passes(adapt.sampling, "adapt"),
     )
-    state = ResumeState(context.state_path, "adapt", context.state_interval, context.note_cost, runtime.ranks)
-    with state.held():
-        if recipe.epochs:
-            train(job, runtime, state, context.log)
-            state.pause()
+    state = step.state("adapt")
+    step.fit(job, state)
     return state
 
 

@@ -21,31 +21,25 @@ from imbnas.longtail.samplers import (
     power_probabilities,
 )
 from imbnas.longtail.schedules import bbn_alpha, switch_epoch
-from imbnas.params.longtail import SamplerParams, WeightingParams, weighted
-from imbnas.params.losses import LOSSES, LossesParams, LossName
+from imbnas.params.longtail import ClassifierTraining, SamplerParams, weighted
+from imbnas.params.losses import LOSSES
+from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
 from imbnas.training.loop import Objective
 
 
 def make_objective(
-    name: LossName,
-    weighting: WeightingParams,
-    losses: LossesParams,
-    *,
-    scale: float,
-    label_smoothing: float,
-    epochs: int,
-    counts: list[int],
-    device: torch.device,
+    section: ClassifierTraining, recipe: RecipeParams, counts: list[int], device: torch.device
 ) -> Objective:
-    """Return the loss called `name`; where it weighs classes, without weights until `weighting.defer` of the epochs.
+    """Return the section's loss; where it weighs classes, without weights until `weighting.defer` of the epochs.
 
-    Deferred re-weighting, Cao et al. 2019: with 200 epochs and 0.8 the weights act from the 0-based epoch 160. `scale`
-    is that of the cosine classifier on which ldam works: its margins are multiplied by it.
+    Deferred re-weighting, Cao et al. 2019: with 200 epochs and 0.8 the weights act from the 0-based epoch 160. The
+    margins of ldam are multiplied by the scale of the cosine classifier on which it works.
     """
+    name, weighting = section.loss, section.weighting
     entry = LOSSES[name]
-    smoothing = label_smoothing if entry.smoothable else 0.0
-    options = LOSS_CLASSES[name].scaled(losses.of(name), scale)
+    smoothing = recipe.label_smoothing if entry.smoothable else 0.0
+    options = LOSS_CLASSES[name].scaled(section.losses.of(name), section.classifier.scale)
     common: dict[str, Any] = {"reduction": weighting.reduction, "beta": weighting.beta, "label_smoothing": smoothing}
     if entry.weights is None:
         options["weighting"] = weighting.weights
@@ -54,7 +48,7 @@ def make_objective(
         return lambda epoch: final
     plain_name, plain = ("ce", {}) if entry.weights is not None else (name, {**options, "weighting": "none"})
     first = build_loss(plain_name, counts, **common, **plain).to(device)
-    switch = switch_epoch(epochs, weighting.defer)
+    switch = switch_epoch(recipe.epochs, weighting.defer)
     return lambda epoch: final if epoch >= switch else first
 
 

@@ -17,8 +17,7 @@ from imbnas.seeds import derive
 from imbnas.spaces.chain import Subnet
 from imbnas.spaces.darts_genotype import NODES
 from imbnas.spaces.darts_network import AuxiliaryHead, CellSpec, DerivedCell, tapped_cell
-from imbnas.spaces.space import SearchSpace
-from imbnas.steps.rows import Rows
+from imbnas.steps.workbench import TrainingStep
 from imbnas.training.loop import Job, Loss
 
 
@@ -97,10 +96,10 @@ def _both(loss: Loss, weight: float) -> Loss:
     return total
 
 
-def pretraining(job: Job, network: Subnet, recipe: RetrainParams, space: SearchSpace, rows: Rows) -> Job:
+def pretraining(step: TrainingStep, job: Job, network: Subnet, recipe: RetrainParams) -> Job:
     """Return Barlow Twins on the rows of `job` as a training of its own, which reads no label."""
     plan = recipe.pretrain
-    torch.manual_seed(derive(job.seed, "pretrain", "weights"))
+    torch.manual_seed(derive(step.seed, "pretrain", "weights"))
     optimizer = recipe.optimizer.model_copy(update={"lr": plan.lr})
     changed = {"epochs": plan.epochs, "batch_size": plan.batch_size, "optimizer": optimizer, "mixing": MixingParams()}
 
@@ -110,13 +109,13 @@ def pretraining(job: Job, network: Subnet, recipe: RetrainParams, space: SearchS
 
     return Job(
         name="pretrain",
-        model=TwinNetwork(network, Projector(space.subnet_features, plan.hidden, plan.outputs)),
+        model=TwinNetwork(network, Projector(step.space.subnet_features, plan.hidden, plan.outputs)),
         recipe=recipe.model_copy(update=changed),
         store=job.store,
         augment=_two_views(job.augment),
-        sampler=InstanceSampler(rows.labels, derive(job.seed, "pretrain", "rows")),
+        sampler=InstanceSampler(step.rows.labels, derive(step.seed, "pretrain", "rows")),
         objective=lambda epoch: loss,
-        seed=job.seed,
+        seed=step.seed,
         parts=(2, 2),
     )
 

@@ -11,68 +11,42 @@ from imbnas.longtail.heads import NearestClassMean, make_head
 from imbnas.longtail.losses import repeats
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.losses import LossName
-from imbnas.params.retrain import RetrainView
-from imbnas.run.context import Context
+from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
 from imbnas.spaces.chain import Subnet
-from imbnas.steps.heads import HEAD_STAGES, HeadStage, own_head
-from imbnas.steps.mixing import make_mix
-from imbnas.steps.objective import make_objective, make_sampler
-from imbnas.steps.rows import Rows, make_augment, make_store
+from imbnas.steps.heads import HeadStage, own_head
+from imbnas.steps.rows import Rows
+from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.frozen import FrozenBackbone, ViewSampler, compute_features, feature_views
-from imbnas.training.loop import Job, train
-from imbnas.training.runtime import Runtime
-from imbnas.training.state import ResumeState
+from imbnas.training.loop import Job, Objective
 
 FEATURE_BATCH = 512
 """Rows in one forward pass of a network in evaluation mode."""
 
 
-class SecondStage:
-    """Trains or corrects the head of networks that were trained on the long-tailed rows."""
+class SecondStage(HeadStage):
+    """One trained network on the workbench.
+
+    In the mode `frozen` no parameter and no buffer of the backbone changes; `batch` leaves them alone too, and `update`
+    moves BatchNorm's statistics only. `validation` are the rows on which tau-norm chooses its exponent; `tag` tells the
+    states of several networks apart.
+    """
 
     def __init__(
-        self, view: RetrainView, context: Context, runtime: Runtime, rows: Rows, validation: Rows | None
+        self, step: TrainingStep, retrain: RetrainParams, network: Subnet, validation: Rows | None, tag: str
     ) -> None:
-        """Take the training rows, and the rows on which tau-norm chooses its exponent."""
-        self._view, self._context, self._runtime = view, context, runtime
-        self._rows, self._validation = rows, validation
-
-    def __call__(self, network: Subnet, tag: str) -> tuple[dict[str, Any], list[ResumeState]]:
-        """Give a trained network its new head in place; return the head's description and the trainings' states.
-
-        `tag` tells the states of several networks apart. In the mode `frozen` no parameter and no buffer of the
-        backbone changes; `batch` leaves them alone too, and `update` moves BatchNorm's statistics only.
-        """
-        self._runtime.place(network).eval()
-        stage = _Stage(self._view, self._context, self._runtime, self._rows, self._validation, network, tag)
-        return HEAD_STAGES[self._view.retrain.head.name](stage), stage.states
-
-
-class _Stage(HeadStage):
-    """One trained network and the long-tailed rows."""
-
-    def __init__(
-        self,
-        view: RetrainView,
-        context: Context,
-        runtime: Runtime,
-        rows: Rows,
-        validation: Rows | None,
-        network: Subnet,
-        tag: str,
-    ) -> None:
-        head, scale = view.retrain.head, view.retrain.classifier.scale
-        super().__init__(network, head, head.loss, head.sampler, scale=scale, counts=rows.counts, log=context.log)
-        self._view, self._context, self._runtime = view, context, runtime
-        self._rows, self._validation, self._network, self._tag = rows, validation, network, tag
+        head, scale, context = retrain.head, retrain.classifier.scale, step.context
+        super().__init__(network, head, head.loss, head.sampler, scale=scale, counts=step.rows.counts, log=context.log)
+        self._step, self._retrain, self._network = step, retrain, network
+        self._validation, self._tag = validation, tag
+        step.runtime.place(network).eval()
 
     def renew(self, described: dict[str, Any]) -> None:
         """Give the network a new head."""
-        torch.manual_seed(derive(self._view.seed, "retrain-head", "weights"))
+        torch.manual_seed(derive(self._step.seed, "retrain-head", "weights"))
         self._network.head = make_head(described, _width(self._network), len(self.counts))
-        self._runtime.place(self._network)
+        self._step.runtime.place(self._network)
 
     def plain(self) -> nn.Linear:
         """Return the head with which the network was trained."""
@@ -84,53 +58,67 @@ class _Stage(HeadStage):
 
     def class_means(self) -> NearestClassMean:
         """Return the nearest-class-mean head of the training rows."""
-        return NearestClassMean.fit(*self._features(self._rows), len(self.counts))
+        return NearestClassMean.fit(*self._features(self._step.rows), len(self.counts))
 
     def _features(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        store = make_store(rows, self._runtime, self._context)
-        augment = make_augment(rows.split, None)
-        return compute_features(self._network, store.ordered(FEATURE_BATCH), augment, self._runtime, None)
+        step = self._step
+        batches = step.store(rows).ordered(FEATURE_BATCH)
+        return compute_features(self._network, batches, step.augment(None, rows), step.runtime, None)
 
     def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> None:
         """Train the network's present head."""
         ending = f"head-{part}" if self.states else "head"
-        name, network = f"retrain-{ending}", self._network
-        context, runtime, view, head = self._context, self._runtime, self._view, self._view.retrain.head
-        tag = f"{self._tag}-{ending}"
-        state = ResumeState(context.state_path, tag, context.state_interval, context.note_cost, runtime.ranks)
+        name, network, head = f"retrain-{ending}", self._network, self._retrain.head
+        state = self._step.state(f"{self._tag}-{ending}")
         self.states.append(state)
-        store = make_store(self._rows, runtime, context)
-        augment = make_augment(self._rows.split, head.augment)
-        rows = make_sampler(sampler, self._rows.labels, derive(view.seed, name, "rows"), head.epochs)
-        objective = make_objective(
-            loss,
-            view.retrain.weighting.model_copy(update={"defer": 0.0}),
-            view.retrain.losses,
-            scale=view.retrain.classifier.scale,
-            label_smoothing=head.label_smoothing,
-            epochs=head.epochs,
-            counts=self._rows.counts,
-            device=runtime.device,
-        )
-        with state.held():
-            if not head.epochs:
-                return
-            if head.batchnorm == "frozen":
-                seed = derive(view.seed, name, "views")
-                features = feature_views(network, store, augment, runtime, head.views, FEATURE_BATCH, seed)
-                viewed = ViewSampler(rows, len(self._rows), max(1, head.views))
-                network.head.requires_grad_(True)
-                common = (lambda x, _: x, viewed, objective, view.seed)
-                job = Job(name, network.head, head, features, *common, repeats=repeats(loss))
-            else:
-                mix = make_mix(head, self._rows.counts)
-                frozen = FrozenBackbone(network, head.batchnorm)
-                job = Job(name, frozen, head, store, augment, rows, objective, view.seed, mix=mix)
-            train(job, runtime, state, context.log)
-            state.pause()
+        if not head.epochs:
+            return
+        if head.batchnorm == "frozen":
+            job = self._on_features(name, loss, sampler)
+        else:
+            job = self._on_images(name, loss, sampler)
+        self._step.fit(job, state)
         for layer in batchnorms(network):
             layer.track_running_stats = True
         network.eval()
+
+    def _objective(self, loss: LossName) -> Objective:
+        """Return the loss of the head's training, with its class weights from the beginning."""
+        weighting = self._retrain.weighting.model_copy(update={"defer": 0.0})
+        section = self._retrain.model_copy(update={"loss": loss, "weighting": weighting})
+        return self._step.objective(section, self._retrain.head)
+
+    def _on_features(self, name: str, loss: LossName, sampler: SamplerParams) -> Job:
+        step, head, network = self._step, self._retrain.head, self._network
+        rows, seed = step.sampler(sampler, name, head.epochs), derive(step.seed, name, "views")
+        augment = step.augment(head.augment)
+        features = feature_views(network, step.store(), augment, step.runtime, head.views, FEATURE_BATCH, seed)
+        network.head.requires_grad_(True)
+        return Job(
+            name=name,
+            model=network.head,
+            recipe=head,
+            store=features,
+            augment=lambda x, _: x,
+            sampler=ViewSampler(rows, len(step.rows), max(1, head.views)),
+            objective=self._objective(loss),
+            seed=step.seed,
+            repeats=repeats(loss),
+        )
+
+    def _on_images(self, name: str, loss: LossName, sampler: SamplerParams) -> Job:
+        step, head = self._step, self._retrain.head
+        return Job(
+            name=name,
+            model=FrozenBackbone(self._network, head.batchnorm),
+            recipe=head,
+            store=step.store(),
+            augment=step.augment(head.augment),
+            sampler=step.sampler(sampler, name, head.epochs),
+            objective=self._objective(loss),
+            mix=step.mix(head),
+            seed=step.seed,
+        )
 
 
 def _width(network: Subnet) -> int:

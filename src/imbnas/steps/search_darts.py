@@ -24,8 +24,9 @@ from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.longtail.metrics import standard_error
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
-from imbnas.params.longtail import SamplerParams
+from imbnas.params.longtail import ClassifierParams, ClassifierTraining, SamplerParams
 from imbnas.params.losses import LOSSES
+from imbnas.params.recipe import RecipeParams
 from imbnas.params.search import SearchView
 from imbnas.run.context import Context
 from imbnas.seeds import derive
@@ -175,16 +176,13 @@ class DartsSearch:
 
     def _objective(self) -> Objective:
         params = self.params
-        return make_objective(
-            params.loss,
-            params.weighting,
-            params.losses,
-            scale=self.scale,
-            label_smoothing=0.0,
-            epochs=params.epochs,
-            counts=self.tail.counts,
-            device=self.runtime.device,
+        section = ClassifierTraining(
+            loss=params.loss,
+            losses=params.losses,
+            weighting=params.weighting,
+            classifier=ClassifierParams(scale=self.scale),
         )
+        return make_objective(section, RecipeParams(epochs=params.epochs), self.tail.counts, self.runtime.device)
 
     # The search
 

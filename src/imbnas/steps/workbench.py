@@ -1,0 +1,103 @@
+"""The workbench of a step that trains: files, device, space and rows, and what a training is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from imbnas.data.augment import Augment
+from imbnas.data.images import ImageStore
+from imbnas.data.samplers import Sampler
+from imbnas.longtail.mixing import Mixer
+from imbnas.params.longtail import ClassifierTraining, SamplerParams
+from imbnas.params.recipe import AugmentParams, RecipeParams
+from imbnas.params.shared import Numerics
+from imbnas.run.context import Context
+from imbnas.seeds import derive
+from imbnas.spaces.constraints import Limits, largest, smallest
+from imbnas.spaces.paths import path_sampler
+from imbnas.spaces.space import SearchSpace
+from imbnas.steps.objective import make_objective, make_sampler
+from imbnas.steps.rows import Rows, make_augment, make_store
+from imbnas.training.loop import Job, Mix, Objective, train
+from imbnas.training.runtime import Runtime
+from imbnas.training.state import ResumeState
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What every training of a step shares: files and log, device, search space, training rows, seed."""
+
+    context: Context
+    runtime: Runtime
+    space: SearchSpace
+    rows: Rows
+    seed: int
+
+    @classmethod
+    def start(cls, context: Context, numerics: Numerics, space: SearchSpace, rows: Rows, seed: int) -> Self:
+        """Take the device that the parameters name, and tell the context which one it is."""
+        runtime = Runtime(numerics)
+        context.device = runtime.device_name
+        return cls(context, runtime, space, rows, seed)
+
+    @property
+    def classes(self) -> int:
+        """Return the number of classes."""
+        return len(self.rows.split.info.classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return height, width and channels of the images."""
+        height, width, channels = self.rows.split.info.shape
+        return height, width, channels
+
+    def store(self, rows: Rows | None = None) -> ImageStore:
+        """Return the images of the rows, the training rows by default."""
+        return make_store(self.rows if rows is None else rows, self.runtime, self.context)
+
+    def augment(self, params: AugmentParams | None, rows: Rows | None = None) -> Augment:
+        """Return the augmentation of the rows' images; None: evaluation only."""
+        return make_augment((self.rows if rows is None else rows).split, params)
+
+    def sampler(self, params: SamplerParams, name: str, epochs: int) -> Sampler:
+        """Return the sampler of the training rows for the training called `name`, see `make_sampler`."""
+        return make_sampler(params, self.rows.labels, derive(self.seed, name, "rows"), epochs)
+
+    def objective(self, section: ClassifierTraining, recipe: RecipeParams) -> Objective:
+        """Return the section's loss over the epochs of the recipe, see `make_objective`."""
+        return make_objective(section, recipe, self.rows.counts, self.runtime.device)
+
+    def mix(self, recipe: RecipeParams) -> Mix | None:
+        """Return the recipe's mixing of images and labels; None for none."""
+        mixing = recipe.mixing
+        if mixing.name == "none":
+            return None
+        return Mixer(mixing.name, self.rows.counts, mixing.alpha, mixing.kappa, mixing.tau)
+
+    def passes(self, sampling: str, name: str) -> Callable[[int], Sequence[tuple[Any, ...]]]:
+        """Return the arguments of each optimiser step's forward passes: paths, or nothing for a mixture.
+
+        `sandwich` alone needs the space's largest and smallest net.
+        """
+        if sampling == "mixture":
+            return lambda step: [()]
+        if sampling != "sandwich":
+            return path_sampler(self.space, sampling, self.seed, name)
+        table = self.space.cost_table(self.shape, self.classes)
+        return path_sampler(self.space, sampling, self.seed, name, (largest(table, Limits()), smallest(table)))
+
+    def state(self, name: str) -> ResumeState:
+        """Return where the state of the training called `name` lies."""
+        context = self.context
+        return ResumeState(context.state_path, name, context.state_interval, context.note_cost, self.runtime.ranks)
+
+    def fit(self, job: Job, state: ResumeState) -> list[float]:
+        """Train, resumably, and return the loss of each epoch; the state stays until the step's output is written."""
+        with state.held():
+            if not job.recipe.epochs:
+                return []
+            losses = train(job, self.runtime, state, self.context.log)
+            state.pause()
+        return losses
