@@ -1,4 +1,4 @@
-"""The workbench of a step that trains: files, device, space and rows, and what a training is made of."""
+"""The workbench of a step that trains: files, device, space and rows, and the parts of a training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from imbnas.training.state import ResumeState
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What every training of a step shares: files and log, device, search space, training rows, seed."""
+    """The things that every training of a step shares: files and log, device, search space, training rows, seed."""
 
     context: Context
     runtime: Runtime
