@@ -13,15 +13,17 @@ CORES ?= all
 DATA ?= datasets/cifar10
 GOLDEN ?= datasets/golden
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+QUICK := $(addprefix tests/,data differentiable longtail params report search spaces test_layout.py test_methods.py \
+	test_public.py test_wording.py)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
-.PHONY: help setup run test lint format lock sync schema record accept experiments longtail adaptation golden coverage bench \
+.PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail adaptation golden coverage bench \
 	darts-results darts-speed regret docs clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(READY) ## the environment in .venv
 
@@ -31,6 +33,10 @@ run: $(READY) ## the default chain, and a table of its results
 
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-quick: $(READY) ## the tests of the library, without steps and workflow: for a contributor's loop
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(QUICK) \
+		-m 'not slow and not workflow and not data and not slurm and not pages'
 
 lint: $(READY) ## style, types, formatting, generated files
 	$(BIN)/ruff check

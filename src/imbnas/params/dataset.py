@@ -14,6 +14,7 @@ from imbnas.params.shared import Count, Positive, Side
 
 Resize = Literal["auto", "cover", "exact", "pad"]
 
+
 @dataclass(frozen=True)
 class Published:
     """A published dataset: width and height of its images in pixels, their channels, and how many there are.
