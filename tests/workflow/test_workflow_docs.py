@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from workflow_docs import commands
-from workflow_project import ROOT, Done, Project, ran
+from workflow_docs import commands, equip
+from workflow_project import Done, Project, ran
 
 # Thirty commands, five evaluations among them: minutes on a busy machine.
 pytestmark = [pytest.mark.workflow, pytest.mark.pages, pytest.mark.timeout(1800)]
-
-
-def equip(project: Project) -> None:
-    """Give the project what `make` wants: the Makefile, and the environment in which the tests run as its own."""
-    for name in ("Makefile", "requirements-uv.lock"):
-        shutil.copy2(ROOT / name, project.path)
-    (project.path / ".venv").mkdir()
-    (project.path / ".venv/bin").symlink_to(Path(sys.executable).parent)
-    for name in (".uv", ".ready"):
-        (project.path / ".venv" / name).touch()
-        os.utime(project.path / ".venv" / name, (2**31, 2**31))
 
 
 def wait(project: Project) -> None:
