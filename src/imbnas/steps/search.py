@@ -27,6 +27,7 @@ from imbnas.spaces.space import SearchSpace
 from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
 from imbnas.steps.search_darts import DartsSearch
 from imbnas.steps.supernets import adapted_digests, read_supernet
+from imbnas.steps.workbench import TrainingStep
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Tally
 from imbnas.training.state import ResumeState
@@ -195,7 +196,8 @@ def _write_architecture(
 def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, held_out: Rows) -> None:
     """Descend on a continuous architecture and take the cells derived after the last epoch."""
     calibration = calibration_rows(tail, view.search.calibration.rows, view.search.calibration.sampling, view.seed)
-    search = DartsSearch(view, context, setting.space, tail, held_out, calibration)
+    step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed)
+    search = DartsSearch(step, view, held_out, calibration)
     found = search.run()
     _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation)
     for line in setting.space.describe(found.architecture):

@@ -1,0 +1,80 @@
+"""The architecture that a relaxed one means, and the search network's score, for the method `darts`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from torch import nn
+
+from imbnas.differentiable import derive as rules
+from imbnas.differentiable.learners import Learner
+from imbnas.longtail.metrics import standard_error
+from imbnas.params.search import SearchView
+from imbnas.spaces.darts_genotype import CELLS, decode, encode
+from imbnas.spaces.darts_ops import SKIP
+from imbnas.spaces.relaxed import Relaxed
+from imbnas.steps.rows import Rows
+from imbnas.steps.workbench import TrainingStep
+from imbnas.training.batchnorm import batchnorms
+from imbnas.training.scoring import Batches, Scorer
+
+
+class Judge:
+    """Describes each epoch of a search; `calibration` are the rows that BatchNorm statistics are measured on."""
+
+    def __init__(self, step: TrainingStep, view: SearchView, validation: Rows | None, calibration: Rows) -> None:
+        self.step, self.view, self.validation, self.calibration = step, view, validation, calibration
+        self._batches: tuple[Batches, Batches] | None = None
+
+    def derived(self, relaxed: Relaxed) -> dict[str, Any]:
+        """Return the architecture that the weights mean, and its skip connections."""
+        weights = {kind: values.double().cpu().numpy() for kind, values in relaxed.operations.items()}
+        shares = {kind: values.double().cpu().numpy() for kind, values in relaxed.edges.items()}
+        network = self.view.space.name
+        if network == "nasbench201":
+            chosen = rules.connected_edges(weights["cell"])
+            return {"architecture": list(chosen), "skips_cell": sum(choice == 1 for choice in chosen)}
+        operations = tuple(self.view.space.darts.operations)
+        if self.view.search.darts.relaxation == "sigmoid":
+            cells = [
+                rules.threshold_cell(weights[kind], operations, self.view.search.darts.threshold) for kind in CELLS
+            ]
+        else:
+            cells = [rules.strongest_cell(weights[kind], operations, shares.get(kind)) for kind in CELLS]
+        architecture = encode(cells, operations)
+        skips = rules.skip_share(dict(zip(CELLS, decode(architecture, operations), strict=True)), SKIP)
+        return {"architecture": list(architecture), **{f"skips_{kind}": count for kind, count in skips.items()}}
+
+    def score(self, learner: Learner, relaxed: Relaxed) -> dict[str, Any]:
+        """Return the search network's accuracies on the validation rows, with statistics measured anew on a copy."""
+        names = ("score", "standard_error", "balanced_accuracy", "accuracy", "worst_class")
+        if self.validation is None or not learner.scored:
+            return dict.fromkeys(names)
+        tally = self._scorer(learner)(relaxed)
+        scores = {
+            "balanced_accuracy": tally.balanced_accuracy,
+            "accuracy": tally.accuracy,
+            "worst_class": float(np.nanmin(tally.recall)),
+            "standard_error": standard_error(tally.recall, tally.support, self.view.search.objective),
+        }
+        return {**scores, "score": scores[self.view.search.objective]}
+
+    def _scorer(self, learner: Learner) -> Callable[[Relaxed], Any]:
+        judged = copy.deepcopy(learner)
+        for layer in batchnorms(judged):
+            layer.track_running_stats = True
+        if self._batches is None:
+            assert self.validation is not None
+            calibration = self.view.search.calibration
+            self._batches = (
+                Batches(self.step.store(self.calibration), calibration.batch_size),
+                Batches(self.step.store(self.validation), self.view.search.batch_size),
+            )
+        step = self.step
+        return cast(
+            Callable[[Relaxed], Any],
+            Scorer(step.runtime, cast(nn.Module, judged), *self._batches, step.augment(None), step.classes),
+        )
