@@ -17,6 +17,8 @@ import torch
 from slurm_run import EPOCHS, SLURM, TRAINED, Cluster, Run, Watch, balloon, digests, power_off, wait_for
 from workflow_project import Project
 
+from imbnas.sealed import open_sealed
+
 pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
 
 
@@ -50,7 +52,8 @@ class Training:
         self.run = self.again()
         wait_for(lambda: self.watch.epoch() >= 5 and self.states(), self.run)
         self.job = cluster.rule("supernet")
-        self.saved = torch.load(self.states()[0], weights_only=True)["step"]
+        with open_sealed(self.states()[0]) as stream:
+            self.saved = torch.load(stream, weights_only=True)["step"]
 
     def again(self) -> Run:
         """Start the same command."""
