@@ -82,7 +82,8 @@ def test_inputs_and_target_of_the_hook_reach_network_and_loss(tmp_path: Path) ->
     )
     state = ResumeState(tmp_path / "state", "mixed", 1e9)
     train(job, Runtime(Numerics(device="cpu", threads=1)), state, Log("mixed", tmp_path / "log"))
-    assert len(calls) == len(targets) == 4
+    # The finished network is checked once more on the last batch.
+    assert (len(calls), len(targets)) == (4, 5)
     # A generator of its own for every step, apart from the augmentation's.
     assert [seed for _, _, seed in calls] == [derive(5, "mixed", "mix", step) for step in range(4)]
     batches = [rows for epoch in range(2) for rows in np.split(job.sampler.epoch(epoch), 2)]

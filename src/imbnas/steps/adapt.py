@@ -22,7 +22,7 @@ from imbnas.spaces.chain import Supernet, init_head
 from imbnas.spaces.registry import make_space
 from imbnas.steps.adapt_head import AdaptHead
 from imbnas.steps.heads import HEAD_STAGES
-from imbnas.steps.objective import describe_head
+from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.rows import Rows, image_meta, read_tail
 from imbnas.steps.supernets import read_supernet
 from imbnas.steps.workbench import TrainingStep
@@ -95,8 +95,8 @@ def _train(step: TrainingStep, adapt: AdaptParams, supernet: Supernet) -> Resume
         recipe=recipe,
         store=step.store(),
         augment=step.augment(recipe.augment),
-        sampler=step.sampler(adapt.sampler, "adapt", recipe.epochs),
-        objective=step.objective(adapt, recipe),
+        sampler=make_sampler(adapt.sampler, step.rows.labels, derive(step.seed, "adapt", "rows"), recipe.epochs),
+        objective=make_objective(adapt, recipe, step.rows.counts, step.runtime.device),
         mix=step.mix(recipe),
         seed=step.seed,
         passes=step.passes(adapt.sampling, "adapt"),

@@ -15,10 +15,11 @@ from imbnas.longtail.losses import repeats
 from imbnas.params.adapt import AdaptView
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.losses import LossName
-from imbnas.seeds import stream
+from imbnas.seeds import derive, stream
 from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.steps.adapt_cache import cached_features
 from imbnas.steps.heads import INSTANCE, HeadStage, own_head
+from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows, read_validation
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batch_statistics
@@ -68,8 +69,10 @@ class AdaptHead(HeadStage):
         """Train the supernet's present head."""
         name = f"adapt-{part}" if self.states else "adapt"
         step, recipe = self.step, self.adapt.head
-        rows = step.sampler(sampler, name, recipe.epochs)
-        objective = step.objective(self.adapt.model_copy(update={"loss": loss}), recipe)
+        rows = make_sampler(sampler, step.rows.labels, derive(step.seed, name, "rows"), recipe.epochs)
+        objective = make_objective(
+            self.adapt.model_copy(update={"loss": loss}), recipe, step.rows.counts, step.runtime.device
+        )
         if self.cache is None:
             job = self._on_images(name, rows, objective)
         else:

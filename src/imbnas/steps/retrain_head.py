@@ -15,6 +15,7 @@ from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
 from imbnas.spaces.chain import Subnet
 from imbnas.steps.heads import HeadStage, own_head
+from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batchnorms
@@ -86,11 +87,12 @@ class SecondStage(HeadStage):
         """Return the loss of the head's training, with its class weights from the beginning."""
         weighting = self._retrain.weighting.model_copy(update={"defer": 0.0})
         section = self._retrain.model_copy(update={"loss": loss, "weighting": weighting})
-        return self._step.objective(section, self._retrain.head)
+        return make_objective(section, self._retrain.head, self._step.rows.counts, self._step.runtime.device)
 
     def _on_features(self, name: str, loss: LossName, sampler: SamplerParams) -> Job:
         step, head, network = self._step, self._retrain.head, self._network
-        rows, seed = step.sampler(sampler, name, head.epochs), derive(step.seed, name, "views")
+        rows = make_sampler(sampler, step.rows.labels, derive(step.seed, name, "rows"), head.epochs)
+        seed = derive(step.seed, name, "views")
         augment = step.augment(head.augment)
         features = feature_views(network, step.store(), augment, step.runtime, head.views, FEATURE_BATCH, seed)
         network.head.requires_grad_(True)
@@ -114,7 +116,7 @@ class SecondStage(HeadStage):
             recipe=head,
             store=step.store(),
             augment=step.augment(head.augment),
-            sampler=step.sampler(sampler, name, head.epochs),
+            sampler=make_sampler(sampler, step.rows.labels, derive(step.seed, name, "rows"), head.epochs),
             objective=self._objective(loss),
             mix=step.mix(head),
             seed=step.seed,

@@ -15,7 +15,7 @@ from imbnas.seeds import derive
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.chain import Architecture, Subnet
 from imbnas.spaces.darts import DartsSpace
-from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head
+from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
 from imbnas.steps.retrain_cells import pretraining, stop_dropping, with_cells
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.inputs import batches_of
@@ -62,8 +62,8 @@ def _job(step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSub
         recipe=recipe,
         store=step.store(),
         augment=step.augment(recipe.augment),
-        sampler=step.sampler(recipe.sampler, "retrain", recipe.epochs),
-        objective=step.objective(recipe, recipe),
+        sampler=make_sampler(recipe.sampler, step.rows.labels, derive(step.seed, "retrain", "rows"), recipe.epochs),
+        objective=make_objective(recipe, recipe, step.rows.counts, step.runtime.device),
         mix=step.mix(recipe),
         seed=step.seed,
         repeats=repeats(recipe.loss) and not recipe.drop_path,

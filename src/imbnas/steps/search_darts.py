@@ -22,7 +22,7 @@ from imbnas.params.recipe import RecipeParams
 from imbnas.params.search import SearchView
 from imbnas.seeds import derive
 from imbnas.spaces.chain import Architecture
-from imbnas.steps.objective import make_sampler
+from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows, validation_rows
 from imbnas.steps.search_judge import Judge
 from imbnas.steps.search_learner import Loaded, load_learner
@@ -108,7 +108,9 @@ class DartsSearch:
             weighting=params.weighting,
             classifier=ClassifierParams(scale=scale),
         )
-        return self.step.objective(section, RecipeParams(epochs=params.epochs))
+        return make_objective(
+            section, RecipeParams(epochs=params.epochs), self.step.rows.counts, self.step.runtime.device
+        )
 
     # The search
 

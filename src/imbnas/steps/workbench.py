@@ -8,19 +8,15 @@ from typing import Any, Self
 
 from imbnas.data.augment import Augment
 from imbnas.data.images import ImageStore
-from imbnas.data.samplers import Sampler
 from imbnas.longtail.mixing import Mixer
-from imbnas.params.longtail import ClassifierTraining, SamplerParams
 from imbnas.params.recipe import AugmentParams, RecipeParams
 from imbnas.params.shared import Numerics
 from imbnas.run.context import Context
-from imbnas.seeds import derive
 from imbnas.spaces.constraints import Limits, largest, smallest
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows, make_augment, make_store
-from imbnas.training.loop import Job, Mix, Objective, train
+from imbnas.training.loop import Job, Mix, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -60,14 +56,6 @@ class TrainingStep:
     def augment(self, params: AugmentParams | None, rows: Rows | None = None) -> Augment:
         """Return the augmentation of the rows' images; None: evaluation only."""
         return make_augment((self.rows if rows is None else rows).split, params)
-
-    def sampler(self, params: SamplerParams, name: str, epochs: int) -> Sampler:
-        """Return the sampler of the training rows for the training called `name`, see `make_sampler`."""
-        return make_sampler(params, self.rows.labels, derive(self.seed, name, "rows"), epochs)
-
-    def objective(self, section: ClassifierTraining, recipe: RecipeParams) -> Objective:
-        """Return the section's loss over the epochs of the recipe, see `make_objective`."""
-        return make_objective(section, recipe, self.rows.counts, self.runtime.device)
 
     def mix(self, recipe: RecipeParams) -> Mix | None:
         """Return the recipe's mixing of images and labels; None for none."""
