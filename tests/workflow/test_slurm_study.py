@@ -13,7 +13,7 @@ from workflow_project import Project, ran
 pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 # 2 ratios x 3 strategies x 2 seeds. Source, target and imbalance are light: they run beside the controller.
-LIGHT = {"source": 2, "target": 2, "imbalance": 4}
+LIGHT = {"source": 1, "target": 1, "imbalance": 2}
 SHARED = {**LIGHT, "supernet": 2}
 
 
