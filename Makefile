@@ -42,7 +42,7 @@ lint: $(READY) ## style, types, formatting, generated files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	MYPYPATH=src $(BIN)/mypy
-	MYPYPATH=src $(BIN)/mypy workflow/scripts
+	MYPYPATH=src $(BIN)/mypy workflow/lib
 	$(SNAKEFMT) --check $(WORKFLOW)
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run slurm/*.sh; else echo 'shellcheck: not installed, skipped'; fi
 
@@ -66,10 +66,10 @@ sync: $(READY) ## JSON schema and docs/parameters.md, after an edit of parameter
 record: $(READY) ## lets DVC record what Snakemake made, unless something is stale
 	@said=$$($(BIN)/snakemake -n 2>&1) && echo "$$said" | grep -q 'Nothing to be done' || \
 		{ echo 'error: not up to date, or not runnable: see `snakemake -n`, run `snakemake` first' >&2; exit 1; }
-	@$(BIN)/python workflow/scripts/record.py
+	@$(BIN)/python workflow/lib/record.py
 
 accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply` brought, unless DVC finds it changed
-	@$(BIN)/python workflow/scripts/code_digests.py
+	@$(BIN)/python workflow/lib/code_digests.py
 	@$(BIN)/dvc status --quiet $(STAGES) || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
 	$(BIN)/snakemake --touch --cores 1
 

@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import darts_plain
 
 from imbnas.data.augment import Augment
+from imbnas.data.order import InstanceSampler
 from imbnas.data.raw import Shape
-from imbnas.data.samplers import InstanceSampler
+from imbnas.differentiable.bilevel_search import BilevelSearch, search_architecture
+from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Classifier
-from imbnas.differentiable.loop import BilevelSearch, search_architecture
 from imbnas.differentiable.relaxation import ArchitectureParameters
-from imbnas.differentiable.split import Feed
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log

@@ -17,7 +17,7 @@ from imbnas.params.shared import SpaceParams
 from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import Field, evolution
 from imbnas.seeds import stream
-from imbnas.spaces.chain import Architecture
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 
 SPACE = {

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
+from imbnas.data.order import InstanceSampler
 from imbnas.data.raw import Shape
-from imbnas.data.samplers import InstanceSampler
 from imbnas.errors import UserError
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import Numerics, SpaceParams
 from imbnas.progress import Log
 from imbnas.search.trie import TrieScorer
-from imbnas.spaces.chain import Architecture, Supernet
 from imbnas.spaces.constraints import Limits, feasible
+from imbnas.spaces.networks import Architecture, Supernet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.training.cache import CachedSampler, CachedStore, Entry, FeatureFile, path_features

@@ -30,11 +30,11 @@ from imbnas.run.runner import run_step
 from imbnas.search.archive import Archive, Score
 from imbnas.search.lookup import COLUMNS, read_accuracies
 from imbnas.search.methods import Field, evolution, random_search
-from imbnas.spaces.base import Outline
 from imbnas.spaces.cells import OPERATIONS
-from imbnas.spaces.chain import Architecture
+from imbnas.spaces.chain import Outline
 from imbnas.spaces.cost import Cost
 from imbnas.spaces.nasbench201 import NasBench201Space, to_string
+from imbnas.spaces.networks import Architecture
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = NasBench201Space(Outline(16, 1, (16, 32, 64), (5, 5, 5), (1, 2, 2), None))

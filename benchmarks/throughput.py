@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from imbnas.data.augment import Augment
+from imbnas.data.order import InstanceSampler
 from imbnas.data.raw import Shape
-from imbnas.data.samplers import InstanceSampler
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.shared import Numerics, Precision, SpaceParams
 from imbnas.progress import Log

@@ -146,7 +146,7 @@ class Ours(System):
         """Let a GPU play recorded parts back in training, as `training.loop` does; an evaluation has none."""
         self.recorded.close()
         if task == "train" and self.runtime.device.type == "cuda" and not self.bare:
-            from imbnas.training.graphs import recorded_parts
+            from imbnas.training.cuda_graphs import recorded_parts
 
             self.recorded.enter_context(recorded_parts(self.model))
 

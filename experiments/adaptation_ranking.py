@@ -11,21 +11,21 @@ from adaptation_place import Place, Tree
 
 from imbnas.files import write_json
 from imbnas.longtail.heads import LINEAR, make_head
-from imbnas.networks import load_subnet
 from imbnas.params.shared import SpaceParams
 from imbnas.progress import Log
 from imbnas.run.context import Context
+from imbnas.saved import load_subnet
 from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
 from imbnas.spaces.cells import EDGES, NODES, OPERATIONS
-from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, largest, smallest
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 from imbnas.steps.rows import all_rows, make_augment, make_store, read_tail, read_validation
 from imbnas.steps.search import calibration_rows
+from imbnas.training.checkpoint import load_weights
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches
-from imbnas.training.weights import load_weights
 
 Scores = dict[str, np.ndarray]
 

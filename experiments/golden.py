@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imbnas.data.samplers import InstanceSampler, Sampler
+from imbnas.data.order import InstanceSampler, Sampler
 from imbnas.errors import UserError
 from imbnas.files import write_bytes
 from imbnas.longtail.calibration import expected_calibration_error

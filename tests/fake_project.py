@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 
 from imbnas.data.augment import Augment
-from imbnas.data.imbalance import index_digest
+from imbnas.data.class_sizes import index_digest
 from imbnas.data.materialise import write_split
 from imbnas.data.raw import Raw, Shape
-from imbnas.data.split import Info, write_table
+from imbnas.data.stored import Info, write_table
 from imbnas.data.tail import LongTail, write_longtail
 from imbnas.files import write_json
 from imbnas.longtail.heads import make_head
 from imbnas.params.shared import Numerics, SpaceParams, Stages, Stem
 from imbnas.run.graph import PATHS
 from imbnas.spaces.registry import make_space
-from imbnas.training.weights import save_weights
+from imbnas.training.checkpoint import save_weights
 
 CLASSES = ["ant", "bee", "cat [1]", "dog"]
 COUNTS = [150, 60, 19, 10]

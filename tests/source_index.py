@@ -8,7 +8,7 @@ import numpy as np
 
 from imbnas.data.contents import DIGESTS
 from imbnas.data.materialise import write_index
-from imbnas.data.split import INDEX
+from imbnas.data.stored import INDEX
 
 
 def write_source_index(root: Path, digests: np.ndarray | None = None, **more: np.ndarray) -> None:

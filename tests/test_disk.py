@@ -23,7 +23,7 @@ from imbnas.files import replacing, write_bytes
 from imbnas.progress import Log
 from imbnas.run.graph import STEPS
 from imbnas.sealed import write_sealed
-from imbnas.training.weights import save_weights
+from imbnas.training.checkpoint import save_weights
 
 
 @contextmanager

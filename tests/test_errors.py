@@ -13,12 +13,12 @@ import tiny_chain
 import yaml
 
 from imbnas import cli
-from imbnas.data.split import write_table
+from imbnas.data.stored import write_table
 from imbnas.errors import UserError, naming_files, visible
 from imbnas.files import replacing
 from imbnas.run import lock
 from imbnas.run.context import Context
-from imbnas.training.weights import load_meta
+from imbnas.training.checkpoint import load_meta
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ import imbnas.export as module
 from imbnas.cli import app
 from imbnas.errors import UserError
 from imbnas.export import EXTRA, Deployed, export
-from imbnas.networks import load_subnet
 from imbnas.run.graph import PATHS
+from imbnas.saved import load_subnet
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 import tiny_chain
 
+from imbnas.data.class_sizes import from_file
 from imbnas.data.decode import decode_file
-from imbnas.data.imbalance import from_file
-from imbnas.data.paths import read_list
+from imbnas.data.own_images import read_list
 from imbnas.data.raw import Reading
-from imbnas.data.split import IMAGES, INDEX, INFO, read_split
+from imbnas.data.stored import IMAGES, INDEX, INFO, read_split
 from imbnas.data.verify import fault_of
 from imbnas.errors import UserError
 from imbnas.files import IMAGE_LIMIT, NotRegularError, digest_file, open_regular, read_json, read_text
 from imbnas.params.config import load
 from imbnas.progress import Log
 from imbnas.search.lookup import read_accuracies
-from imbnas.training.weights import load_weights
+from imbnas.training.checkpoint import load_weights
 
 DOORS = {
     "parameters": lambda path: load(path),

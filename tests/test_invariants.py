@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny_chain
 
-from imbnas.data.split import array_digest, read_labels, read_split
+from imbnas.data.stored import array_digest, read_labels, read_split
 
 TRAININGS = ("supernet", "adapt", "search", "retrain")
 

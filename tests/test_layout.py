@@ -68,6 +68,12 @@ def test_modules_are_small() -> None:
             assert len(path.read_text().splitlines()) <= 500, path
 
 
+def test_a_file_name_says_which_module_is_meant() -> None:
+    names = [path.name for path in [*MODULES, *(ROOT / "workflow").rglob("*.py")]]
+    allowed = {"__init__.py", *(f"{step}.py" for step in STEPS)}
+    assert {name for name in names if names.count(name) > 1} <= allowed
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_has_one_name_everywhere(step: str) -> None:
     assert step in VIEWS

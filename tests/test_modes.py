@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import tiny_chain
 
-from imbnas.networks import load_subnet
 from imbnas.run.graph import STEPS
-from imbnas.training.weights import load_weights
+from imbnas.saved import load_subnet
+from imbnas.training.checkpoint import load_weights
 
 SHORT = {"supernet__epochs": 1, "adapt__head": {"epochs": 1}, "retrain__epochs": 1, "search__candidates": 3}
 

@@ -15,9 +15,9 @@ import yaml
 from PIL import Image
 
 from imbnas.data.raw import Reading
-from imbnas.networks import load_subnet
 from imbnas.params.config import parse
 from imbnas.predict import predict
+from imbnas.saved import load_subnet
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox"]
 STEPS = ("source", "target", "imbalance", "supernet", "adapt", "search", "retrain", "evaluate")

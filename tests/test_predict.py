@@ -17,12 +17,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imbnas.cli import app, main
-from imbnas.data.split import read_info
+from imbnas.data.stored import read_info
 from imbnas.errors import UserError
-from imbnas.networks import load_references, load_subnet
 from imbnas.predict import BATCH, Prediction, predict, print_predictions
 from imbnas.run.graph import PATHS
-from imbnas.training.weights import load_weights, save_weights
+from imbnas.saved import load_references, load_subnet
+from imbnas.training.checkpoint import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ class TestErrors:
         choices = meta["architecture"] if "stages" not in wide else [0] * 900
         meta = {**meta, "space": {**meta["space"], **changed}, "architecture": choices}
         save_weights(tmp_path / "m.safetensors", state, meta)
-        monkeypatch.setattr("imbnas.networks.load_tensors", lambda header: pytest.fail("the weights were read"))
+        monkeypatch.setattr("imbnas.saved.load_tensors", lambda header: pytest.fail("the weights were read"))
         self.expect(tmp_path / "m.safetensors", photos[:1], text)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -231,7 +231,7 @@ class TestErrors:
         state["head.weight"][1, 2] = value
         with monkeypatch.context() as patch:
             # Nothing of ours writes such a file.
-            patch.setattr("imbnas.training.weights.not_finite", lambda state: None)
+            patch.setattr("imbnas.training.checkpoint.not_finite", lambda state: None)
             save_weights(tmp_path / "m.safetensors", state, meta)
         self.expect(tmp_path / "m.safetensors", photos[:1], "tensor head.weight holds numbers that are not finite")
 

@@ -8,10 +8,10 @@ what it imports itself.
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Network": "networks",
+    "Network": "saved",
     "build_loss": "longtail.losses",
-    "class_counts": "data.imbalance",
-    "choose_rows": "data.imbalance",
+    "class_counts": "data.class_sizes",
+    "choose_rows": "data.class_sizes",
     "class_weights": "longtail.weights",
     "make_head": "longtail.heads",
     "NearestClassMean": "longtail.heads",
@@ -27,7 +27,7 @@ _PUBLIC = {
     "standard_error": "longtail.metrics",
     "shot_groups": "longtail.shots",
     "expected_calibration_error": "longtail.calibration",
-    "load_subnet": "networks",
+    "load_subnet": "saved",
     "make_space": "spaces.registry",
     "SpaceParams": "params.shared",
     "UserError": "errors",

@@ -1,7 +1,7 @@
 """Types of the public names, which `__init__.py` imports when they are first asked for."""
 
-from imbnas.data.imbalance import choose_rows as choose_rows
-from imbnas.data.imbalance import class_counts as class_counts
+from imbnas.data.class_sizes import choose_rows as choose_rows
+from imbnas.data.class_sizes import class_counts as class_counts
 from imbnas.errors import UserError as UserError
 from imbnas.longtail.calibration import expected_calibration_error as expected_calibration_error
 from imbnas.longtail.heads import NearestClassMean as NearestClassMean
@@ -19,9 +19,9 @@ from imbnas.longtail.samplers import power_probabilities as power_probabilities
 from imbnas.longtail.schedules import switch_epoch as switch_epoch
 from imbnas.longtail.shots import shot_groups as shot_groups
 from imbnas.longtail.weights import class_weights as class_weights
-from imbnas.networks import Network as Network
-from imbnas.networks import load_subnet as load_subnet
 from imbnas.params.shared import SpaceParams as SpaceParams
+from imbnas.saved import Network as Network
+from imbnas.saved import load_subnet as load_subnet
 from imbnas.spaces.registry import make_space as make_space
 
 __version__: str

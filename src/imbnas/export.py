@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from imbnas.errors import UserError
 from imbnas.files import canonical_json, replacing
-from imbnas.networks import Network, load_subnet
+from imbnas.saved import Network, load_subnet
 
 EXTRA = "imbnas.json"
 """Name of the metadata inside the file: `torch.export.load(path, extra_files={EXTRA: ""})` fills it in."""

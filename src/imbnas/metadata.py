@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from imbnas.errors import UserError
 from imbnas.files import canonical_json
-from imbnas.params.base import explain
+from imbnas.params.section import explain
 from imbnas.params.shared import MOST_BLOCKS, Cost, Count, Side, SpaceParams
 
 Described = TypeVar("Described", bound=BaseModel)

@@ -14,8 +14,8 @@ import torch
 from imbnas.data.decode import decode_file
 from imbnas.data.verify import SizeLimit
 from imbnas.errors import UserError, prints_unicode, visible, visible_json
-from imbnas.networks import Network, load_subnet
 from imbnas.params.dataset import LARGEST_IMAGE
+from imbnas.saved import Network, load_subnet
 
 BATCH = 64
 

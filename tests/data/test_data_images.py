@@ -18,7 +18,7 @@ from imbnas.data.loading import Task, unchanged
 from imbnas.data.materialise import write_split
 from imbnas.data.policy import Policy
 from imbnas.data.raw import Raw, Reading, Shape
-from imbnas.data.split import Split, read_split
+from imbnas.data.stored import Split, read_split
 from imbnas.errors import UserError
 
 torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from imbnas.data import materialise
 from imbnas.data.decode import decode_file
 from imbnas.data.materialise import statistics, write_split
 from imbnas.data.raw import Raw, Reading, Shape
-from imbnas.data.split import read_labels, read_split
+from imbnas.data.stored import read_labels, read_split
 from imbnas.errors import UserError
 
 OPTIONS = {"dataset": "digits", "split": "train", "root": "datasets/x", "photographs": False}

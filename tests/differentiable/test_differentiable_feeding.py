@@ -11,12 +11,12 @@ import torch
 from imbnas.data.augment import Augment
 from imbnas.data.images import ImageStore
 from imbnas.data.materialise import write_split
+from imbnas.data.order import InstanceSampler
 from imbnas.data.policy import Policy
 from imbnas.data.raw import Raw, Shape
-from imbnas.data.samplers import InstanceSampler
-from imbnas.data.split import read_split
+from imbnas.data.stored import read_split
 from imbnas.differentiable.feeding import Views
-from imbnas.differentiable.split import Feed
+from imbnas.differentiable.feeds import Feed
 from imbnas.params.shared import Numerics
 from imbnas.training.runtime import Runtime
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from imbnas.differentiable.barlow import barlow_twins
-from imbnas.differentiable.cells import RelaxedCells
 from imbnas.differentiable.learners import Bilateral, Classifier, Draw, Setting, Twins
+from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.differentiable.relaxation import ArchitectureParameters, edge_softmax, mean_entropy, zero_one_loss
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.darts import DartsSpace, Size

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from imbnas.data.samplers import InstanceSampler
+from imbnas.data.order import InstanceSampler
 from imbnas.errors import UserError
 from imbnas.longtail.samplers import (
     SAMPLERS,

@@ -11,7 +11,7 @@ from params_trees import altered, default_tree
 from imbnas.errors import UserError
 from imbnas.longtail.losses import LOSS_CLASSES, LOSS_NAMES, loss_options
 from imbnas.params.config import parse
-from imbnas.params.losses import LOSSES, LossesParams, LossName
+from imbnas.params.loss_options import LOSSES, LossesParams, LossName
 
 CE = {"retrain.loss": "ce"}
 LDAM = {"retrain.loss": "ldam"}

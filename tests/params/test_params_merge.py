@@ -8,9 +8,9 @@ import pytest
 from params_trees import FREE, OTHERS, leaves
 
 from imbnas.errors import UserError
-from imbnas.params.base import merged
 from imbnas.params.config import Params, defaults, parse
 from imbnas.params.origins import Origins
+from imbnas.params.section import merged
 
 LEAVES = dict(leaves(defaults()))
 

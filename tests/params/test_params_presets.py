@@ -14,10 +14,10 @@ from dvc.utils.hydra import apply_overrides
 from params_trees import DEFAULT, PRESETS, ROOT, comments, leaves, written
 
 from imbnas.cli import main
-from imbnas.data.imbalance import class_counts
+from imbnas.data.class_sizes import class_counts
 from imbnas.params import presets
-from imbnas.params.base import merged
 from imbnas.params.config import Params, defaults, load, parse
+from imbnas.params.section import merged
 
 METHODS = ["balanced-softmax", "bbn", "ce", "ce-drw", "crt", "ldam-drw", "logit-adjustment"]
 LITERATURE = [f"literature/{dataset}-lt-{method}" for dataset in ("cifar10", "cifar100") for method in METHODS]

@@ -13,8 +13,8 @@ from params_trees import FREE, ROOT
 from pydantic import BaseModel
 
 from imbnas.closure import step_files
-from imbnas.params.base import is_model
 from imbnas.params.config import Params, uses
+from imbnas.params.section import is_model
 from imbnas.run.graph import STEPS
 
 SHARED = {"base", "barlow", "dataset", "heads", "longtail", "losses", "origins", "recipe", "shared"}
@@ -52,7 +52,7 @@ def test_the_places_are_those_where_one_would_look() -> None:
     assert DECLARED["adapt.finetune.optimizer.momentum"] == "src/imbnas/params/recipe.py"
     assert DECLARED["search.darts.optimizer.lr"] == "src/imbnas/params/differentiable.py"
     assert DECLARED["retrain.head.sampler.name"] == "src/imbnas/params/retrain.py"
-    assert DECLARED["retrain.losses.vs.gamma"] == "src/imbnas/params/losses.py"
+    assert DECLARED["retrain.losses.vs.gamma"] == "src/imbnas/params/loss_options.py"
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -18,10 +18,10 @@ from imbnas.longtail.shots import shot_groups
 from imbnas.report import style
 from imbnas.report.classes import draw_classes, spans, wilson
 from imbnas.report.confusion import confusion, draw_confusion
+from imbnas.report.norms import NORMS, draw_weights
 from imbnas.report.reliability import calibration_error, draw_reliability
 from imbnas.report.scores import Answers, Protocol, reliability
-from imbnas.report.search import Reference, draw_search, pareto_front
-from imbnas.report.weights import NORMS, draw_weights
+from imbnas.report.search_figure import Reference, draw_search, pareto_front
 
 
 def class_table(

@@ -18,8 +18,8 @@ from imbnas.params.shared import SpaceParams, Stages
 from imbnas.sealed import sealed
 from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import METHODS, Field, evolution, exhaustive, random_search
-from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, sample_feasible
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 
 SPACE = make_space(SpaceParams(stages=Stages(channels=[16, 32], repeats=[2, 2], strides=[1, 2])))

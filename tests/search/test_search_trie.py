@@ -15,7 +15,7 @@ from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
 from imbnas.params.shared import DartsChoices, Numerics, SpaceParams, Stages
 from imbnas.search.trie import TrieScorer, branches
-from imbnas.spaces.chain import Architecture
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Scorer

@@ -1,223 +1,187 @@
-"""Supernet and subnet: the same numbers, shared steps, first weights."""
+"""Search spaces: choice blocks, random architectures, checks and descriptions."""
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
-import torch
-from space_list import CHAINS, ONE_DEPTH
-from torch import nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from space_list import PARAMS
 
 from imbnas.errors import UserError
-from imbnas.params.shared import SpaceParams, Stages, Stem
-from imbnas.spaces.chain import classify
+from imbnas.params.shared import DartsChoices, MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
 from imbnas.spaces.registry import make_space
 
-SPACES = ONE_DEPTH
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def build(name: str, seed: int = 0):
-    torch.manual_seed(seed)
-    return SPACES[name].build_supernet(10, 1)
-
-
-def architectures(name: str, count: int):
-    rng = np.random.default_rng(5)
-    return [SPACES[name].sample(rng) for _ in range(count)]
-
-
-def blur_statistics(network: nn.Module) -> None:
-    """Give BatchNorm statistics and weights that eval mode would show."""
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0.0, 0.1)
-                module.running_var.uniform_(0.5, 2.0)
-                module.weight.uniform_(0.5, 1.5)
-
-
-@pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("training", [True, False])
-def test_a_subnet_with_the_supernets_weights_gives_the_same_bits(name, layout, training):
-    space, supernet = SPACES[name], build(name)
-    blur_statistics(supernet)
-    supernet = supernet.to(memory_format=layout).train(training)
-    x = torch.randn(7, 1, 8, 8).contiguous(memory_format=layout)
-    for architecture in architectures(name, 4):
-        subnet = space.build_subnet(architecture, 10, 1).to(memory_format=layout).train(training)
-        subnet.load_state_dict(space.subnet_state(supernet.state_dict(), architecture))
-        ours, theirs = subnet(x), supernet(x, architecture)
-        assert ours.shape == (7, 10)
-        assert torch.equal(ours, theirs)
-        assert torch.equal(subnet.features(x), supernet.features(x, architecture))
-        after = space.subnet_state(supernet.state_dict(), architecture)
-        assert all(torch.equal(value, after[key]) for key, value in subnet.state_dict().items())
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_gradients_reach_the_path_alone_and_equal_the_subnets(name):
-    space, supernet = SPACES[name], build(name)
-    architecture = architectures(name, 1)[0]
-    subnet = space.build_subnet(architecture, 10, 1)
-    subnet.load_state_dict(space.subnet_state(supernet.state_dict(), architecture))
-    x = torch.randn(7, 1, 8, 8)
-    supernet(x, architecture).square().sum().backward()
-    subnet(x).square().sum().backward()
-    used = {key: parameter.grad for key, parameter in supernet.named_parameters() if parameter.grad is not None}
-    renamed = space.subnet_state(used, architecture)
-    assert len(renamed) == len(used)
-    assert set(renamed) == {key for key, _ in subnet.named_parameters()}
-    assert all(torch.equal(renamed[key], parameter.grad) for key, parameter in subnet.named_parameters())
-
-
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
-def test_steps_compose_to_the_features_and_share_prefixes(name):
-    supernet = build(name).eval()
-    first = architectures(name, 1)[0]
-    other = (*first[:3], (first[3] + 1) % SPACES[name].choices[3], *first[4:])
-    x = torch.randn(3, 1, 8, 8)
-    kept = x.clone()
-    y = x
-    for step in supernet.steps(first):
-        y = step(y)
-    assert torch.equal(y, supernet.features(x, first))
-    assert torch.equal(supernet.head(y), supernet(x, first))
-    same = [a is b for a, b in zip(supernet.steps(first), supernet.steps(other), strict=True)]
-    assert same == [True] * 4 + [False] + [True] * 4
-    assert torch.equal(x, kept)
-
-
-@pytest.mark.parametrize("name", CHAINS)
-def test_no_candidate_changes_its_input(name):
-    supernet = build(name)
-    x = supernet.stem(torch.randn(3, 1, 8, 8)).detach()
-    for candidates in supernet.blocks:
-        before = x.clone()
-        outputs = [candidate(x).detach() for candidate in candidates]
-        assert torch.equal(x, before)
-        assert len({output.shape for output in outputs}) == 1
-        x = outputs[0]
-
-
-def test_an_architecture_of_the_wrong_length_is_refused():
-    supernet = build("shufflenet")
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
-        supernet(torch.randn(2, 1, 8, 8), (0, 0, 0))
-    with pytest.raises(UserError, match="has 3 choices, expected 6"):
-        SPACES["shufflenet"].build_subnet((0, 0, 0), 10, 1)
-
-
-def test_subnet_state_renames_without_copying():
-    supernet = build("mobile")
-    state = supernet.state_dict()
-    chosen = SPACES["mobile"].subnet_state(state, (6, 0, 1, 6, 5, 2))
-    # A skipped block holds no tensors.
-    assert {key.split(".")[1] for key in chosen if key.startswith("blocks.")} == {"1", "2", "4", "5"}
-    assert chosen["blocks.2.branch.0.weight"] is state["blocks.2.1.branch.0.weight"]
-    assert chosen["head.weight"] is state["head.weight"]
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_first_weights_are_a_function_of_torchs_seed(name):
-    space = SPACES[name]
-    first = build(name, 3).state_dict()
-    random.seed(1)
-    np.random.seed(1)
-    space.cost_table((8, 8, 1), 10)
-    again = build(name, 3).state_dict()
-    other = build(name, 4).state_dict()
-    assert all(torch.equal(value, again[key]) for key, value in first.items())
-    assert not torch.equal(first["stem.0.weight"], other["stem.0.weight"])
-    architecture = architectures(name, 1)[0]
-    torch.manual_seed(3)
-    subnet = space.build_subnet(architecture, 10, 1).state_dict()
-    torch.manual_seed(3)
-    twin = space.build_subnet(architecture, 10, 1).state_dict()
-    assert all(torch.equal(value, twin[key]) for key, value in subnet.items())
-
-
-def test_measuring_costs_draws_nothing_from_torch():
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    make_space(SpaceParams()).cost_table((8, 8, 1), 10)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_first_weights_have_the_documented_distribution(name):
-    supernet = build(name)
-    deviations = []
-    for module in supernet.modules():
-        if isinstance(module, nn.Conv2d):
-            expected = (2.0 / (module.out_channels * module.kernel_size[0] ** 2)) ** 0.5
-            deviations.append(float((module.weight.detach() / expected).square().mean()))
-        elif isinstance(module, nn.BatchNorm2d):
-            assert torch.equal(module.weight, torch.ones_like(module.weight))
-            assert not module.bias.any()
-            assert not module.running_mean.any()
-            assert torch.equal(module.running_var, torch.ones_like(module.running_var))
-            assert int(module.num_batches_tracked) == 0
-    assert np.mean(deviations) == pytest.approx(1.0, abs=0.05)
-    assert float(supernet.head.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
-    assert not supernet.head.bias.any()
-    assert all(p.requires_grad and p.dtype == torch.float32 for p in supernet.parameters())
-
-
-@pytest.mark.parametrize("name", ["shufflenet", "mobile"])
-def test_stages_that_narrow_or_widen_at_stride_one_run(name):
-    space = make_space(
-        SpaceParams(
-            name=name,
-            stem=Stem(channels=12, stride=2),
-            stages=Stages(channels=[24, 16, 16], repeats=[1, 2, 2], strides=[1, 1, 2]),
-            last_channels=20,
-        )
+SHUFFLE = make_space(SpaceParams())
+MOBILE = make_space(SpaceParams(name="mobile"))
+SPOS = make_space(
+    SpaceParams(
+        stem=Stem(channels=16, stride=2),
+        stages=Stages(channels=[64, 160, 320, 640], repeats=[4, 4, 8, 4], strides=[2, 2, 2, 2]),
+        last_channels=1024,
     )
-    supernet = space.build_supernet(3, 3)
-    assert supernet(torch.randn(2, 3, 17, 13), (0,) * 5).shape == (2, 3)
-    assert supernet(torch.randn(2, 3, 17, 13), tuple(count - 1 for count in space.choices)).shape == (2, 3)
-    assert space.num_features == supernet.head.in_features == 20
+)
+SINGLE = make_space(
+    SpaceParams(stages=Stages(channels=[16], repeats=[2], strides=[2]), shufflenet=ShuffleChoices(choices=["shuffle5"]))
+)
 
 
-def test_a_cifar_scale_space_runs_at_three_resolutions():
-    space = make_space(
-        SpaceParams(
-            stages=Stages(channels=[64, 160, 320, 640], repeats=[1, 1, 1, 1], strides=[1, 2, 2, 1]),
-            last_channels=1024,
-        )
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_choice_blocks_follow_the_stages():
+    shapes = [(b.stage, b.place, b.in_channels, b.out_channels, b.stride) for b in SHUFFLE.blocks]
+    assert shapes == [
+        (1, 1, 16, 16, 1),
+        (1, 2, 16, 16, 1),
+        (2, 1, 16, 32, 2),
+        (2, 2, 32, 32, 1),
+        (3, 1, 32, 64, 2),
+        (3, 2, 64, 64, 1),
+    ]
+    assert SHUFFLE.choices == (4,) * 6
+    assert SHUFFLE.size == 4096
+    assert SHUFFLE.num_features == 128
+    assert SPOS.size == 4**20
+
+
+def test_mobile_offers_skip_only_where_the_shape_is_kept():
+    assert MOBILE.choices == (7, 7, 6, 7, 6, 7)
+    assert MOBILE.size == 7**4 * 6**2
+    assert all(("skip" in b.choices) == (b.in_channels == b.out_channels) for b in MOBILE.blocks)
+    without = make_space(SpaceParams(name="mobile", mobile=MobileChoices(skip=False)))
+    assert without.choices == (6,) * 6
+
+
+def test_mobile_choices_count_expansions_fastest():
+    assert MOBILE.blocks[0].choices == (
+        "mobile 3x3 expansion 3",
+        "mobile 3x3 expansion 6",
+        "mobile 5x5 expansion 3",
+        "mobile 5x5 expansion 6",
+        "mobile 7x7 expansion 3",
+        "mobile 7x7 expansion 6",
+        "skip",
     )
-    supernet = space.build_supernet(10, 3).eval()
-    x, sides = torch.randn(1, 3, 32, 32), []
-    with torch.no_grad():
-        for step in supernet.steps((0, 1, 2, 3))[:-2]:
-            x = step(x)
-            sides.append(x.shape[2])
-    assert sides == [32, 32, 16, 8, 8]
 
 
-def test_scores_do_not_tie_in_half_precision() -> None:
-    head = nn.Linear(4, 2, bias=False)
-    with torch.no_grad():
-        # Rounded to eight bits both classes score 1, and the first one, the larger, would win.
-        head.weight.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 0.001, 0.0, 0.0]]))
-    features = torch.ones(1, 4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert head(features).argmax() == 0
-        scores = classify(head, features)
-        assert torch.is_autocast_enabled("cpu")
-    assert scores.dtype == torch.float32
-    assert scores.argmax() == 1
-    exact = features.double()
-    assert classify(head.double(), exact).dtype == torch.float64
+def test_describe():
+    assert SHUFFLE.describe((0, 1, 2, 3, 0, 1)) == [
+        "stage 1 block 1: shuffle 3x3, stride 1, 16 -> 16",
+        "stage 1 block 2: shuffle 5x5, stride 1, 16 -> 16",
+        "stage 2 block 1: shuffle 7x7, stride 2, 16 -> 32",
+        "stage 2 block 2: shuffle xception 3x3, stride 1, 32 -> 32",
+        "stage 3 block 1: shuffle 3x3, stride 2, 32 -> 64",
+        "stage 3 block 2: shuffle 5x5, stride 1, 64 -> 64",
+    ]
+    assert MOBILE.describe([6, 0, 3, 6, 5, 2])[:3] == [
+        "stage 1 block 1: skip, stride 1, 16 -> 16",
+        "stage 1 block 2: mobile 3x3 expansion 3, stride 1, 16 -> 16",
+        "stage 2 block 1: mobile 5x5 expansion 6, stride 2, 16 -> 32",
+    ]
+
+
+def test_choices_follow_the_order_of_the_parameters():
+    space = make_space(SpaceParams(shufflenet=ShuffleChoices(choices=["xception", "shuffle7"])))
+    assert space.choices == (2,) * 6
+    assert space.blocks[0].choices == ("shuffle xception 3x3", "shuffle 7x7")
+
+
+def test_check_names_the_block_and_the_range():
+    assert MOBILE.check([6, 0, 5, 6, 5, 6]) == (6, 0, 5, 6, 5, 6)
+    with pytest.raises(UserError, match=r"^architecture: choice 3 \(stage 2 block 1\) is 6, expected .* from 0 to 5$"):
+        MOBILE.check((0, 0, 6, 0, 0, 0))
+    with pytest.raises(UserError, match=r"^architecture: has 5 choices, expected 6, one per block$"):
+        MOBILE.check((0,) * 5)
+    for wrong in (-1, 1.0, True, "1"):
+        with pytest.raises(UserError, match=r"choice 1 \(stage 1 block 1\)"):
+            MOBILE.check((wrong, 0, 0, 0, 0, 0))
+
+
+def test_samples_are_uniform_valid_plain_ints_and_repeatable():
+    generator = rng(1)
+    samples = [MOBILE.sample(generator) for _ in range(6000)]
+    assert all(type(choice) is int for choice in samples[0])
+    for place, count in enumerate(MOBILE.choices):
+        seen = np.bincount([sample[place] for sample in samples], minlength=count)
+        assert len(seen) == count
+        # Five standard deviations of a binomial count.
+        assert abs(seen / 6000 - 1 / count).max() < 5 * np.sqrt(1 / count / 6000)
+    again = rng(1)
+    assert [MOBILE.sample(again) for _ in range(20)] == samples[:20]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**6), probability=st.floats(0.0, 1.0))
+def test_mutants_differ_and_are_valid(seed, probability):
+    generator = rng(seed)
+    parent = MOBILE.sample(generator)
+    child = MOBILE.mutate(parent, generator, probability)
+    assert child != parent
+    assert MOBILE.check(child) == child
+
+
+def test_mutation_redraws_at_the_given_rate():
+    generator = rng(2)
+    parent = SPOS.sample(generator)
+    changed = [
+        sum(a != b for a, b in zip(parent, SPOS.mutate(parent, generator, 0.3), strict=True)) for _ in range(2000)
+    ]
+    # A redraw gives another of the 4 choices with chance 3/4: 20 x 0.3 x 0.75 changes on average.
+    assert np.mean(changed) == pytest.approx(4.5, abs=0.2)
+    lone = [SPOS.mutate(parent, generator, 1e-12) for _ in range(400)]
+    places = {next(k for k in range(20) if child[k] != parent[k]) for child in lone}
+    assert all(sum(a != b for a, b in zip(parent, child, strict=True)) == 1 for child in lone)
+    assert places == set(range(20))
+
+
+def test_mutation_in_a_space_of_one_architecture_gives_it_back():
+    assert SINGLE.size == 1
+    assert SINGLE.mutate((0, 0), rng(), 1.0) == (0, 0)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_crossover_takes_each_choice_from_a_parent(seed):
+    generator = rng(seed)
+    first, second = SPOS.sample(generator), SPOS.sample(generator)
+    child = SPOS.crossover(first, second, generator)
+    assert all(c in (a, b) for a, b, c in zip(first, second, child, strict=True))
+    assert SPOS.crossover(first, first, generator) == first
+
+
+def test_crossover_mixes_evenly():
+    generator = rng(3)
+    zeros, ones = (0,) * 20, (1,) * 20
+    share = np.mean([SPOS.crossover(zeros, ones, generator) for _ in range(1000)])
+    assert share == pytest.approx(0.5, abs=0.02)
+
+
+def test_enumerate_lists_all_in_order():
+    listed = list(SHUFFLE.enumerate())
+    assert len(listed) == len(set(listed)) == SHUFFLE.size
+    assert listed == sorted(listed)
+    assert listed[1] == (0, 0, 0, 0, 0, 1)
+
+
+def test_enumerate_refuses_a_large_space_at_once():
+    with pytest.raises(UserError, match=f"space: has {4**20} architectures, expected at most 100000"):
+        SPOS.enumerate()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        *PARAMS.values(),
+        SpaceParams(shufflenet=ShuffleChoices(choices=["shuffle3", "xception"])),
+        SpaceParams(name="mobile", mobile=MobileChoices(kernels=[3], expansions=[2, 3, 4], skip=False)),
+        SpaceParams(name="mobile", stages=Stages(channels=[16, 16, 24], repeats=[1, 2, 1], strides=[1, 1, 1])),
+        SpaceParams(name="darts", darts=DartsChoices(operations=["skip_connect", "sep_conv_3x3"])),
+    ],
+    ids=str,
+)
+def test_the_parameters_know_how_many_choices_there_are(params: SpaceParams):
+    """They refuse an architecture before torch, which the spaces need, is imported."""
+    assert params.choices == make_space(params).choices
+    assert params.single == (make_space(params).size == 1)

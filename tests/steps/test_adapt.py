@@ -9,7 +9,7 @@ import tiny_chain
 import torch
 from torch import Tensor
 
-from imbnas.training.weights import load_weights, save_weights
+from imbnas.training.checkpoint import load_weights, save_weights
 
 SUPERNET, ADAPTED = "models/supernet.safetensors", "models/adapted.safetensors"
 

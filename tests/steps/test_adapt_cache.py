@@ -18,7 +18,7 @@ from imbnas.params.shared import SpaceParams
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.steps import adapt_cache
-from imbnas.training.weights import load_weights
+from imbnas.training.checkpoint import load_weights
 
 SUPERNET, ADAPTED = "models/supernet.safetensors", "models/adapted.safetensors"
 CACHE = {"paths": 8, "views": 2}
@@ -81,7 +81,7 @@ def test_features_are_those_of_the_path_in_random_batches_with_their_statistics(
     state, meta = load_weights(root / ADAPTED)
     supernet = space.build_supernet(10, 1)
     supernet.load_state_dict(state)
-    from imbnas.data.split import read_split
+    from imbnas.data.stored import read_split
     from imbnas.data.tail import read_longtail
 
     split = read_split(root / "data/target/train", root)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imbnas.errors import Interrupted
 from imbnas.steps import adapt_head, workbench
-from imbnas.training.weights import load_weights
+from imbnas.training.checkpoint import load_weights
 
 SUPERNET, ADAPTED = "models/supernet.safetensors", "models/adapted.safetensors"
 HEADS = ["linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"]

@@ -17,7 +17,6 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.longtail.heads import CosineHead, NearestClassMean
-from imbnas.networks import load_references, load_subnet
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.shared import SpaceParams
 from imbnas.predict import predict
@@ -25,6 +24,7 @@ from imbnas.progress import Log
 from imbnas.report.scores import Answers, Protocol, score
 from imbnas.run.context import Context
 from imbnas.run.graph import PATHS, STEPS
+from imbnas.saved import load_references, load_subnet
 from imbnas.seeds import derive
 from imbnas.steps import evaluate
 from imbnas.steps.answers import PREDICTION_TYPES, class_norms
@@ -365,7 +365,7 @@ class TestFiles:
 
 def rewrite_meta(root: Path, name: str, **changes: Any) -> None:
     """Write a network again with other metadata."""
-    from imbnas.training.weights import load_weights, save_weights
+    from imbnas.training.checkpoint import load_weights, save_weights
 
     state, meta = load_weights(root / PATHS[name])
     save_weights(root / PATHS[name], state, {**meta, **changes})

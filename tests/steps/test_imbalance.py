@@ -9,10 +9,10 @@ import pytest
 from source_index import write_source_index
 from trees import digest_tree
 
-from imbnas.data.imbalance import index_digest
+from imbnas.data.class_sizes import index_digest
 from imbnas.data.materialise import write_split
 from imbnas.data.raw import Raw, Shape
-from imbnas.data.split import read_labels
+from imbnas.data.stored import read_labels
 from imbnas.data.tail import read_longtail
 from imbnas.errors import UserError
 from imbnas.params.imbalance import ImbalanceView

@@ -16,7 +16,7 @@ from sklearn import datasets
 from source_index import write_source_index
 
 from imbnas.data.contents import pixel_digest
-from imbnas.data.split import read_split
+from imbnas.data.stored import read_split
 from imbnas.errors import UserError
 from imbnas.params.source import SourceView
 from imbnas.params.target import TargetView

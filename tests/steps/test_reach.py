@@ -63,7 +63,7 @@ def root(chain: Path, tmp_path: Path) -> Path:
 
 
 def counts(root: Path) -> np.ndarray:
-    from imbnas.training.weights import load_meta
+    from imbnas.training.checkpoint import load_meta
 
     return np.asarray(load_meta(root / "models/adapted.safetensors")["counts"])
 

@@ -14,7 +14,7 @@ import torch
 
 from imbnas.steps import workbench
 from imbnas.training import loop
-from imbnas.training.weights import load_meta, load_weights
+from imbnas.training.checkpoint import load_meta, load_weights
 
 FINAL, REFERENCES = "models/final.safetensors", "models/references.safetensors"
 LOSSES = "results/plots/retrain.csv"

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from imbnas.errors import Interrupted
-from imbnas.networks import load_subnet
-from imbnas.params.heads import HEADS, HeadName, SecondStageName
+from imbnas.params.head_options import HEADS, HeadName, SecondStageName
+from imbnas.saved import load_subnet
 from imbnas.steps import workbench
-from imbnas.steps.heads import HEAD_STAGES
+from imbnas.steps.head_stages import HEAD_STAGES
+from imbnas.training.checkpoint import load_weights
 from imbnas.training.loop import Job
-from imbnas.training.weights import load_weights
 
 FINAL = "models/final.safetensors"
 

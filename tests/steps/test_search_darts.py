@@ -16,7 +16,7 @@ import tiny_chain
 import torch
 
 from imbnas.data.images import ImageStore
-from imbnas.data.split import array_digest
+from imbnas.data.stored import array_digest
 from imbnas.differentiable import loop
 from imbnas.training.state import ResumeState
 

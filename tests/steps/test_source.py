@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from trees import digest_tree
 
-from imbnas.data.split import read_split
+from imbnas.data.stored import read_split
 from imbnas.errors import UserError
 from imbnas.params.source import SourceView
 from imbnas.params.target import TargetView

@@ -23,7 +23,7 @@ from imbnas.params.shared import SpaceParams
 from imbnas.seeds import derive
 from imbnas.spaces.registry import make_space
 from imbnas.training import loop
-from imbnas.training.weights import load_weights
+from imbnas.training.checkpoint import load_weights
 
 OUTPUT, LOSSES = "models/supernet.safetensors", "results/plots/supernet.csv"
 

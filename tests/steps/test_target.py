@@ -11,7 +11,7 @@ from PIL import Image
 from source_index import write_source_index
 from trees import digest_tree
 
-from imbnas.data.split import read_split
+from imbnas.data.stored import read_split
 from imbnas.errors import UserError
 from imbnas.params.source import SourceView
 from imbnas.params.target import TargetView

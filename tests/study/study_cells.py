@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from imbnas.data.split import write_table
+from imbnas.data.stored import write_table
 from imbnas.files import write_bytes, write_json
 from imbnas.params.config import Params, load, parse
 from imbnas.run.graph import STEPS

@@ -19,13 +19,13 @@ from torch import Tensor
 from imbnas.data.augment import Augment
 from imbnas.data.draws import Draws
 from imbnas.data.loading import Early, Task
+from imbnas.data.order import InstanceSampler
 from imbnas.data.policy import Policy
 from imbnas.data.raw import Shape
-from imbnas.data.samplers import InstanceSampler
 from imbnas.differentiable.barlow import Projector, barlow_twins
 from imbnas.longtail.mixing import Mixer
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams
-from imbnas.params.losses import LossesParams, LossName, SeqlParams
+from imbnas.params.loss_options import LossesParams, LossName, SeqlParams
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import DartsChoices, SpaceParams, Stages, Stem, TrainingNumerics
 from imbnas.progress import Log

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from imbnas.data.samplers import InstanceSampler
+from imbnas.data.order import InstanceSampler
 from imbnas.errors import UserError
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.shared import Numerics

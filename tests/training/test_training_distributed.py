@@ -21,8 +21,8 @@ from torch import nn
 
 from imbnas.files import write_bytes
 from imbnas.training import RENDEZVOUS
+from imbnas.training.checkpoint import load_weights
 from imbnas.training.ranks import _order, _own
-from imbnas.training.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 240

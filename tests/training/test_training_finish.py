@@ -15,8 +15,8 @@ from torch import nn
 from imbnas.errors import UserError
 from imbnas.training import loop
 from imbnas.training.batchnorm import untracked
+from imbnas.training.checkpoint import not_finite, save_weights
 from imbnas.training.optimizer import SGD
-from imbnas.training.weights import not_finite, save_weights
 
 RUINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "NaN": lambda values: values * math.nan,

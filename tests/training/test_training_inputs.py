@@ -14,10 +14,10 @@ from torch import nn
 from imbnas.data.augment import Augment
 from imbnas.data.images import ImageStore
 from imbnas.data.materialise import write_split
+from imbnas.data.order import InstanceSampler
 from imbnas.data.policy import Policy
 from imbnas.data.raw import Raw, Shape
-from imbnas.data.samplers import InstanceSampler
-from imbnas.data.split import Split, read_split
+from imbnas.data.stored import Split, read_split
 from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
 from imbnas.training.inputs import batches_of, inputs

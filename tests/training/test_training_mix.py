@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
+from imbnas.data.order import InstanceSampler
 from imbnas.data.raw import Shape
-from imbnas.data.samplers import InstanceSampler
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log
 from imbnas.seeds import derive
 from imbnas.training import loop
+from imbnas.training.checkpoint import load_weights
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
-from imbnas.training.weights import load_weights
 
 SHAPE = Shape(4, 4, 1)
 IMAGES = torch.randint(0, 256, (6, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -59,7 +59,7 @@ def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
             project = fresh.copy(original)
             # The environment is not activated: rules find their `imbnas` all the same.
             project.shell(str(Path(sys.executable).with_name("snakemake")), "--cores", "2", PATH="/usr/bin:/bin")
-            project.shell(sys.executable, "workflow/scripts/record.py")
+            project.shell(sys.executable, "workflow/lib/record.py")
             project.commit("results")
             (shared / "finished.done").touch()
         return Project(original, fresh.env, fresh.server).copy(tmp_path_factory.mktemp("finished") / "project")

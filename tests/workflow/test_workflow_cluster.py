@@ -15,7 +15,7 @@ from workflow_project import ROOT
 from imbnas.errors import UserError
 from imbnas.params.config import Params, load, parse
 
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
+sys.path.insert(0, str(ROOT / "workflow/lib"))
 import cluster
 import controller
 import outputs

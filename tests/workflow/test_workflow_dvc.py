@@ -127,7 +127,7 @@ def test_a_foreign_file_beside_the_data_trains_nothing(project: Project) -> None
 
 
 def test_recording_covers_the_raw_data_or_says_that_it_does_not(project: Project) -> None:
-    record = [sys.executable, "workflow/scripts/record.py"]
+    record = [sys.executable, "workflow/lib/record.py"]
     assert "note: " not in project.shell(*record).output  # git has datasets/digits
     project.set("target.root", "datasets/my birds")
     image = project.path / "datasets/my birds/1.png"

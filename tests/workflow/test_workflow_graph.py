@@ -78,7 +78,7 @@ for step in sys.argv[1:]:
     os.wait()
 """
 # Imported within functions, hence not seen when a step is merely imported.
-LAZY = {"src/imbnas/data/builtin.py", "src/imbnas/data/paths.py", "src/imbnas/search/optuna_methods.py"}
+LAZY = {"src/imbnas/data/builtin.py", "src/imbnas/data/own_images.py", "src/imbnas/search/optuna_methods.py"}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_a_command_has_parameters_code_and_paths_and_no_more(fresh: Project) -> 
     study = fresh.run("snakemake", "-n", "-p", "study").output
     run = r"--config \.imbnas/runs/[0-9a-f]{16}/params\.json"
     for step, spec in STEPS.items():
-        noted = rf"python workflow/scripts/outputs\.py \.imbnas/outputs/{step}\.json \S"
+        noted = rf"python workflow/lib/outputs\.py \.imbnas/outputs/{step}\.json \S"
         ended = rf"--code [0-9a-f]{{16}} --log logs/{step}\.log && {noted}"
         assert len(re.findall(rf"imbnas {step} {run} {ended}", chain)) == 1
         command = re.search(

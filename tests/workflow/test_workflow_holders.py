@@ -14,7 +14,7 @@ import pytest
 from slurm_run import Run, digests, wait_for
 from workflow_project import ROOT, Project, ran
 
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
+sys.path.insert(0, str(ROOT / "workflow/lib"))
 import holders
 
 TRAINED = "models/supernet.safetensors"
@@ -47,7 +47,7 @@ def lock(name: str = "0.output.lock") -> Path:
 
 def another() -> subprocess.Popen[str]:
     """Start a process that holds the directory."""
-    paths = [str(ROOT / "src"), str(ROOT / "workflow/scripts")]
+    paths = [str(ROOT / "src"), str(ROOT / "workflow/lib")]
     process = subprocess.Popen([sys.executable, "-c", HOLD, *paths], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert int(process.stdout.readline()) == process.pid

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from workflow_project import ROOT, Project
 
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
+sys.path.insert(0, str(ROOT / "workflow/lib"))
 import outputs
 
 from imbnas.data import reading

@@ -14,7 +14,7 @@ from workflow_project import ROOT, Project
 
 from imbnas.errors import UserError
 
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
+sys.path.insert(0, str(ROOT / "workflow/lib"))
 import guard
 import outputs
 
@@ -107,7 +107,7 @@ def test_records_that_are_made_anew_for_several_targets_hide_no_rule(project: Pr
 
 @pytest.mark.workflow
 def test_a_full_disk_ends_the_controller(project: Project) -> None:
-    with (project.path / "workflow/scripts/outputs.py").open("a") as stream:
+    with (project.path / "workflow/lib/outputs.py").open("a") as stream:
         stream.write("\n\ndef write_bytes(*_, **__): raise OSError(28, 'No space left on device')\n")
     (project.path / ".imbnas/outputs/adapt.json").write_bytes(b"")
     project.set("adapt.head.epochs", 2)

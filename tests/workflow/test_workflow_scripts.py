@@ -13,7 +13,7 @@ from workflow_project import ROOT
 
 from imbnas.errors import UserError
 
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
+sys.path.insert(0, str(ROOT / "workflow/lib"))
 import controller
 import outputs
 

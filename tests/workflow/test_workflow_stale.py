@@ -141,7 +141,7 @@ def test_an_environment_that_is_not_the_locked_one_is_noticed(project: Project) 
     assert done.code != 0
     assert f"error: requirements.lock: numpy {installed[1]} is installed, expected 1.0; run `make setup`" in done.output
     # Snakemake may run, and keeps in mind what was installed.
-    project.edit("workflow/scripts/environment.py", "return version(name)", "return version(name) + '.1'")
+    project.edit("workflow/lib/environment.py", "return version(name)", "return version(name) + '.1'")
     (project.path / "requirements.lock").write_text(lock)
     assert project.planned() == ALL
 

@@ -12,13 +12,13 @@ if not isinstance(workflow.current_basedir, str | os.PathLike):
     sys.exit("error: the module's snakefile: found one on a host, expected the path of a clone: rules run its src/")
 PROJECT = Path(workflow.current_basedir).parents[1]
 # This tree's code, whatever else is installed: `dvc exp run --temp` runs in a copy.
-sys.path[:0] = [str(PROJECT / "src"), str(PROJECT / "workflow" / "scripts")]
+sys.path[:0] = [str(PROJECT / "src"), str(PROJECT / "workflow" / "lib")]
 
 import cluster
 import controller
 import holders
 import outputs
-import raw_files
+import raw_changes
 import sizes
 import studies
 from guard import guarded
@@ -43,10 +43,10 @@ try:
         holders.hold("--unlock" in sys.argv[1:])
 except UserError as error:
     sys.exit(f"error: {error}")
-RECORD = os.path.relpath(PROJECT / "workflow" / "scripts" / "outputs.py")
+RECORD = os.path.relpath(PROJECT / "workflow" / "lib" / "outputs.py")
 SNAPSHOT = RUN.snapshot
 CODE = RUN.code
-RAW_FILES = raw_files.RawFiles()
+RAW_FILES = raw_changes.RawFiles()
 
 
 envvars:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from imbnas.data.decode import eight_bit
 from imbnas.data.raw import Raw
-from imbnas.data.split import INDEX, read_columns
+from imbnas.data.stored import INDEX, read_columns
 from imbnas.data.verify import map_threaded
 from imbnas.errors import UserError
 from imbnas.files import digest_file

@@ -11,7 +11,7 @@ import numpy as np
 from imbnas.data.arrays import read_npz
 from imbnas.data.builtin import load_digits, load_torchvision
 from imbnas.data.contents import DIGESTS, image_digest
-from imbnas.data.paths import READERS, Listing
+from imbnas.data.own_images import READERS, Listing
 from imbnas.data.raw import Dataset, Raw, Shape
 from imbnas.data.verify import SizeLimit, check_images, check_links, count_paged
 from imbnas.errors import UserError

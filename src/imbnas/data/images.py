@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imbnas.data.loading import Arrays, Early, Files, Source, Task, made, unchanged
 from imbnas.data.raw import Shape
-from imbnas.data.split import Split
+from imbnas.data.stored import Split
 
 
 class ImageStore:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from imbnas.data.contents import CONTENT, PIXELS, contents, stored
 from imbnas.data.decode import convert_array, decode_file
 from imbnas.data.raw import Raw, Reading, Resize, Shape
-from imbnas.data.split import IMAGES, INDEX, INFO, Info, array_digest, write_table
+from imbnas.data.stored import IMAGES, INDEX, INFO, Info, array_digest, write_table
 from imbnas.data.verify import map_threaded
 from imbnas.files import replacing, write_json
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from imbnas.data.split import read_columns, write_table
+from imbnas.data.stored import read_columns, write_table
 from imbnas.errors import UserError
 
 _NAMES = ("train", "validation")

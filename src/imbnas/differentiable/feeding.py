@@ -11,8 +11,8 @@ from torch import Tensor
 
 from imbnas.data.augment import Augment
 from imbnas.data.loading import AheadStore, Task, unchanged
+from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Draw
-from imbnas.differentiable.split import Feed
 from imbnas.training.inputs import halves
 from imbnas.training.loop import Store
 from imbnas.training.runtime import Runtime

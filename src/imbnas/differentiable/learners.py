@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.differentiable.barlow import Projector, barlow_twins
-from imbnas.differentiable.cells import RelaxedCells
+from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.errors import UserError
-from imbnas.spaces.chain import classify, init_head
 from imbnas.spaces.darts_network import SearchNetwork
+from imbnas.spaces.networks import classify, init_head
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.loop import Loss
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imbnas.errors import UserError
 from imbnas.longtail.mixing import Mixed
 from imbnas.longtail.weights import check_counts
-from imbnas.params.losses import LOSSES
+from imbnas.params.loss_options import LOSSES
 
 Reduction = Literal["weighted-mean", "batch-mean"]
 """Divide the summed, weighted losses by the sum of the weights, or by the number of rows."""
@@ -45,7 +45,7 @@ class CrossEntropy(nn.Module):
     """
 
     name: ClassVar[str] = "ce"
-    """As in `imbnas.params.losses.LOSSES`, which says whether it defines label smoothing."""
+    """As in `imbnas.params.loss_options.LOSSES`, which says whether it defines label smoothing."""
     repeats: ClassVar[bool] = True
     """Whether it asks the device for the same work for all batches of one shape, and draws nothing on the processor."""
     weight: Tensor | None

@@ -16,7 +16,7 @@ from imbnas.longtail.adjusted import CDT, LDAM, VS, BalancedSoftmax, LogitAdjust
 from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.longtail.suppression import LabelAwareSmoothing, Seesaw, SoftmaxEqualization
 from imbnas.longtail.weights import class_weights
-from imbnas.params.losses import LOSSES
+from imbnas.params.loss_options import LOSSES
 
 
 class Focal(CrossEntropy):
@@ -62,7 +62,7 @@ LOSS_CLASSES: dict[str, type[CrossEntropy]] = {
     **{name: CrossEntropy for name, entry in LOSSES.items() if entry.weights is not None},
     **{kind.name: kind for kind in _CLASSES},
 }
-"""The class of each loss in `imbnas.params.losses.LOSSES`, which declares everything else of it."""
+"""The class of each loss in `imbnas.params.loss_options.LOSSES`, which declares everything else of it."""
 
 LOSS_NAMES: tuple[str, ...] = tuple(LOSSES)
 """The names that `build_loss` knows."""

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imbnas.data.samplers import InstanceSampler, Sampler
+from imbnas.data.order import InstanceSampler, Sampler
 from imbnas.errors import UserError
 from imbnas.longtail.cycles import Cycles, Rows, hashed
 from imbnas.longtail.schedules import progressive_weight

@@ -8,7 +8,7 @@ from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
 from imbnas.params.differentiable import idle_option
 from imbnas.params.evaluate import EvaluateParams
-from imbnas.params.losses import LOSSES
+from imbnas.params.loss_options import LOSSES
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import SearchParams

@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import Section, View
-from imbnas.params.heads import HeadName, HeadRecipeParams
+from imbnas.params.head_options import HeadName, HeadRecipeParams
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams, check_smoothing
-from imbnas.params.losses import LOSSES, LossName
+from imbnas.params.loss_options import LOSSES, LossName
 from imbnas.params.recipe import OptimizerParams, RecipeParams
+from imbnas.params.section import Section, View
 from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, SpaceParams, TrainingNumerics
 
 

@@ -13,7 +13,6 @@ from pydantic import Field, ValidationError, model_validator
 from imbnas.errors import UserError
 from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
-from imbnas.params.base import Section, View, explain, merged, short
 from imbnas.params.dataset import PUBLISHED, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
@@ -21,6 +20,7 @@ from imbnas.params.origins import Origins
 from imbnas.params.reading import read
 from imbnas.params.retrain import RetrainParams, RetrainView
 from imbnas.params.search import SearchParams, SearchView
+from imbnas.params.section import Section, View, explain, merged, short
 from imbnas.params.shared import RuntimeParams, SpaceParams
 from imbnas.params.source import SourceParams, SourceView
 from imbnas.params.study import StudyParams

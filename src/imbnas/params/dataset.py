@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from imbnas.errors import is_utf8
-from imbnas.params.base import Section, short
+from imbnas.params.section import Section, short
 from imbnas.params.shared import Count, Positive, Side
 
 Resize = Literal["auto", "cover", "exact", "pad"]

@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.barlow import ProjectorParams
-from imbnas.params.base import Section
+from imbnas.params.barlow_options import ProjectorParams
 from imbnas.params.longtail import LongTailParams
 from imbnas.params.recipe import AugmentParams, OptimizerParams
+from imbnas.params.section import Section
 from imbnas.params.shared import Above, Count, Epochs, Fraction, NonNegative, Pairs, Rounds, Share
 
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]

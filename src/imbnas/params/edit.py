@@ -15,11 +15,11 @@ import yaml
 
 from imbnas.errors import UserError
 from imbnas.files import write_bytes
-from imbnas.params.base import is_model
 from imbnas.params.config import Params, load, parse
 from imbnas.params.dvc import missing
 from imbnas.params.reading import decode, read
 from imbnas.params.reference import leaves
+from imbnas.params.section import is_model
 
 WIDTH = 80
 """Columns to which DVC's dumper (ruamel.yaml) fills a mapping on one line."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import Section, View
+from imbnas.params.section import Section, View
 from imbnas.params.shared import Batch, Count, Numerics, SpaceParams
 
 

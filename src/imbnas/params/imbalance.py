@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import Section, View, short
 from imbnas.params.dataset import FileName, RootPath, Validation
+from imbnas.params.section import Section, View, short
 from imbnas.params.shared import Positive
 
 

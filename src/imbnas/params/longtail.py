@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from imbnas.params.base import Section
-from imbnas.params.losses import LOSSES, ClassWeights, LossesParams, LossName
+from imbnas.params.loss_options import LOSSES, ClassWeights, LossesParams, LossName
+from imbnas.params.section import Section
 from imbnas.params.shared import Above, Batch, Fraction
 
 SamplerName = Literal["instance", "class-balanced", "square-root", "progressive", "reversed", "class-aware"]

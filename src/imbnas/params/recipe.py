@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import Section
+from imbnas.params.section import Section
 from imbnas.params.shared import Batch, Epochs, Fraction, Pixels
 
 Tau = Literal["auto"] | Annotated[float, Field(ge=0.0)]

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from imbnas.errors import UserError
-from imbnas.params.base import is_model
 from imbnas.params.config import Params, defaults
 from imbnas.params.schema import describe
+from imbnas.params.section import is_model
 
 _CITED = re.compile(r"[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+),? \d{4}|arXiv \d{4}\.\d{5}")
 _LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}

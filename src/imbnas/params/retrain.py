@@ -6,17 +6,17 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from imbnas.params.barlow import PretrainParams
-from imbnas.params.base import View
-from imbnas.params.heads import HeadRecipeParams, SecondStageName
+from imbnas.params.barlow_options import PretrainParams
+from imbnas.params.head_options import HeadRecipeParams, SecondStageName
 from imbnas.params.longtail import (
     ClassifierTraining,
     SamplerParams,
     check_smoothing,
     prior_corrected,
 )
-from imbnas.params.losses import LOSSES, LossName
+from imbnas.params.loss_options import LOSSES, LossName
 from imbnas.params.recipe import OptimizerParams, RecipeParams
+from imbnas.params.section import View
 from imbnas.params.shared import Epochs, Fraction, NonNegative, SpaceParams, TrainingNumerics
 
 

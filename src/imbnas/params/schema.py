@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from imbnas.params.base import Section
 from imbnas.params.config import Params
+from imbnas.params.section import Section
 
 
 def schema_text() -> str:

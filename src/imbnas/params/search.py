@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import Section, View, short
 from imbnas.params.differentiable import DartsParams
+from imbnas.params.section import Section, View, short
 from imbnas.params.shared import MOST_BLOCKS, Batch, Cost, Count, Numerics, Positive, Rounds, SpaceParams
 
 

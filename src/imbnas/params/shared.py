@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import Section
+from imbnas.params.section import Section
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 """Of rows, which a machine either has or has not; what makes something so large has a limit of its own below."""

@@ -6,8 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import View
 from imbnas.params.dataset import DatasetParams, Shape, SourceValidation
+from imbnas.params.section import View
 
 
 class SourceParams(DatasetParams):

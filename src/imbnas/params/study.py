@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import Section
+from imbnas.params.section import Section
 
 MOST_CELLS = 10_000
 """Of a study: each takes the whole chain, and a line in its tables."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from imbnas.params.base import View
 from imbnas.params.recipe import RecipeParams
+from imbnas.params.section import View
 from imbnas.params.shared import Epochs, Rounds, Sampling, SpaceParams, TrainingNumerics
 
 

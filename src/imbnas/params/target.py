@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.base import View, short
 from imbnas.params.dataset import OWN_DATASETS, DatasetParams, Validation
+from imbnas.params.section import View, short
 from imbnas.params.shared import Side
 from imbnas.params.source import SourceParams
 

@@ -15,8 +15,8 @@ from types import FrameType
 
 from imbnas.closure import step_digest
 from imbnas.errors import Interrupted, PeerLost, UserError, naming_files
-from imbnas.params.base import View
 from imbnas.params.config import Params
+from imbnas.params.section import View
 from imbnas.progress import Log
 from imbnas.run import launch, lease, lock, machine
 from imbnas.run.context import Context

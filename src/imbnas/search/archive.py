@@ -10,8 +10,8 @@ from pathlib import Path
 from imbnas.disk import room_for
 from imbnas.files import RECORD_LIMIT, canonical_json, discard, read_regular, write_bytes
 from imbnas.sealed import sealed, unsealed
-from imbnas.spaces.chain import Architecture
 from imbnas.spaces.cost import Cost
+from imbnas.spaces.networks import Architecture
 
 
 @dataclass(frozen=True)

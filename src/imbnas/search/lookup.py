@@ -10,8 +10,8 @@ import pandas as pd
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, check_regular, read_json
 from imbnas.spaces.cells import EDGES, OPERATIONS
-from imbnas.spaces.chain import Architecture
 from imbnas.spaces.nasbench201 import from_string, to_string
+from imbnas.spaces.networks import Architecture
 
 COLUMNS = {
     "cifar10": "CIFAR10TestAccuracy200Epochs",

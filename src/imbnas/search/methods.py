@@ -10,7 +10,7 @@ import numpy as np
 from imbnas.params.search import SearchParams
 from imbnas.search.archive import Archive
 from imbnas.seeds import stream
-from imbnas.spaces.chain import Architecture
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.space import SearchSpace
 
 TRIES = 100

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from imbnas.search.archive import Archive
-from imbnas.spaces.chain import Architecture
 from imbnas.spaces.cost import Cost
+from imbnas.spaces.networks import Architecture
 
 COLUMNS = pa.schema(
     {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
-from imbnas.spaces.chain import Architecture, Supernet, classify
+from imbnas.spaces.networks import Architecture, Supernet, classify
 from imbnas.training.batchnorm import averaged
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Tally, tally

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.spaces.blocks import GlobalPool
-from imbnas.spaces.chain import classify
+from imbnas.spaces.networks import classify
 
 
 class Branch(nn.Module):

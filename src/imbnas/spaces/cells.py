@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbnas.spaces.blocks import conv_norm
-from imbnas.spaces.chain import Architecture, Supernet
+from imbnas.spaces.networks import Architecture, Supernet
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """What an edge may do, in the benchmark's order."""

@@ -1,159 +1,146 @@
-"""The networks: a chain of stem, blocks, last convolution, pooling and a head."""
+"""Search spaces whose networks are chains of choice blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar, cast
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from imbnas.spaces.blocks import GlobalPool
-
-Architecture = tuple[int, ...]
-"""The choice of each choice block, counted from 0."""
-
-Net = TypeVar("Net", bound=nn.Module)
-
-
-def classify(head: nn.Module, features: Tensor) -> Tensor:
-    """Return a head's scores of features (N, F), in float32 where the rest of the network runs in half precision.
-
-    Scores with eight bits tie, and arg max breaks ties in favour of the lower index: in a long tail, the head classes.
-    """
-    device = features.device.type
-    if not torch.is_autocast_enabled(device):
-        scores: Tensor = head(features)
-        return scores
-    with torch.autocast(device, enabled=False):
-        scores = head(features.float())
-    return scores
+from imbnas.spaces.bilateral import BilateralSubnet, Branch
+from imbnas.spaces.blocks import conv_norm
+from imbnas.spaces.cost import CostTable, measure
+from imbnas.spaces.networks import Architecture, Subnet, Supernet, subnet_state
+from imbnas.spaces.space import META, SearchSpace
 
 
-class Supernet(nn.Module):
-    """All candidates of all choice blocks; one forward pass takes the path that an architecture names.
+@dataclass(frozen=True)
+class Outline:
+    """The parts that all subnets of a space share.
 
-    The head is any module from features (N, num_features) to scores (N, num_classes); spaces build a linear one.
-    `blocks[i][c]` is candidate c of block i. State keys start with `stem.`, `blocks.<i>.<c>.`, `last.` and `head.`.
+    A 3x3 stem convolution with its channels and stride; one entry per stage of output channels, number of choice
+    blocks and stride of the first of them; the width of the last 1x1 convolution, None where there is none.
     """
 
-    def __init__(
-        self, stem: nn.Module, blocks: Iterable[Iterable[nn.Module]], last: nn.Module, head: nn.Module
-    ) -> None:
-        """Take the parts, whose channels must fit each other."""
-        super().__init__()
-        self.stem = stem
-        self.blocks = nn.ModuleList(nn.ModuleList(candidates) for candidates in blocks)
-        self.last = last
-        self.pool = GlobalPool()
-        self.head = head
+    stem_channels: int
+    stem_stride: int
+    channels: tuple[int, ...]
+    repeats: tuple[int, ...]
+    strides: tuple[int, ...]
+    last_channels: int | None
 
-    def steps(self, architecture: Architecture) -> list[nn.Module]:
-        """Return the path's modules, stem to pooling: each takes one tensor, the last gives (N, num_features)."""
-        chosen = zip(self.blocks, architecture, strict=True)
-        blocks = (cast(nn.ModuleList, candidates)[choice] for candidates, choice in chosen)
-        return [self.stem, *blocks, self.last, self.pool]
+    @property
+    def num_features(self) -> int:
+        """Channels that reach the pooling, which is what the head sees."""
+        return self.channels[-1] if self.last_channels is None else self.last_channels
 
-    def parts(self) -> list[tuple[nn.Module, str]]:
-        """Return the modules with parameters that passes are put together of, see `training.graphs.recorded_parts`."""
-        candidates = [candidate for block in self.blocks for candidate in block.children()]
+
+@dataclass(frozen=True)
+class ChoiceBlockSpec:
+    """One choice block: where it stands (stage and place in it count from 1), its shape and its candidates' names."""
+
+    stage: int
+    place: int
+    in_channels: int
+    out_channels: int
+    stride: int
+    choices: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """Where the block stands, as a person says it."""
+        return f"stage {self.stage} block {self.place}"
+
+
+class ChainSpace(SearchSpace):
+    """A chain of choice blocks: one candidate of each makes an architecture."""
+
+    activation: ClassVar[type[nn.Module]]
+    blocks: list[ChoiceBlockSpec]
+
+    def __init__(self, outline: Outline) -> None:
+        """Lay out the choice blocks."""
+        self.outline = outline
+        blocks = [ChoiceBlockSpec(*where, self.candidates(*where[2:])) for where in _places(outline)]
+        super().__init__(blocks, outline.num_features)
+
+    @abstractmethod
+    def candidates(self, in_channels: int, out_channels: int, stride: int) -> tuple[str, ...]:
+        """Return the candidates' names of a choice block of this shape, at least one."""
+
+    @abstractmethod
+    def candidate(self, block: ChoiceBlockSpec, choice: int) -> nn.Module:
+        """Return a new module of one candidate."""
+
+    # Networks
+
+    def supernet_on_meta(self, num_classes: int, channels: int) -> Supernet:
+        """Return a supernet without memory for its weights."""
+        with torch.device(META):
+            blocks = [[self.candidate(block, choice) for choice in range(len(block.choices))] for block in self.blocks]
+            return Supernet(self._stem(channels), blocks, self._last(), self._head(num_classes))
+
+    def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> Subnet:
+        """Return a subnet without memory for its weights."""
+        with torch.device(META):
+            blocks = [self.candidate(block, choice) for block, choice in zip(self.blocks, architecture, strict=True)]
+            return Subnet(self._stem(channels), blocks, self._last(), self._head(num_classes))
+
+    def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
+        """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""
+        return subnet_state(supernet_state, self.check(architecture))
+
+    def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
+        """Return a two-branch network without memory for its weights; the trunk ends one stage before the last."""
+        chosen = list(zip(self.blocks, architecture, strict=True))
+        shared = len(chosen) - self.outline.repeats[-1]
+        with torch.device(META):
+            trunk = [self.candidate(block, choice) for block, choice in chosen[:shared]]
+            branches = [
+                Branch([self.candidate(block, choice) for block, choice in chosen[shared:]], self._last())
+                for _ in range(2)
+            ]
+            head = nn.Linear(2 * self.num_features, num_classes)
+            return BilateralSubnet(self._stem(channels), trunk, (branches[0], branches[1]), head)
+
+    def _stem(self, channels: int) -> nn.Sequential:
+        outline = self.outline
+        layers = conv_norm(channels, outline.stem_channels, 3, outline.stem_stride, activation=self.activation)
+        return nn.Sequential(*layers)
+
+    def _last(self) -> nn.Module:
+        outline = self.outline
+        if outline.last_channels is None:
+            return nn.Identity()
+        layers = conv_norm(outline.channels[-1], outline.last_channels, 1, activation=self.activation)
+        return nn.Sequential(*layers)
+
+    def _head(self, num_classes: int) -> nn.Linear:
+        return nn.Linear(self.num_features, num_classes)
+
+    # Descriptions and costs
+
+    def describe(self, architecture: Sequence[int]) -> list[str]:
+        """Return a line per block, such as "stage 2 block 1: shuffle 5x5, stride 2, 16 -> 32"."""
         return [
-            (part, "forward") for part in (self.stem, *candidates, self.last) if any(True for _ in part.parameters())
+            f"{block.label}: {block.choices[choice]}, stride {block.stride}, "
+            f"{block.in_channels} -> {block.out_channels}"
+            for block, choice in zip(self.blocks, self.check(architecture), strict=True)
         ]
 
-    def shared_steps(self, first: Architecture, second: Architecture) -> int:
-        """Return how many steps two different architectures have in common before they part."""
-        return 1 + [a == b for a, b in zip(first, second, strict=True)].index(False)
-
-    def features(self, x: Tensor, architecture: Architecture) -> Tensor:
-        """Map images (N, C, H, W) to what the head sees, (N, num_features)."""
-        for step in self.steps(architecture):
-            x = step(x)
-        return x
-
-    def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, num_classes)."""
-        return classify(self.head, self.features(x, architecture))
+    def measure(self, image: tuple[int, int, int], num_classes: int) -> CostTable:
+        """Return the costs of all parts for images of (height, width, channels)."""
+        return measure(self.supernet_on_meta(num_classes, image[2]), image)
 
 
-class Subnet(nn.Module):
-    """One architecture on its own: a supernet's path without the choice dimension (`blocks.<i>.`)."""
-
-    def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], last: nn.Module, head: nn.Module) -> None:
-        """Take the parts, whose channels must fit each other."""
-        super().__init__()
-        self.stem = stem
-        self.blocks = nn.ModuleList(blocks)
-        self.last = last
-        self.pool = GlobalPool()
-        self.head = head
-
-    def steps(self) -> list[nn.Module]:
-        """Return the modules, stem to pooling: each takes one tensor, the last gives (N, num_features)."""
-        return [self.stem, *self.blocks, self.last, self.pool]
-
-    def features(self, x: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to what the head sees, (N, num_features)."""
-        for step in self.steps():
-            x = step(x)
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, num_classes)."""
-        return classify(self.head, self.features(x))
-
-
-def init_head(head: nn.Module) -> None:
-    """Draw a linear head's weights from normal(0, 0.01) of torch's global generator; the bias is zero.
-
-    Raises TypeError for another head, which whoever puts it in place initialises.
-    """
-    if not isinstance(head, nn.Linear):
-        raise TypeError(f"expected a linear head, found {type(head).__name__}")
-    nn.init.normal_(head.weight, 0.0, 0.01)
-    nn.init.zeros_(head.bias)
-
-
-def initialise(network: Net) -> Net:
-    """Give a network that was built on the meta device memory on the CPU and its first weights, and return it.
-
-    Convolutions: normal with variance 2 / (output channels x kernel area), torch's fan-out (He et al. 2015), which is
-    small for depthwise ones, as in torchvision's MobileNetV2. BatchNorm: weight 1, bias 0, statistics 0 and 1. Head:
-    `init_head`. The draw depends on torch's global CPU generator and on nothing else; seed it with torch.manual_seed.
-    """
-    for module in network.modules():
-        _materialise(module)
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
-        elif isinstance(module, nn.Linear):
-            init_head(module)
-    return network
-
-
-def _materialise(module: nn.Module) -> None:
-    """Replace a module's own meta tensors by memory on the CPU.
-
-    nn.Module.to_empty does the same, but its first call imports torch's symbolic shapes, which takes two seconds.
-    """
-    for name, parameter in list(module.named_parameters(recurse=False)):
-        setattr(module, name, nn.Parameter(torch.empty(parameter.shape, device="cpu")))
-    for name, buffer in list(module.named_buffers(recurse=False)):
-        setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu"))
-
-
-def subnet_state(state: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Return the part of a supernet's state that an architecture uses, under the subnet's names.
-
-    The tensors are the same ones, not copies.
-    """
-    kept: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if not key.startswith("blocks."):
-            kept[key] = value
-            continue
-        _, block, choice, rest = key.split(".", 3)
-        if int(choice) == architecture[int(block)]:
-            kept[f"blocks.{block}.{rest}"] = value
-    return kept
+def _places(outline: Outline) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (stage, place, input channels, output channels, stride) of each choice block."""
+    inputs = outline.stem_channels
+    stages = zip(outline.channels, outline.repeats, outline.strides, strict=True)
+    for stage, (channels, repeats, stride) in enumerate(stages, 1):
+        for place in range(1, repeats + 1):
+            yield stage, place, inputs, channels, stride if place == 1 else 1
+            inputs = channels

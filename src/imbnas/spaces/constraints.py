@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from imbnas.errors import UserError
-from imbnas.spaces.chain import Architecture
 from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.space import SearchSpace
 
 TRIES = 100

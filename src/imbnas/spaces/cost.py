@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from imbnas.spaces.chain import Architecture, Supernet
+from imbnas.spaces.networks import Architecture, Supernet
 
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 """Functions of an input and a weight, each number of whose result takes as many products as one kernel has."""

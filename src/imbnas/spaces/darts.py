@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from imbnas.errors import UserError
 from imbnas.spaces.bilateral import BilateralSubnet, Branch
-from imbnas.spaces.chain import Architecture, Subnet
 from imbnas.spaces.cost import Cost, CostTable
 from imbnas.spaces.darts_cost import measure_edges
 from imbnas.spaces.darts_genotype import CELLS, NODES, Node, decode, node_choices, node_text, pair_count
 from imbnas.spaces.darts_network import CellSpec, Entry, Latest, SearchNetwork, cell_specs, derived_cells, stem
+from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.space import META, SearchSpace
 
 

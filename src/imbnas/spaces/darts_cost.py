@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from imbnas.spaces.chain import Subnet
 from imbnas.spaces.cost import Cost, counting, of_zeros
 from imbnas.spaces.darts_genotype import CELLS, NODES
 from imbnas.spaces.darts_network import CellSpec, DerivedCell, Entry
 from imbnas.spaces.darts_ops import NONE, single
+from imbnas.spaces.networks import Subnet
 
 Edge = tuple[str, int, str]
 """Kind of cell, predecessor, operation."""

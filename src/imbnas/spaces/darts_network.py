@@ -9,10 +9,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from imbnas.spaces.chain import Architecture, Supernet, classify
 from imbnas.spaces.darts_cell import EDGES, Mix, SearchCell, mix_of, path_mix
 from imbnas.spaces.darts_genotype import CELLS, NODES, Cell, decode
 from imbnas.spaces.darts_ops import projected, reduced, single
+from imbnas.spaces.networks import Architecture, Supernet, classify
 from imbnas.spaces.relaxed import Layout, Relaxed
 
 STEM = 3

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from imbnas.spaces.base import ChainSpace, ChoiceBlockSpec, Outline
 from imbnas.spaces.blocks import InvertedResidual
+from imbnas.spaces.chain import ChainSpace, ChoiceBlockSpec, Outline
 
 SKIP = "skip"
 

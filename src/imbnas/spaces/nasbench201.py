@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
-from imbnas.spaces.base import Outline
 from imbnas.spaces.bilateral import BilateralSubnet, Branch
 from imbnas.spaces.blocks import conv_norm
 from imbnas.spaces.cells import EDGES, NODES, OPERATIONS, Cell, CellSupernet, ChoiceCell, Reduction, operation
-from imbnas.spaces.chain import Architecture, Subnet
+from imbnas.spaces.chain import Outline
 from imbnas.spaces.cost import Cost, CostTable, counting
+from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.space import META, SearchSpace
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from imbnas.seeds import stream
-from imbnas.spaces.chain import Architecture
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.space import SearchSpace
 
 Passes = Callable[[int], list[tuple[Architecture]]]

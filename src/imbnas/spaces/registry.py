@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imbnas.params.shared import SpaceParams
-from imbnas.spaces.base import Outline
+from imbnas.spaces.chain import Outline
 from imbnas.spaces.darts import DartsSpace, Size
 from imbnas.spaces.mobile import MobileSpace
 from imbnas.spaces.nasbench201 import NasBench201Space

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from imbnas.spaces.base import ChainSpace, ChoiceBlockSpec
 from imbnas.spaces.blocks import BasicBlock
+from imbnas.spaces.chain import ChainSpace, ChoiceBlockSpec
 
 
 class ResNetSpace(ChainSpace):

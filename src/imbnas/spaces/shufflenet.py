@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from imbnas.spaces.base import ChainSpace, ChoiceBlockSpec, Outline
 from imbnas.spaces.blocks import shuffle_unit
+from imbnas.spaces.chain import ChainSpace, ChoiceBlockSpec, Outline
 
 UNITS: dict[str, tuple[str, int, bool]] = {
     "shuffle3": ("shuffle 3x3", 3, False),

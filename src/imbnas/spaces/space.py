@@ -13,8 +13,8 @@ from torch import Tensor
 
 from imbnas.errors import UserError
 from imbnas.spaces.bilateral import BilateralSubnet
-from imbnas.spaces.chain import Architecture, Subnet, Supernet, initialise
 from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.networks import Architecture, Subnet, Supernet, initialise
 
 META = "meta"
 """Where networks are put together: no memory, no random draw, no time."""

@@ -18,17 +18,17 @@ from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.recipe import RecipeParams
 from imbnas.run.context import Context
 from imbnas.seeds import derive
-from imbnas.spaces.chain import Supernet, init_head
+from imbnas.spaces.networks import Supernet, init_head
 from imbnas.spaces.registry import make_space
 from imbnas.steps.adapt_head import AdaptHead
-from imbnas.steps.heads import HEAD_STAGES
+from imbnas.steps.head_stages import HEAD_STAGES
 from imbnas.steps.objective import describe_head, make_objective, make_sampler
 from imbnas.steps.rows import Rows, image_meta, read_tail
 from imbnas.steps.supernets import read_supernet
 from imbnas.steps.workbench import TrainingStep
+from imbnas.training.checkpoint import save_weights
 from imbnas.training.loop import Job
 from imbnas.training.state import ResumeState
-from imbnas.training.weights import save_weights
 
 
 def run(view: AdaptView, context: Context) -> None:

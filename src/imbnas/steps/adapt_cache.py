@@ -18,7 +18,7 @@ from imbnas.files import taken
 from imbnas.params.adapt import AdaptParams, AdaptView, FeatureCacheParams, HeadParams
 from imbnas.params.recipe import AugmentParams
 from imbnas.seeds import derive, stream
-from imbnas.spaces.chain import Supernet
+from imbnas.spaces.networks import Supernet
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.cache import CachedStore, Entry, FeatureFile, path_features
 

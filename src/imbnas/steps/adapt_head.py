@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imbnas.data.samplers import Sampler
+from imbnas.data.order import Sampler
 from imbnas.longtail.heads import LINEAR, NearestClassMean, make_head
 from imbnas.longtail.losses import repeats
 from imbnas.params.adapt import AdaptView
 from imbnas.params.longtail import SamplerParams
-from imbnas.params.losses import LossName
+from imbnas.params.loss_options import LossName
 from imbnas.seeds import derive, stream
-from imbnas.spaces.chain import Architecture, Supernet
+from imbnas.spaces.networks import Architecture, Supernet
 from imbnas.steps.adapt_cache import cached_features
-from imbnas.steps.heads import INSTANCE, HeadStage, own_head
+from imbnas.steps.head_stages import INSTANCE, HeadStage, own_head
 from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows, read_validation
 from imbnas.steps.workbench import TrainingStep

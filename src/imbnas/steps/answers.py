@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from imbnas.data.images import ImageStore
-from imbnas.data.split import Split, write_table
+from imbnas.data.stored import Split, write_table
 from imbnas.longtail.heads import CosineHead, NearestClassMean, posthoc_adjustment
-from imbnas.networks import Network
 from imbnas.report.scores import Answers
 from imbnas.run.context import Context
+from imbnas.saved import Network
 from imbnas.training.runtime import Runtime
 
 PREDICTION_TYPES = {

@@ -10,25 +10,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from imbnas.data.split import Info, Split, read_columns, read_split, write_table
+from imbnas.data.stored import Info, Split, read_columns, read_split, write_table
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, check_regular, read_json, write_json
 from imbnas.longtail.shots import GROUPS, Rule, make_rule, rule_text, shot_groups, thresholds_of
-from imbnas.networks import Network, load_references, load_subnet
 from imbnas.params.evaluate import EvaluateView
+from imbnas.report.architecture import draw_architecture
 from imbnas.report.cards import write_dataset_card, write_model_card, write_results_page
-from imbnas.report.cells import draw_architecture
 from imbnas.report.classes import draw_classes
 from imbnas.report.confusion import draw_confusion
+from imbnas.report.norms import draw_weights
 from imbnas.report.plots import write_classes, write_confusion, write_reliability, write_search
 from imbnas.report.reliability import draw_reliability
 from imbnas.report.scores import BIN_RULE, INTERVAL_RULE, Answers, Protocol, class_table, reliability, rounded, score
-from imbnas.report.search import Reference, draw_search
+from imbnas.report.search_figure import Reference, draw_search
 from imbnas.report.trajectory import draw_trajectory
-from imbnas.report.weights import draw_weights
 from imbnas.run.context import Context
+from imbnas.saved import Network, load_references, load_subnet
 from imbnas.seeds import derive
-from imbnas.spaces.graphs import graphs
+from imbnas.spaces.drawing import graphs
 from imbnas.spaces.registry import make_space
 from imbnas.steps.answers import answer, class_norms, write_predictions
 from imbnas.training.runtime import Runtime

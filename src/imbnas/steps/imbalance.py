@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from imbnas.data.imbalance import SHAPED, choose_rows, class_counts, index_digest, inverse_ratio
+from imbnas.data.class_sizes import SHAPED, choose_rows, class_counts, index_digest, inverse_ratio
 from imbnas.data.links import refuse_linked
+from imbnas.data.partition import hold_out
 from imbnas.data.raw import relative_path
-from imbnas.data.split import read_labels
-from imbnas.data.splits import hold_out
+from imbnas.data.stored import read_labels
 from imbnas.data.tail import LongTail, write_longtail
 from imbnas.errors import UserError
 from imbnas.files import write_json

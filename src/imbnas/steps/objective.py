@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from imbnas.data.samplers import InstanceSampler, Sampler
-from imbnas.longtail.bilateral import CumulativeLoss
+from imbnas.data.order import InstanceSampler, Sampler
+from imbnas.longtail.cumulative import CumulativeLoss
 from imbnas.longtail.heads import LINEAR
 from imbnas.longtail.losses import LOSS_CLASSES, build_loss
 from imbnas.longtail.samplers import (
@@ -22,7 +22,7 @@ from imbnas.longtail.samplers import (
 )
 from imbnas.longtail.schedules import bbn_alpha, switch_epoch
 from imbnas.params.longtail import ClassifierTraining, SamplerParams, weighted
-from imbnas.params.losses import LOSSES
+from imbnas.params.loss_options import LOSSES
 from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
 from imbnas.training.loop import Objective

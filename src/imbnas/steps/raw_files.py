@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imbnas.data import reading
+from imbnas.data import fingerprints
 from imbnas.data.datasets import Dataset, load_dataset
 from imbnas.params.dataset import DatasetParams
 from imbnas.run.context import Context
@@ -26,6 +26,6 @@ def open_dataset(section: str, params: DatasetParams, context: Context, pixels: 
     )
     for line in dataset.notes:
         context.log(line)
-    dataset, read, contents = reading.read_dataset(params.dataset, root, dataset)
-    reading.note(context.root, context.path(f"{section}_train"), read, contents)
+    dataset, read, contents = fingerprints.read_dataset(params.dataset, root, dataset)
+    fingerprints.note(context.root, context.path(f"{section}_train"), read, contents)
     return dataset

@@ -12,19 +12,19 @@ from imbnas.errors import UserError
 from imbnas.files import read_json
 from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.run.context import Context
-from imbnas.spaces.chain import Architecture, Subnet
 from imbnas.spaces.cost import Cost, count
+from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.heads import HEAD_STAGES
+from imbnas.steps.head_stages import HEAD_STAGES
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.rows import Rows, image_meta, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Kept, Trained
 from imbnas.steps.workbench import TrainingStep
+from imbnas.training.checkpoint import save_weights
 from imbnas.training.history import write_losses_by_network
 from imbnas.training.state import ResumeState
-from imbnas.training.weights import save_weights
 
 
 @dataclass

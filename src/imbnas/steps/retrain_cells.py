@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imbnas.data.samplers import InstanceSampler
+from imbnas.data.order import InstanceSampler
 from imbnas.differentiable.barlow import Projector, barlow_twins
 from imbnas.params.recipe import MixingParams
 from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
-from imbnas.spaces.chain import Subnet
 from imbnas.spaces.darts_genotype import NODES
 from imbnas.spaces.darts_network import AuxiliaryHead, CellSpec, DerivedCell, tapped_cell
+from imbnas.spaces.networks import Subnet
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.loop import Job, Loss
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from imbnas.longtail.heads import NearestClassMean, make_head
 from imbnas.longtail.losses import repeats
 from imbnas.params.longtail import SamplerParams
-from imbnas.params.losses import LossName
+from imbnas.params.loss_options import LossName
 from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
-from imbnas.spaces.chain import Subnet
-from imbnas.steps.heads import HeadStage, own_head
+from imbnas.spaces.networks import Subnet
+from imbnas.steps.head_stages import HeadStage, own_head
 from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep

@@ -13,8 +13,8 @@ from imbnas.longtail.schedules import bbn_alpha
 from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
 from imbnas.spaces.bilateral import BilateralSubnet
-from imbnas.spaces.chain import Architecture, Subnet
 from imbnas.spaces.darts import DartsSpace
+from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
 from imbnas.steps.retrain_cells import pretraining, stop_dropping, with_cells
 from imbnas.steps.workbench import TrainingStep

@@ -13,7 +13,7 @@ from imbnas.data.augment import Augment, load_side, resolve_augment
 from imbnas.data.images import ImageStore
 from imbnas.data.policy import Policy
 from imbnas.data.raw import Shape
-from imbnas.data.split import Split, read_split
+from imbnas.data.stored import Split, read_split
 from imbnas.data.tail import read_longtail
 from imbnas.errors import UserError
 from imbnas.params.recipe import AugmentParams

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imbnas.data.split import write_table
+from imbnas.data.stored import write_table
 from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.longtail.heads import LINEAR, make_head
@@ -19,9 +19,9 @@ from imbnas.search.methods import METHODS, Field
 from imbnas.search.table import candidate_table, given_table
 from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
-from imbnas.spaces.chain import Architecture
 from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
 from imbnas.spaces.cost import CostTable
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation

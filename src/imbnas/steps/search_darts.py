@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from imbnas.data.samplers import InstanceSampler
-from imbnas.data.split import write_table
+from imbnas.data.order import InstanceSampler
+from imbnas.data.stored import write_table
+from imbnas.differentiable.bilevel_search import BilevelSearch, search_architecture
+from imbnas.differentiable.epoch_table import trajectory_table
+from imbnas.differentiable.feeds import Feed, blind_halves, stratified_halves
 from imbnas.differentiable.learners import Learner
-from imbnas.differentiable.loop import BilevelSearch, search_architecture
 from imbnas.differentiable.relaxation import ArchitectureParameters
-from imbnas.differentiable.split import Feed, blind_halves, stratified_halves
-from imbnas.differentiable.table import trajectory_table
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, SamplerParams
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.search import SearchView
 from imbnas.seeds import derive
-from imbnas.spaces.chain import Architecture
+from imbnas.spaces.networks import Architecture
 from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows, validation_rows
 from imbnas.steps.search_judge import Judge

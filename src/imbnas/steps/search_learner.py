@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import torch
 
-from imbnas.differentiable.cells import RelaxedCells
 from imbnas.differentiable.learners import Bilateral, Classifier, Learner, Twins
+from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
-from imbnas.params.losses import LOSSES
+from imbnas.params.loss_options import LOSSES
 from imbnas.params.search import SearchView
 from imbnas.seeds import derive
 from imbnas.spaces.cells import CellSupernet

@@ -5,8 +5,8 @@ from __future__ import annotations
 from imbnas.data.datasets import is_path_dataset, native_shape
 from imbnas.data.duplicates import first_occurrence
 from imbnas.data.materialise import write_split
+from imbnas.data.partition import few, source_parts
 from imbnas.data.raw import resize_rule
-from imbnas.data.splits import few, source_parts
 from imbnas.params.source import SourceView
 from imbnas.run.context import Context
 from imbnas.steps.raw_files import open_dataset

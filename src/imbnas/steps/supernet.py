@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from imbnas.data.samplers import InstanceSampler
+from imbnas.data.order import InstanceSampler
 from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.params.supernet import SupernetView
 from imbnas.run.context import Context
@@ -16,10 +16,10 @@ from imbnas.seeds import derive, stream
 from imbnas.spaces.registry import make_space
 from imbnas.steps.rows import all_rows, image_meta
 from imbnas.steps.workbench import TrainingStep
+from imbnas.training.checkpoint import save_weights
 from imbnas.training.history import write_losses
 from imbnas.training.loop import Job
 from imbnas.training.scoring import Batches, Scorer
-from imbnas.training.weights import save_weights
 
 CALIBRATION_ROWS = 512
 

@@ -14,7 +14,7 @@ from imbnas.metadata import AdaptedMeta, SupernetMeta, described
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import META
-from imbnas.training.weights import load_header, load_meta, load_tensors
+from imbnas.training.checkpoint import load_header, load_meta, load_tensors
 
 
 def read_supernet(path: Path, space: SpaceParams, writer: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,8 +7,8 @@ import numpy as np
 from imbnas.data.contents import contents, first_of
 from imbnas.data.datasets import Dataset, Raw, is_path_dataset, native_shape, same_dataset
 from imbnas.data.materialise import write_split
+from imbnas.data.partition import Parts, few, target_parts
 from imbnas.data.raw import resize_rule
-from imbnas.data.splits import Parts, few, target_parts
 from imbnas.errors import UserError
 from imbnas.params.target import TargetView
 from imbnas.run.context import Context

@@ -11,7 +11,7 @@ from torch import Tensor
 from imbnas.errors import UserError
 from imbnas.files import digest_file
 from imbnas.sealed import read_record, write_record
-from imbnas.training.weights import load_weights, save_weights
+from imbnas.training.checkpoint import load_weights, save_weights
 
 
 class Kept(NamedTuple):

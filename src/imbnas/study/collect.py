@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from imbnas.data.split import write_table
+from imbnas.data.stored import write_table
 from imbnas.errors import UserError
 from imbnas.files import remove_parts, write_bytes
 from imbnas.params.config import Params

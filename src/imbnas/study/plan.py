@@ -17,8 +17,8 @@ from typing import Any
 
 from imbnas.errors import UserError
 from imbnas.files import canonical_json, digest_bytes
-from imbnas.params.base import merged, short
 from imbnas.params.config import Params, parse, uses
+from imbnas.params.section import merged, short
 from imbnas.run.graph import PATHS, STEPS, maker
 
 FOLDER = "study"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imbnas.data.samplers import Sampler
+from imbnas.data.order import Sampler
 from imbnas.disk import room_for
 from imbnas.errors import UserError
 from imbnas.sealed import DamagedError, read_record, write_record

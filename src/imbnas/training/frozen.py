@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
 from imbnas.data.images import ImageStore
-from imbnas.data.samplers import Sampler
+from imbnas.data.order import Sampler
 from imbnas.seeds import derive
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.runtime import Runtime

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imbnas.data.samplers import Sampler
+from imbnas.data.order import Sampler
 from imbnas.errors import UserError
 from imbnas.params.recipe import RecipeParams
 from imbnas.progress import Log
 from imbnas.seeds import derive
 from imbnas.training.batchnorm import untracked
-from imbnas.training.graphs import Recorder, recorded_parts
+from imbnas.training.checkpoint import not_finite
+from imbnas.training.cuda_graphs import Recorder, recorded_parts
 from imbnas.training.inputs import batches_of, inputs
 from imbnas.training.optimizer import SGD, make_optimizer, rate_factor
 from imbnas.training.ranks import Ranks
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
-from imbnas.training.weights import not_finite
 from imbnas.waiting import StoppedWaiting
 
 LARGEST_LOSS = 1e9

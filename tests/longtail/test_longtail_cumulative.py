@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from imbnas.data.samplers import InstanceSampler
+from imbnas.data.order import InstanceSampler
 from imbnas.errors import UserError
-from imbnas.longtail.bilateral import CumulativeLoss
+from imbnas.longtail.cumulative import CumulativeLoss
 from imbnas.longtail.losses import build_loss
 from imbnas.longtail.samplers import BilateralSampler, ClassSampler, power_probabilities
 from imbnas.longtail.schedules import bbn_alpha

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imbnas.params.base import Section
+from imbnas.params.section import Section
 from imbnas.params.shared import Above, Epochs, NonNegative, Pairs, Width
 
 

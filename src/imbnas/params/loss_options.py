@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, create_model, model_validator
 
-from imbnas.params.base import Section
+from imbnas.params.section import Section
 from imbnas.params.shared import Fraction, NonNegative, Share
 
 ClassWeights = Literal["none", "inverse-frequency", "effective-number"]

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from imbnas.data.augment import Augment
 from imbnas.data.images import ImageStore
 from imbnas.data.materialise import write_split
+from imbnas.data.order import InstanceSampler
 from imbnas.data.policy import Policy
 from imbnas.data.raw import Raw, Shape
-from imbnas.data.samplers import InstanceSampler
-from imbnas.data.split import read_split
+from imbnas.data.stored import read_split
 from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.longtail.losses import LOSS_NAMES, repeats
 from imbnas.longtail.mixing import Mixer
@@ -25,7 +25,7 @@ from imbnas.params.longtail import ClassifierParams, ClassifierTraining, Weighti
 from imbnas.params.recipe import OptimizerParams, RecipeParams, ScheduleParams
 from imbnas.params.shared import Numerics, Precision, SpaceParams
 from imbnas.progress import Log
-from imbnas.spaces.chain import Supernet
+from imbnas.spaces.networks import Supernet
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imbnas.data.samplers import InstanceSampler
+from imbnas.data.order import InstanceSampler
 
 
 def test_each_epoch_is_its_own_permutation():

@@ -1,7 +1,7 @@
 """What has become of the raw files that a step has read, for the record of its outputs.
 
-The step notes what it reads (`imbnas.data.reading`). Here names, sizes and times are compared with that, and what has
-another time is read again: a touch or a copy is no change. What no step has read is not read either.
+The step notes what it reads (`imbnas.data.fingerprints`). Here names, sizes and times are compared with that, and what
+has another time is read again: a touch or a copy is no change. What no step has read is not read either.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from imbnas.data import reading
-from imbnas.data.reading import Contents, Reading
+from imbnas.data import fingerprints
+from imbnas.data.fingerprints import Contents, Reading
 from imbnas.errors import UserError, visible
 from imbnas.params.config import Params
 
@@ -42,7 +42,7 @@ class RawFiles:
         sight = (part.dataset, part.root, tuple(sorted(part.splits.model_dump().items())))
 
         def read(output: Path, record: str | None) -> str | None:
-            known = reading.noted(Path(), output) or _parts(record)
+            known = fingerprints.noted(Path(), output) or _parts(record)
             return self._accept(sight, output) if accept else known and self._compare(sight, known)
 
         return read
@@ -60,7 +60,7 @@ class RawFiles:
         contents = self._contents(sight, "") if now else None
         if now is None or contents is None:
             return None
-        reading.note(Path(), output, now, contents)
+        fingerprints.note(Path(), output, now, contents)
         return f"{now.listing}:{contents.digest}"
 
     def _look(self, sight: Sight, former: str) -> Contents | None:
@@ -72,21 +72,21 @@ class RawFiles:
             line = f"{sight[1]}: {count} files have other dates than when they were read, comparing their contents"
             print(visible(line), file=sys.stderr, flush=True)
 
-        known = reading.recall(Path(), now)
+        known = fingerprints.recall(Path(), now)
         try:
-            contents = reading.present_contents(Path(), now, former, tell)
+            contents = fingerprints.present_contents(Path(), now, former, tell)
         except (UserError, OSError):
             # The step will say what is wrong with them.
             return None
         if contents is not None and contents != known:
-            reading.remember(Path(), now, contents)
+            fingerprints.remember(Path(), now, contents)
         return contents
 
 
 def _reading(sight: Sight) -> Reading | None:
     name, root, splits = sight
     try:
-        return reading.files_read(name, Path(root), dict(splits))
+        return fingerprints.files_read(name, Path(root), dict(splits))
     except (UserError, OSError):
         return None
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from imbnas.differentiable.schedules import (
+from imbnas.differentiable.search_schedules import (
     mixing_factor,
     rate_share,
     set_architecture_rate,

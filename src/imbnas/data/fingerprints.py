@@ -68,7 +68,7 @@ def files_read(name: str, root: Path, splits: Mapping[str, str | None]) -> Readi
 
     Raises UserError or OSError as the reader does.
     """
-    from imbnas.data.paths import READERS
+    from imbnas.data.own_images import READERS
 
     if name in READERS:
         listings = READERS[name](root, dict(splits), "target")

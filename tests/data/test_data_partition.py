@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbnas.data.splits import draw, few, hold_out, share_rows, source_parts, target_parts
+from imbnas.data.partition import draw, few, hold_out, share_rows, source_parts, target_parts
 from imbnas.errors import UserError
 from imbnas.seeds import stream
 

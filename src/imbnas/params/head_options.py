@@ -11,7 +11,7 @@ from imbnas.params.shared import NonNegative
 
 @dataclass(frozen=True)
 class HeadEntry:
-    """The properties of a head that parameters are checked against; `imbnas.steps.heads` makes it, by the same name.
+    """The properties of a head that parameters are checked against; `imbnas.steps.head_stages` makes it.
 
     An `own` head is trained with the section's loss and sampler. One that `corrects` begins with a linear head that was
     trained before; with `prior` it takes the class frequencies out of it, which a training must not have done already.

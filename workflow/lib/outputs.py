@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from imbnas.data.reading import noted
+from imbnas.data.fingerprints import noted
 from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_file, read_json, write_bytes
 

@@ -12,7 +12,7 @@ import pytest
 
 from imbnas.data import reading
 from imbnas.data.datasets import load_dataset
-from imbnas.data.reading import Contents, Reading
+from imbnas.data.fingerprints import Contents, Reading
 from imbnas.errors import UserError
 
 SPLITS: dict[str, str | None] = {"train": None, "validation": None, "test": None}

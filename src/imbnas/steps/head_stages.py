@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, NearestClassMean, ScaledHead, choose_tau, tau_normalise
 from imbnas.longtail.weights import check_counts
-from imbnas.params.heads import HeadRecipeParams
+from imbnas.params.head_options import HeadRecipeParams
 from imbnas.params.longtail import SamplerParams
-from imbnas.params.losses import LossName
+from imbnas.params.loss_options import LossName
 from imbnas.params.recipe import Tau
 from imbnas.progress import Log
-from imbnas.spaces.chain import Subnet, Supernet
+from imbnas.spaces.networks import Subnet, Supernet
 from imbnas.steps.objective import describe_head
 from imbnas.training.state import ResumeState
 
@@ -127,7 +127,7 @@ HEAD_STAGES: dict[str, Callable[[HeadStage], dict[str, Any]]] = {
     "ncm": _ncm,
     "logit-adjustment": _logit_adjustment,
 }
-"""Every head in `imbnas.params.heads.HEADS`: gives the network its new head and returns that one's description."""
+"""Every head in `imbnas.params.head_options.HEADS`: gives the network its new head and returns its description."""
 
 
 def class_aware(params: SamplerParams) -> SamplerParams:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from imbnas.errors import UserError
-from imbnas.training.weights import load_meta, load_weights, save_weights
+from imbnas.training.checkpoint import load_meta, load_weights, save_weights
 
 META = {"kind": "subnet", "classes": ["a", "b"], "mean": [0.1, 0.2], "architecture": [1, 2, 3]}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbnas.data.imbalance import (
+from imbnas.data.class_sizes import (
     choose_rows,
     class_counts,
     exponential,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbnas.spaces.cells import EDGES, NODES, OPERATIONS, ActivatedConv, CellSupernet, ChoiceCell, Nothing
-from imbnas.spaces.chain import classify
+from imbnas.spaces.networks import classify
 from imbnas.spaces.relaxed import Layout, Relaxed
 
 KIND = "cell"

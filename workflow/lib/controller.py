@@ -24,10 +24,10 @@ from yaml import YAMLError
 from imbnas.closure import look_again, step_digest, step_files
 from imbnas.errors import UserError, naming_files
 from imbnas.files import canonical_json, digest_bytes, digest_file, read_json, write_bytes
-from imbnas.params.base import merged
 from imbnas.params.config import Params, parse, uses
 from imbnas.params.origins import Origins
 from imbnas.params.reading import decode, read
+from imbnas.params.section import merged
 from imbnas.run.graph import STEPS
 
 HANDOVER = "IMBNAS_RUN"
@@ -101,7 +101,7 @@ class Run:
 
 def prepare(project: Path) -> None:
     """Let the shells of rules find this tree's code, and the `imbnas` and `python` of Snakemake's own environment."""
-    code = [str(project / "src"), str(project / "workflow" / "scripts"), os.environ.get("PYTHONPATH", "")]
+    code = [str(project / "src"), str(project / "workflow" / "lib"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
@@ -181,9 +181,9 @@ def identity(step: str, tree: Mapping[str, Any], project: Path, installed: Itera
 
     They are the parameters in `tree` that the step may see, the source files that it imports, the lock file, the
     versions of what is installed, and a file of class counts; what raw images hold is known to who has read them
-    (`raw_files.py`). As the rule's `params`, they are stored as the controller saw them at the start, and compared as a
-    set without names, hence each line carries its own. Were the source files inputs of the rule, Snakemake would store
-    their state at the job's end, and take an edit made meanwhile for the code that ran.
+    (`raw_changes.py`). As the rule's `params`, they are stored as the controller saw them at the start, and compared as
+    a set without names, hence each line carries its own. Were the source files inputs of the rule, Snakemake would
+    store their state at the job's end, and take an edit made meanwhile for the code that ran.
     """
     return [
         *parameters(step, tree),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imbnas.data.samplers import Sampler
+from imbnas.data.order import Sampler
 from imbnas.errors import UserError
 from imbnas.seeds import stream
 from imbnas.training.inputs import batches_of

@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 
 from imbnas.data.augment import Augment
-from imbnas.differentiable import bilevel, collapse, schedules
+from imbnas.differentiable import bilevel, collapse, search_schedules
 from imbnas.differentiable.feeding import Views
+from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Draw, Learner, Setting
 from imbnas.differentiable.relaxation import ArchitectureParameters, mean_entropy, zero_one_loss
-from imbnas.differentiable.split import Feed
 from imbnas.errors import UserError
 from imbnas.params.differentiable import DartsParams
 from imbnas.progress import Log
 from imbnas.seeds import derive, stream
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
+from imbnas.training.checkpoint import not_finite
 from imbnas.training.loop import SANE, Objective, Store, has_diverged
 from imbnas.training.optimizer import SGD, make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
-from imbnas.training.weights import not_finite
 from imbnas.waiting import StoppedWaiting
 
 CURVATURE_STEPS = 30
@@ -155,7 +155,7 @@ class _Run:
 
     def relaxed(self, epoch: int) -> Relaxed:
         """Return the operations' weights in an epoch, the auxiliary skip connection's among them."""
-        return self.parameters(schedules.skip_weight(self.params.collapse.skip, epoch, self.params.epochs))
+        return self.parameters(search_schedules.skip_weight(self.params.collapse.skip, epoch, self.params.epochs))
 
     def architecture_step(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> None:
         """Move the architecture parameters by an estimate of their gradient; `rate` is the weights' learning rate."""
@@ -229,7 +229,7 @@ class _Run:
 
     def setting(self, epoch: int) -> Setting:
         params = self.params
-        mixing = schedules.mixing_factor(params.mixing, epoch, params.epochs, params.fixed)
+        mixing = search_schedules.mixing_factor(params.mixing, epoch, params.epochs, params.fixed)
         return Setting(self.search.objective(epoch), mixing)
 
     # Epochs
@@ -237,9 +237,9 @@ class _Run:
     def epoch(self, epoch: int, state: ResumeState, bar: Any) -> None:
         """Take the steps of an epoch that are left, and add its row."""
         params, plan = self.params, self.params.architecture
-        share = schedules.rate_share(plan.schedule, epoch, params.epochs) if epoch >= plan.warmup else 0.0
-        schedules.set_architecture_rate(self.adam, plan.lr, plan.weight_decay, share)
-        rate = schedules.weight_rate(params.optimizer.lr, params.last_lr, epoch, params.epochs)
+        share = search_schedules.rate_share(plan.schedule, epoch, params.epochs) if epoch >= plan.warmup else 0.0
+        search_schedules.set_architecture_rate(self.adam, plan.lr, plan.weight_decay, share)
+        rate = search_schedules.weight_rate(params.optimizer.lr, params.last_lr, epoch, params.epochs)
         if self.optimizer is not None:
             self.optimizer.set_rate(rate)
         last = (epoch + 1) * self.per_epoch

@@ -15,10 +15,10 @@ from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.metadata import ReferencesMeta, SubnetMeta, described
 from imbnas.spaces.bilateral import BilateralSubnet
-from imbnas.spaces.chain import Subnet
+from imbnas.spaces.networks import Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import META
-from imbnas.training.weights import load_header, load_tensors
+from imbnas.training.checkpoint import load_header, load_tensors
 
 REFERENCES = ("random", "largest")
 """The networks that the chosen one is compared with, in the order in which they are shown."""

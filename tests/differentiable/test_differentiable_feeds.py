@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imbnas.data.samplers import InstanceSampler
-from imbnas.differentiable.split import Feed, blind_halves, stratified_halves
+from imbnas.data.order import InstanceSampler
+from imbnas.differentiable.feeds import Feed, blind_halves, stratified_halves
 from imbnas.errors import UserError
 
 COUNTS = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]

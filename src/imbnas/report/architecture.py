@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
 from imbnas.report.style import INK, LINE, MUTED, NETWORKS, SHADES, drawing
-from imbnas.spaces.graphs import Graph
+from imbnas.spaces.drawing import Graph
 
 LONG = 7
 """A graph of more steps is a chain and is drawn from top to bottom."""

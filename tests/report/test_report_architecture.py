@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from imbnas.report.cells import depths, draw_architecture
+from imbnas.report.architecture import depths, draw_architecture
 from imbnas.report.trajectory import draw_trajectory
-from imbnas.spaces.base import Outline
+from imbnas.spaces.chain import Outline
 from imbnas.spaces.darts import DartsSpace, Size
 from imbnas.spaces.darts_ops import OPERATIONS
-from imbnas.spaces.graphs import Graph, graphs
+from imbnas.spaces.drawing import Graph, graphs
 from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.shufflenet import ShuffleNetSpace
 
