@@ -17,7 +17,7 @@ import torch
 
 from imbnas.data.images import ImageStore
 from imbnas.data.stored import array_digest
-from imbnas.differentiable import loop
+from imbnas.differentiable import bilevel_search
 from imbnas.training.state import ResumeState
 
 SPACE = {
@@ -219,9 +219,9 @@ def test_after_the_head_strategy_only_the_architecture_learns(
     root = tiny_chain.copy(cells, tmp_path)
     change = {**CHAIN, "adapt__strategy": "head", "search__darts": SEARCH}
     seen: list[dict[str, Any]] = []
-    search = loop.search_architecture
+    search = bilevel_search.search_architecture
 
-    def watched(one: loop.BilevelSearch, *rest: Any) -> Any:
+    def watched(one: bilevel_search.BilevelSearch, *rest: Any) -> Any:
         before = {name: value.clone() for name, value in one.learner.state_dict().items()}
         rows = search(one, *rest)
         after = one.learner.state_dict()
@@ -299,7 +299,7 @@ def test_what_cannot_be_is_told_in_one_line(
 def test_a_search_ruined_by_its_last_step_is_not_published(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ruined: str
 ) -> None:
-    root, check = tiny_chain.copy(cells, tmp_path), loop._Run.check_finished
+    root, check = tiny_chain.copy(cells, tmp_path), bilevel_search._Run.check_finished
 
     def after_ruin(self: Any) -> None:
         with torch.no_grad():
@@ -307,7 +307,7 @@ def test_a_search_ruined_by_its_last_step_is_not_published(
                 parameter.fill_(float("nan") if ruined == "parameters" else 1e35)
         check(self)
 
-    monkeypatch.setattr(loop._Run, "check_finished", after_ruin)
+    monkeypatch.setattr(bilevel_search._Run, "check_finished", after_ruin)
     before = bytes_of(root) if (root / "results/architecture.json").exists() else None
     assert searched(root, "search") == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]

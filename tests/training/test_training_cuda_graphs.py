@@ -30,7 +30,7 @@ from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.objective import make_objective
-from imbnas.training import graphs
+from imbnas.training import cuda_graphs
 from imbnas.training.frozen import FrozenBackbone
 from imbnas.training.loop import Job, train
 from imbnas.training.optimizer import make_optimizer
@@ -48,7 +48,7 @@ class Played:
 
     made: list[tuple[torch.Size, int]] = []
 
-    def __init__(self, step: graphs.Step, inputs: Tensor, target: Any) -> None:
+    def __init__(self, step: cuda_graphs.Step, inputs: Tensor, target: Any) -> None:
         self._step = step
         self.made.append((inputs.shape, len(self.made)))
 
@@ -58,9 +58,9 @@ class Played:
 
 def test_a_step_is_recorded_when_it_comes_for_the_fourth_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Played, "made", [])
-    monkeypatch.setattr(graphs, "_Recording", Played)
-    monkeypatch.setattr(graphs, "_room_for_step", lambda: True)
-    recorder, taken = graphs.Recorder(), []
+    monkeypatch.setattr(cuda_graphs, "_Recording", Played)
+    monkeypatch.setattr(cuda_graphs, "_room_for_step", lambda: True)
+    recorder, taken = cuda_graphs.Recorder(), []
 
     def step(inputs: Tensor, target: Any) -> Tensor:
         taken.append(inputs.shape[0])
@@ -83,9 +83,9 @@ def test_a_step_is_recorded_when_it_comes_for_the_fourth_time(monkeypatch: pytes
 
 def test_nothing_is_recorded_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(graphs, "_Recording", None)
-    monkeypatch.setattr(graphs, "_room_for_step", lambda: bool(asked.append(1)))
-    recorder = graphs.Recorder()
+    monkeypatch.setattr(cuda_graphs, "_Recording", None)
+    monkeypatch.setattr(cuda_graphs, "_room_for_step", lambda: bool(asked.append(1)))
+    recorder = cuda_graphs.Recorder()
     assert [float(recorder("a", lambda x, _: x.sum(), torch.ones(2), torch.zeros(2))) for _ in range(9)] == [2.0] * 9
     assert len(asked) == 1
 
@@ -99,7 +99,7 @@ def test_a_recorded_step_leaves_a_quarter_and_as_much_as_it_takes(
     for name, value in {"mem_get_info": (free, 100), "max_memory_allocated": needed + 5, "memory_allocated": 5}.items():
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    assert graphs._room_for_step() is expected
+    assert cuda_graphs._room_for_step() is expected
 
 
 class Store:
@@ -177,13 +177,13 @@ def test_mixed_targets_can_be_recorded(tmp_path: Path, mixed: str) -> None:
 @cuda
 def test_steps_are_played_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     played: list[int] = []
-    real: Callable[..., Tensor] = graphs._Recording.play
+    real: Callable[..., Tensor] = cuda_graphs._Recording.play
 
     def play(recording: Any, inputs: Tensor, target: Any) -> Tensor:
         played.append(len(inputs))
         return real(recording, inputs, target)
 
-    monkeypatch.setattr(graphs._Recording, "play", play)
+    monkeypatch.setattr(cuda_graphs._Recording, "play", play)
     trained(tmp_path, True)
     # Three steps of each kind come first; the weights act from the fourth epoch on, with another loss.
     assert played == [BATCH] * 3 + [BATCH] * 3
@@ -217,9 +217,9 @@ def test_parts_hold_every_parameter_once_and_a_pass_calls_each_at_most_once(
     def part(module: nn.Module, call: Callable[[Tensor], Tensor], studio: object) -> Callable[[Tensor], Tensor]:
         return lambda x: (called.append(module), call(x))[1]
 
-    monkeypatch.setattr(graphs, "_Part", part)
-    monkeypatch.setattr(graphs, "_Studio", object)
-    with graphs.recorded_parts(FrozenBackbone(network, "frozen").eval()):
+    monkeypatch.setattr(cuda_graphs, "_Part", part)
+    monkeypatch.setattr(cuda_graphs, "_Studio", object)
+    with cuda_graphs.recorded_parts(FrozenBackbone(network, "frozen").eval()):
         assert torch.equal(network(images, path), expected)
     assert len(set(called)) == len(called)
     used = {p for module in called for p in module.parameters()}
@@ -233,7 +233,7 @@ def test_parts_hold_every_parameter_once_and_a_pass_calls_each_at_most_once(
     assert not called
 
 
-class Recomputed(graphs._PartRecording):
+class Recomputed(cuda_graphs._PartRecording):
     """A recording that computes anew, for a processor: what surrounds it is the real thing."""
 
     def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], studio: object, x: Tensor) -> None:
@@ -268,17 +268,17 @@ class Anywhere:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_gradients_of_played_parts_add_up_over_the_passes_of_a_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "_PartRecording", Recomputed)
-    monkeypatch.setattr(graphs, "_Studio", Anywhere)
+    monkeypatch.setattr(cuda_graphs, "_PartRecording", Recomputed)
+    monkeypatch.setattr(cuda_graphs, "_Studio", Anywhere)
     states = []
     for eager in (3, 10**9):
-        monkeypatch.setattr(graphs, "EAGER", eager)
+        monkeypatch.setattr(cuda_graphs, "EAGER", eager)
         space, network = supernet(name)
         optimizer = make_optimizer(network.train(), OptimizerParams(lr=0.1))
         ends = ((0,) * len(space.choices), (1,) * len(space.choices))
         passes = path_sampler(space, "sandwich", 0, "test", ends)
         images = torch.randn(8, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-        with graphs.recorded_parts(network):
+        with cuda_graphs.recorded_parts(network):
             for step in range(8):
                 optimizer.zero_grad()
                 for path in passes(step):
@@ -318,16 +318,16 @@ def test_recorded_parts_give_the_same_bits(
 ) -> None:
     """Sandwich sampling takes two paths anew in every step, and parts of them twice: gradients add up."""
     made: list[object] = []
-    real = graphs._PartRecording.__init__
+    real = cuda_graphs._PartRecording.__init__
 
     def noted(recording: Any, *arguments: Any) -> None:
         made.append(recording)
         real(recording, *arguments)
 
-    monkeypatch.setattr(graphs._PartRecording, "__init__", noted)
+    monkeypatch.setattr(cuda_graphs._PartRecording, "__init__", noted)
     recorded = supernet_trained(tmp_path, name, precision, frozen)
     assert len(made) > 5
-    monkeypatch.setattr(graphs, "EAGER", 10**9)
+    monkeypatch.setattr(cuda_graphs, "EAGER", 10**9)
     eager = supernet_trained(tmp_path, name, precision, frozen)
     assert [key for key in eager if not torch.equal(eager[key], recorded[key])] == []
 
@@ -384,8 +384,8 @@ def test_workers_may_hand_over_images_while_a_step_is_recorded(tmp_path: Path, m
     stages = {"channels": [8, 16], "repeats": [1, 1], "strides": [1, 2]}
     space = make_space(SpaceParams.model_validate({"name": "shufflenet", "stages": stages, "last_channels": 16}))
     found = []
-    for eager in (graphs.EAGER, 10**9):
-        monkeypatch.setattr(graphs, "EAGER", eager)
+    for eager in (cuda_graphs.EAGER, 10**9):
+        monkeypatch.setattr(cuda_graphs, "EAGER", eager)
         torch.manual_seed(0)
         model = space.build_subnet((0, 3), len(COUNTS), 1)
         job = Job(

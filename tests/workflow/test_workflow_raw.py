@@ -18,7 +18,7 @@ from workflow_project import ROOT, Project
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 import outputs
 
-from imbnas.data import reading
+from imbnas.data import fingerprints
 
 pytestmark = pytest.mark.workflow
 
@@ -182,7 +182,9 @@ def test_a_record_says_what_became_of_raw_files(tmp_path: Path, monkeypatch: pyt
     output.parent.mkdir(parents=True)
     output.write_text("made")
     files = [str(output)]
-    reading.note(Path(), output.parent, reading.Reading(Path("x"), ["f"], "1"), reading.Contents([1], [1], ["d"]))
+    fingerprints.note(
+        Path(), output.parent, fingerprints.Reading(Path("x"), ["f"], "1"), fingerprints.Contents([1], [1], ["d"])
+    )
     outputs.note(record, files)
     made = json.loads(record.read_text())[outputs.RAW]
     asked: list[tuple[Path, str | None]] = []
