@@ -12,14 +12,15 @@ endif
 CORES ?= all
 DATA ?= datasets/cifar10
 GOLDEN ?= datasets/golden
+SPEC ?= tables/cifar10-lt-16.yaml
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 QUICK := $(addprefix tests/,data differentiable longtail params report search spaces test_layout.py test_methods.py \
 	test_public.py test_wording.py)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
-WORKFLOW := Snakefile workflow/rules
+WORKFLOW := Snakefile workflow/table.smk workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
-.PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail adaptation golden coverage bench \
+.PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan adaptation golden coverage bench \
 	darts-results darts-speed regret docs clean
 
 help: ## this list
@@ -80,6 +81,13 @@ experiments: $(READY) ## the table of DVC's experiments: main scores, cost, para
 
 longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR holds it), into docs/results/
 	$(BIN)/python experiments/longtail.py --data $(DATA)
+
+table: $(READY) ## trains what a truth table lacks (SPEC=tables/NAME.yaml, DATA=DIR, JOBS=processes, SNAKE='--profile slurm')
+	$(BIN)/snakemake --snakefile workflow/table.smk $(if $(SNAKE),,--cores $(CORES)) --forceall --quiet host reason $(SNAKE) \
+		--config table=$(SPEC) parts=$(JOBS) $(if $(wildcard $(DATA)),data=$(DATA))
+
+table-plan: $(READY) ## how many trainings a truth table lacks, and about how many hours they take (SPEC, DATA)
+	$(BIN)/imbnas truth plan $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA))
 
 adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)

@@ -26,6 +26,7 @@ LAYERS = {
     "report": {"training", "longtail", "spaces", "data", "params"},
     "run": {"training", "params"},
     "steps": {"run", "search", "differentiable", "report", "training", "longtail", "spaces", "data", "params"},
+    "truth": {"run", "steps", "search", "training", "longtail", "spaces", "data", "params"},
     "study": {"run", "steps", "report", "longtail", "data", "params"},
 }
 """Which packages each package may import besides itself; single modules at the top are helpers for all."""

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from imbnas.cli_params import params_app
+from imbnas.cli_truth import truth_app
 from imbnas.errors import UserError, naming_files, prints_unicode, visible, visible_json
 from imbnas.run.graph import PATHS, STEPS, cost_details
 
@@ -153,6 +154,7 @@ def schema(
 
 
 app.add_typer(params_app, name="params")
+app.add_typer(truth_app, name="truth")
 study = typer.Typer(help="The grid that `snakemake study` runs.", no_args_is_help=True)
 app.add_typer(study, name="study")
 

@@ -96,10 +96,14 @@ class Context:
         lock = self.root / "requirements.lock"
         parts["lock"] = digest_file(lock) if lock.exists() else ""
         self._parts = parts
-        self._digest = _hash(parts)
+        self.identify_as(_hash(parts))
+        return self._digest
+
+    def identify_as(self, digest: str) -> None:
+        """Fix the digest of all that determines the outputs, for a caller that has worked it out by itself."""
+        self._digest = digest
         if self._cost_file.exists():
             self._earlier = self._read_earlier()
-        return self._digest
 
     def kept_path(self, view_json: str) -> Path:
         """Return where a part of the result that depends on `view_json` alone, of all parameters, may be kept.
@@ -135,6 +139,10 @@ class Context:
         """Record what was spent so far, so that a killed attempt is counted up to its last saved state."""
         write_record(self._cost_file, self.cost())
 
+    def forget_cost(self) -> None:
+        """Forget what the attempts of this run have cost: the caller keeps it with its result."""
+        discard(self._cost_file)
+
     def _read_earlier(self) -> dict[str, Any]:
         try:
             found = read_record(self._cost_file)
@@ -166,7 +174,7 @@ class Context:
             for file in (path, self.path("cost")):
                 remove_parts(file)
             steps = self._costs_before(path)
-            steps[self.step] = {**spent, "device": self.device, "processor": _processor()}
+            steps[self.step] = {**spent, "device": self.device, "processor": processor_model()}
             order = {name: k for k, name in enumerate(STEPS)}
             steps = dict(sorted(steps.items(), key=lambda item: order.get(item[0], len(order))))
             table = {"steps": steps, "total_seconds": round(sum(entry["seconds"] for entry in steps.values()), 3)}
@@ -225,7 +233,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _processor() -> str:
+def processor_model() -> str:
     """Return the processor's model as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

@@ -1,0 +1,1 @@
+"""Tables of truth: architectures that were each trained alone, under several conditions and seeds."""

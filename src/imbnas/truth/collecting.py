@@ -1,0 +1,28 @@
+"""Writes the files that git keeps from the finished trainings: table, seconds, card."""
+
+from __future__ import annotations
+
+from imbnas.progress import Log
+from imbnas.truth.places import Table
+from imbnas.truth.records import Records
+from imbnas.truth.shards import opened
+from imbnas.truth.trained_rows import write_rows, write_seconds
+
+
+def collect(table: Table, log: Log) -> Records:
+    """Write what is finished, in the table's order: seed by seed, whatever order it was trained in."""
+    records = opened(table)
+    kept = [found for cell in records.cells() if (found := records.of(cell)) is not None]
+    write_rows(table.beside(".parquet"), table.beside(".csv"), [one.row for one in kept])
+    write_seconds(table.beside("-seconds.csv"), [one.spent for one in kept])
+    whole = complete_seeds(records)
+    log(f"{table.beside('.parquet')}: {len(kept)} rows, {whole} of {table.spec.seeds} seeds complete")
+    return records
+
+
+def complete_seeds(records: Records) -> int:
+    """Return how many seeds are whole, counted from 0."""
+    for seed in range(records.table.spec.seeds):
+        if any(cell.seed == seed and records.of(cell) is None for cell in records.cells()):
+            return seed
+    return records.table.spec.seeds

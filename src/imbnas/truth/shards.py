@@ -1,0 +1,149 @@
+"""Training a truth table's cells, one after the other, as far as they are not finished."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from imbnas.errors import UserError
+from imbnas.files import canonical_json, digest_bytes
+from imbnas.params.retrain import RetrainView
+from imbnas.progress import Log
+from imbnas.run.context import Context
+from imbnas.sealed import DamagedError, read_record, write_record
+from imbnas.spaces.registry import make_space
+from imbnas.truth.data_rows import groups
+from imbnas.truth.places import Table
+from imbnas.truth.records import Cell, Kept, Records, differences, made_by
+from imbnas.truth.train_cell import train_cell
+from imbnas.truth.train_device import device_name, processor
+from imbnas.truth.trained_rows import Row, named
+
+
+def train_shard(table: Table, seed: int, part: int, parts: int, log: Log) -> None:
+    """Train what is left of a seed's cells, each `parts`-th from number `part` on.
+
+    Raises Interrupted after a signal, with the state of the training saved.
+    """
+    records = opened(table)
+    cells = [cell for cell in records.cells() if cell.seed == seed][part::parts]
+    left = [cell for cell in cells if records.of(cell) is None]
+    log(f"seed {seed}, part {part + 1} of {parts}: {len(cells)} trainings, {len(left)} to do")
+    if left:
+        _check_agreement(records)
+    for number, cell in enumerate(left, 1):
+        begin = time.monotonic()
+        row = trained(records, cell, log)
+        log(
+            f"{number} of {len(left)}: {cell.condition} {row['architecture']}: validation {row['validation']:.4f}, "
+            f"test {row['test']:.4f} ({time.monotonic() - begin:.0f} s)"
+        )
+
+
+def opened(table: Table) -> Records:
+    """Return the finished trainings of a table on this machine's device."""
+    check_cells(table)
+    records = Records(table, device_name(table.spec.runtime.device))
+    records.load()
+    return records
+
+
+def check_cells(table: Table) -> None:
+    """Raise UserError for a cell that is not in its canonical form, or has no way from input to output."""
+    space = make_space(table.spec.space)
+    for architecture in table.spec.architectures:
+        space.check(architecture)
+
+
+def trained(records: Records, cell: Cell, log: Log, keep: bool = True) -> Row:
+    """Train a cell, and keep its record unless told otherwise; return its row."""
+    table, described = records.table, records.described(cell)
+    params = table.spec.params(cell.condition, cell.seed)
+    view = params.view("retrain")
+    assert isinstance(view, RetrainView)
+    files = table.files(cell.condition)
+    context = Context(
+        "retrain",
+        table.root,
+        log,
+        files,
+        state_interval=params.runtime.state_interval,
+        workers=params.runtime.workers,
+    )
+    lock = table.root / "requirements.lock"
+    context.identify_as(digest_bytes(canonical_json({**described, "lock": _digest(lock), "keep": keep}).encode())[:32])
+    found = train_cell(view, context, cell.architecture, groups(table))
+    row = {**described, **found.figures}
+    spent = {name: described[name] for name in ("seed", "architecture", "condition", "device", "precision")}
+    spent |= {"seconds": round(context.cost()["seconds"], 1), "processor": processor(records.device)}
+    if keep:
+        records.save(cell, row, spent)
+    for state in found.states:
+        state.finish()
+    context.forget_cost()
+    return row
+
+
+def _digest(file: Path) -> str:
+    return digest_bytes(file.read_bytes()) if file.is_file() else ""
+
+
+def agree(table: Table, log: Log) -> None:
+    """Let this code's figures be compared with the kept ones of other code, if something is left to train.
+
+    The first kept row of each other code is trained anew. UserError where a figure differs: rows of both would not be
+    comparable.
+    """
+    records = opened(table)
+    if all(records.of(cell) is not None for cell in records.cells()):
+        return
+    for other, cell, kept in _others(records):
+        if _agreed(records, other):
+            continue
+        log(f"kept rows were made by {_words(other)}: the first of them is trained anew ({named(kept.row)})")
+        row = trained(records, cell, log, keep=False)
+        if found := differences(kept.row, row):
+            raise UserError(
+                f"{table.beside('.parquet')} or {table.work}: {named(kept.row)}, made by {_words(other)}, comes out "
+                f"otherwise by {_words(made_by(row))}: {found}; expected the same figures. Go on with that code, or "
+                f"give {table.file} another name to begin anew"
+            )
+        write_record(_agreement(records, other), {"agrees": True})
+        log("the same figures came out: the kept rows stay")
+
+
+def _others(records: Records) -> list[tuple[tuple[str, ...], Cell, Kept]]:
+    """Return each other code of the kept rows with its first cell."""
+    seen: dict[tuple[str, ...], tuple[Cell, Kept]] = {}
+    own = tuple(records.made.values())
+    for cell in records.cells():
+        kept = records.of(cell)
+        if kept is not None and made_by(kept.row) != own:
+            seen.setdefault(made_by(kept.row), (cell, kept))
+    return [(made, cell, kept) for made, (cell, kept) in seen.items()]
+
+
+def _agreement(records: Records, other: tuple[str, ...]) -> Path:
+    names = sorted(["-".join(other), "-".join(records.made.values())])
+    return records.table.work / "agreed" / f"{records.recipe}-{digest_bytes(' '.join(names).encode())[:16]}.json"
+
+
+def _agreed(records: Records, other: tuple[str, ...]) -> bool:
+    try:
+        return bool(read_record(_agreement(records, other)).get("agrees"))
+    except (FileNotFoundError, DamagedError):
+        return False
+
+
+def _check_agreement(records: Records) -> None:
+    """Raise UserError where kept rows are of code that was not compared with this one."""
+    for other, _, kept in _others(records):
+        if not _agreed(records, other):
+            raise UserError(
+                f"{records.table.work}: {named(kept.row)} was made by {_words(other)}, which was not compared with "
+                f"{_words(tuple(records.made.values()))}; run `imbnas truth prepare {records.table.file}` first"
+            )
+
+
+def _words(made: tuple[str, ...]) -> str:
+    return f"code {made[0]} with torch {made[1]}"
