@@ -32,7 +32,7 @@ from imbnas.progress import Log
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.training import graphs
+from imbnas.training import cuda_graphs
 from imbnas.training.inputs import batches_of
 from imbnas.training.loop import Job, train
 from imbnas.training.runtime import Runtime
@@ -200,11 +200,11 @@ def _input(bench: Bench, job: Job, runtime: Runtime) -> dict[str, float]:
 @contextmanager
 def asked_for() -> Iterator[None]:
     """Let nothing be recorded."""
-    before, graphs.EAGER = graphs.EAGER, 10**9
+    before, cuda_graphs.EAGER = cuda_graphs.EAGER, 10**9
     try:
         yield
     finally:
-        graphs.EAGER = before
+        cuda_graphs.EAGER = before
 
 
 def evaluation(bench: Bench, name: str, precision: Precision) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from imbnas.longtail.losses import build_loss
 from imbnas.longtail.metrics import summarise
 from imbnas.longtail.resampling import resample
 from imbnas.longtail.samplers import ClassAwareSampler
-from imbnas.longtail.schedules import Deferred
+from imbnas.longtail.schedules import switch_epoch
 from imbnas.seeds import derive
 
 FILES = {"cifar10-lt-100": "CIFAR-10-LT", "cifar100-lt-100": "CIFAR-100-LT"}
@@ -100,13 +100,13 @@ def heads(data: Golden, seed: int) -> dict[str, Callable[[], Tensor]]:
     aware = ClassAwareSampler(labels, derive(seed, "golden", "rows"), length="natural")
 
     def trained(head: nn.Module, sampler: Sampler, name: str, weights: str = "none", **options: float) -> Tensor:
-        plain = build_loss(name, counts, **options)
-        late = Deferred(plain, plain, EPOCHS, 0.8)
+        early = late = build_loss(name, counts, **options)
         if weights != "none":
             weighted = {} if name == "effective-number" else {"weighting": weights}
-            plain = build_loss("ce" if name == "effective-number" else name, counts, **options)
-            late = Deferred(plain, build_loss(name, counts, **weighted, **options), EPOCHS, 0.8)
-        logits: Tensor = fit(data, head, sampler, late.at)(data.test)
+            early = build_loss("ce" if name == "effective-number" else name, counts, **options)
+            late = build_loss(name, counts, **weighted, **options)
+        switch = switch_epoch(EPOCHS, 0.8)
+        logits: Tensor = fit(data, head, sampler, lambda epoch: late if epoch >= switch else early)(data.test)
         return logits
 
     def linear() -> nn.Module:

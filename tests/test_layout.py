@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,16 @@ def test_imports_run_one_way(package: str) -> None:
         assert (packages & LAYERS.keys()) - LAYERS[package] <= {package}, path
 
 
+def test_scripts_import_what_the_package_still_holds() -> None:
+    for path in [path for place in ("experiments", "benchmarks", "tests") for path in (ROOT / place).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "imbnas":
+                module = importlib.import_module(node.module)
+                for name in (alias.name for alias in node.names):
+                    if not hasattr(module, name):
+                        importlib.import_module(f"{node.module}.{name}")
+
+
 def test_nothing_in_src_knows_snakemake_or_dvc() -> None:
     for path in MODULES:
         assert not {name.split(".")[0] for name in imported(path)} & {"snakemake", "dvc"}, path
@@ -67,6 +78,16 @@ def test_modules_are_small() -> None:
     for path in [*MODULES, *(ROOT / "workflow").rglob("*.*")]:
         if path.is_file() and path.suffix in (".py", ".smk"):
             assert len(path.read_text().splitlines()) <= 500, path
+
+
+CROWDED = {"steps/evaluate.py"}
+"""Modules that still import more of the package than a reader can hold in mind."""
+
+
+def test_no_module_needs_more_than_twenty_others() -> None:
+    for path in MODULES:
+        found = {name for name in imported(path) if name.split(".")[0] == "imbnas"}
+        assert len(found) <= 20 or path.relative_to(SOURCE).as_posix() in CROWDED, (path, len(found))
 
 
 def test_a_file_name_says_which_module_is_meant() -> None:

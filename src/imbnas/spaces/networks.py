@@ -55,7 +55,7 @@ class Supernet(nn.Module):
         return [self.stem, *blocks, self.last, self.pool]
 
     def parts(self) -> list[tuple[nn.Module, str]]:
-        """Return the modules with parameters that passes are put together of, see `training.graphs.recorded_parts`."""
+        """Return the modules with parameters that make up passes, see `training.cuda_graphs.recorded_parts`."""
         candidates = [candidate for block in self.blocks for candidate in block.children()]
         return [
             (part, "forward") for part in (self.stem, *candidates, self.last) if any(True for _ in part.parameters())
