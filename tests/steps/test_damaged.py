@@ -116,7 +116,7 @@ def test_damaged_scores_are_found_anew(chain: Path, tmp_path: Path, monkeypatch:
     root = tiny_chain.copy(chain, tmp_path / "run")
     from imbnas.steps import search
 
-    real, scored = search._score, 0
+    real, scored = search.score_of, 0
 
     def counted(*arguments: Any) -> Any:
         nonlocal scored
@@ -126,7 +126,7 @@ def test_damaged_scores_are_found_anew(chain: Path, tmp_path: Path, monkeypatch:
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "_score", counted)
+        patch.setattr(search, "score_of", counted)
         assert tiny_chain.run(root, "search") == 143
     (file,) = (root / ".imbnas/resume/search").glob("*.jsonl")
     content = file.read_bytes()

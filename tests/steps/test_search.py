@@ -99,7 +99,7 @@ def test_what_cannot_be_is_refused_at_once(
     message: str,
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
-    monkeypatch.setattr(search, "TrieScorer", None)  # nothing is scored, not even prepared
+    monkeypatch.setattr(search, "path_scorer", None)  # nothing is scored, not even prepared
     assert tiny_chain.run(root, "search", **change) == 2
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1

@@ -5,32 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from imbnas.data.stored import write_table
 from imbnas.errors import UserError
 from imbnas.files import write_json
-from imbnas.longtail.heads import LINEAR, make_head
-from imbnas.longtail.metrics import standard_error
 from imbnas.params.search import SearchView
 from imbnas.run.context import Context
-from imbnas.search.archive import Archive, Score
+from imbnas.search.archive import Archive
 from imbnas.search.methods import METHODS, Field
 from imbnas.search.table import candidate_table, given_table
-from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
 from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
 from imbnas.spaces.cost import CostTable
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.rows import Rows, make_augment, make_store, read_tail, read_validation
+from imbnas.steps.path_scorer import calibration_rows, path_scorer, score_of
+from imbnas.steps.rows import Rows, read_tail, read_validation
 from imbnas.steps.search_darts import DartsSearch
-from imbnas.steps.supernets import adapted_digests, read_supernet
+from imbnas.steps.supernets import adapted_digests
 from imbnas.steps.workbench import TrainingStep
-from imbnas.training.runtime import Runtime
-from imbnas.training.scoring import Batches, Tally
-from imbnas.training.state import ResumeState
 
 
 @dataclass(frozen=True)
@@ -58,15 +51,14 @@ def run(view: SearchView, context: Context) -> None:
         _darts(view, context, setting, tail, held_out)
         return
     validation = read_validation(context, held_out, f"search.method {view.search.method}")
-    runtime = Runtime(view.runtime)
-    context.device = runtime.device_name
-    scorer = _scorer(view, context, runtime, space, tail, validation)
-    state = ResumeState(context.state_path, "scores", context.state_interval, context.note_cost)
+    step = TrainingStep.start(context, view.runtime, space, tail, view.seed)
+    scorer = path_scorer(step, view, validation)
+    state = step.state("scores")
     with state.held():
         archive = Archive(
             state.path.with_suffix(".jsonl"),
             lambda architectures: (
-                (architecture, _score(tally, view.search.objective)) for architecture, tally in scorer(architectures)
+                (architecture, score_of(tally, view.search.objective)) for architecture, tally in scorer(architectures)
             ),
             setting.table.cost,
             view.search.objective,
@@ -96,60 +88,6 @@ def _search(view: SearchView, setting: Setting, archive: Archive) -> None:
         lambda architecture: limits.excess(table.cost(architecture)),
     )
     METHODS[view.search.method](field, archive, view.search, view.seed)
-
-
-def _scorer(
-    view: SearchView,
-    context: Context,
-    runtime: Runtime,
-    space: SearchSpace,
-    tail: Rows,
-    rows: Rows,
-) -> TrieScorer:
-    """Build the adapted supernet and the rows on which paths are calibrated and scored."""
-    path = context.path("adapted")
-    weights, meta = read_supernet(path, view.space, "adapt")
-    classes = len(tail.split.info.classes)
-    if len(meta["classes"]) != classes or meta["shape"] != list(tail.split.info.shape):
-        raise UserError(f"{path}: made for other classes or images than the target's, run adapt")
-    supernet = space.build_supernet(classes, tail.split.info.shape[2])
-    supernet.head = make_head(meta.get("head", LINEAR), space.num_features, classes)
-    supernet.load_state_dict(weights)
-    calibration = view.search.calibration
-    chosen = calibration_rows(tail, calibration.rows, calibration.sampling, view.seed)
-    return TrieScorer(
-        runtime,
-        supernet,
-        Batches(make_store(chosen, runtime, context), calibration.batch_size),
-        Batches(make_store(rows, runtime, context), view.search.batch_size),
-        make_augment(tail.split, None),
-        classes,
-        int(context.memory * 2**30),
-    )
-
-
-def calibration_rows(tail: Rows, count: int, sampling: str, seed: int) -> Rows:
-    """Return up to `count` training rows, drawn once: like the long tail, or evenly over the classes."""
-    order = stream(seed, "search", "calibration").permutation(len(tail))
-    if sampling == "balanced":
-        labels = tail.labels[order]
-        # The rank of each row within its class: taking low ranks first serves all classes alike.
-        by_class = np.argsort(labels, kind="stable")
-        sizes = np.bincount(labels)
-        rank = np.empty(len(order), dtype=np.int64)
-        rank[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        order = order[np.argsort(rank, kind="stable")]
-    return tail.at(order[:count])
-
-
-def _score(tally: Tally, objective: str) -> Score:
-    recall = tally.recall
-    return Score(
-        balanced_accuracy=tally.balanced_accuracy,
-        accuracy=tally.accuracy,
-        worst_class=float(np.nanmin(recall)),
-        standard_error=standard_error(recall, tally.support, objective),
-    )
 
 
 def _describe(setting: Setting, architecture: Architecture) -> dict[str, Any]:
@@ -195,9 +133,8 @@ def _write_architecture(
 
 def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, held_out: Rows) -> None:
     """Descend on a continuous architecture and take the cells derived after the last epoch."""
-    calibration = calibration_rows(tail, view.search.calibration.rows, view.search.calibration.sampling, view.seed)
     step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed)
-    search = DartsSearch(step, view, held_out, calibration)
+    search = DartsSearch(step, view, held_out, calibration_rows(step, view.search.calibration))
     found = search.run()
     _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation)
     for line in setting.space.describe(found.architecture):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, cast
 
-import numpy as np
 from torch import nn
 
 from imbnas.differentiable import derive as rules
 from imbnas.differentiable.learners import Learner
-from imbnas.longtail.metrics import standard_error
 from imbnas.params.search import SearchView
 from imbnas.spaces.darts_genotype import CELLS, decode, encode
 from imbnas.spaces.darts_ops import SKIP
 from imbnas.spaces.relaxed import Relaxed
+from imbnas.steps.path_scorer import score_of
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batchnorms
@@ -54,12 +54,7 @@ class Judge:
         if self.validation is None or not learner.scored:
             return dict.fromkeys(names)
         tally = self._scorer(learner)(relaxed)
-        scores = {
-            "balanced_accuracy": tally.balanced_accuracy,
-            "accuracy": tally.accuracy,
-            "worst_class": float(np.nanmin(tally.recall)),
-            "standard_error": standard_error(tally.recall, tally.support, self.view.search.objective),
-        }
+        scores = asdict(score_of(tally, self.view.search.objective))
         return {**scores, "score": scores[self.view.search.objective]}
 
     def _scorer(self, learner: Learner) -> Callable[[Relaxed], Any]:

@@ -10,7 +10,6 @@ import torch
 from imbnas.differentiable.learners import Bilateral, Classifier, Learner, Twins
 from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.errors import UserError
-from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.search import SearchView
@@ -19,7 +18,7 @@ from imbnas.spaces.cells import CellSupernet
 from imbnas.spaces.darts_network import SearchNetwork
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.rows import Rows
-from imbnas.steps.supernets import read_supernet
+from imbnas.steps.supernets import build_adapted, read_adapted
 
 
 class Loaded(NamedTuple):
@@ -32,21 +31,17 @@ class Loaded(NamedTuple):
 
 def load_learner(view: SearchView, path: Path, space: SearchSpace, rows: Rows) -> Loaded:
     """Return the learner that begins with the adapted weights, and whether these stay as they are."""
-    info, params = rows.split.info, view.search.darts
-    weights, meta = read_supernet(path, view.space, "adapt")
-    if len(meta["classes"]) != len(info.classes) or meta["shape"] != list(info.shape):
-        raise UserError(f"{path}: made for other classes or images than the target's, run adapt")
-    head = meta.get("head", LINEAR)
+    params = view.search.darts
+    adapted = read_adapted(path, view.space, rows.split.info)
+    head, strategy = adapted.head, adapted.meta["recipe"]["strategy"]
     if LOSSES[params.loss].cosine and params.objective == "labels" and head["name"] != "cosine":
         raise UserError(
             f"search.darts.loss: found {params.loss} with a {head['name']} classifier in {path}, expected a "
             "cosine one (adapt.classifier.name): its margins are on cosines"
         )
     torch.manual_seed(derive(view.seed, "search", "weights"))
-    supernet = space.build_supernet(len(info.classes), info.shape[2])
-    supernet.head = make_head(head, space.num_features, len(info.classes))
-    supernet.load_state_dict(weights)
-    frozen = meta["recipe"]["strategy"] in FROZEN
+    supernet = build_adapted(space, adapted)
+    frozen = strategy in FROZEN
     if isinstance(supernet, CellSupernet):
         network: SearchNetwork | RelaxedCells = RelaxedCells(supernet, learned=not frozen)
     else:
@@ -54,11 +49,11 @@ def load_learner(view: SearchView, path: Path, space: SearchSpace, rows: Rows) -
         network = supernet
         if params.collapse.skip != "none":
             _add_skips(network)
-    learner = _wrapped(network, params, space.num_features, fresh=meta["recipe"]["strategy"] == "scratch")
+    learner = _wrapped(network, params, space.num_features, fresh=strategy == "scratch")
     if frozen:
         learner.requires_grad_(False)
         # The parameters are refused for this; the file may be of others.
-        if idle := idle_option(params, meta["recipe"]["strategy"]):
+        if idle := idle_option(params, strategy):
             raise UserError(idle)
     return Loaded(learner, frozen, float(head.get("scale", 1.0)))
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from imbnas.data.stored import Info
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.metadata import AdaptedMeta, SupernetMeta, described
 from imbnas.params.shared import SpaceParams
+from imbnas.spaces.networks import Supernet
 from imbnas.spaces.registry import make_space
-from imbnas.spaces.space import META
+from imbnas.spaces.space import META, SearchSpace
 from imbnas.training.checkpoint import load_header, load_meta, load_tensors
 
 
@@ -33,6 +35,39 @@ def read_supernet(path: Path, space: SpaceParams, writer: str) -> tuple[dict[str
         supernet.head = make_head(header.meta.get("head", LINEAR), made.num_features, len(found.classes))
     header.check(supernet.state_dict())
     return load_tensors(header), header.meta
+
+
+class Adapted(NamedTuple):
+    """The tensors and metadata of an adapted supernet."""
+
+    weights: dict[str, Tensor]
+    meta: dict[str, Any]
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """Return the description of its classifier."""
+        head: dict[str, Any] = self.meta.get("head", LINEAR)
+        return head
+
+
+def read_adapted(path: Path, space: SpaceParams, info: Info) -> Adapted:
+    """Return the supernet that `adapt` has written for the classes and images of `info`.
+
+    Raises UserError as `read_supernet` does, and for a supernet of other classes or images.
+    """
+    weights, meta = read_supernet(path, space, "adapt")
+    if len(meta["classes"]) != len(info.classes) or meta["shape"] != list(info.shape):
+        raise UserError(f"{path}: made for other classes or images than the target's, run adapt")
+    return Adapted(weights, meta)
+
+
+def build_adapted(space: SearchSpace, adapted: Adapted) -> Supernet:
+    """Return the adapted supernet as a module, with its own classifier."""
+    classes = len(adapted.meta["classes"])
+    supernet = space.build_supernet(classes, adapted.meta["shape"][2])
+    supernet.head = make_head(adapted.head, space.num_features, classes)
+    supernet.load_state_dict(adapted.weights)
+    return supernet
 
 
 def adapted_digests(path: Path) -> dict[str, str]:
