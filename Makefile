@@ -12,7 +12,8 @@ endif
 CORES ?= all
 DATA ?= datasets/cifar10
 GOLDEN ?= datasets/golden
-SPEC ?= tables/cifar10-lt-16.yaml
+TABLE_SPEC := tables/cifar10-lt-16.yaml
+SPEC ?= $(TABLE_SPEC)
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 QUICK := $(addprefix tests/,data differentiable longtail params report search spaces test_layout.py test_methods.py \
 	test_public.py test_wording.py)
@@ -84,7 +85,8 @@ longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR 
 
 table: $(READY) ## trains what a truth table lacks (SPEC=tables/NAME.yaml, DATA=DIR, JOBS=processes, SNAKE='--profile slurm')
 	$(BIN)/snakemake --snakefile workflow/table.smk $(if $(SNAKE),,--cores $(CORES)) --forceall --quiet host reason $(SNAKE) \
-		--config table=$(SPEC) parts=$(JOBS) $(if $(wildcard $(DATA)),data=$(DATA))
+		--config table=$(SPEC) parts=$(JOBS) $(if $(wildcard $(DATA)),data=$(DATA)) \
+		$(if $(filter $(TABLE_SPEC),$(SPEC)),page=docs/results/truth-table.md)
 
 table-plan: $(READY) ## how many trainings a truth table lacks, and about how many hours they take (SPEC, DATA)
 	$(BIN)/imbnas truth plan $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA))

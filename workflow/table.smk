@@ -23,6 +23,7 @@ except UserError as error:
     sys.exit(f"error: {error}")
 MARKS = f".imbnas/table/{TABLE.name}/marks"
 GIVEN = shlex.quote(str(SPEC)) + (f" --data {shlex.quote(str(config['data']))}" if config.get("data") else "")
+PAGE = f" --page {shlex.quote(str(config['page']))}" if config.get("page") else ""
 THREADS = TABLE.spec.runtime.threads
 GPUS = int(TABLE.spec.runtime.device != "cpu")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH", "")]))
@@ -95,4 +96,4 @@ rule collect:
     message:
         f"collect {TABLE.name}: the table with seed {{wildcards.seed}}"
     shell:
-        "imbnas truth collect {GIVEN} --log {log}"
+        "imbnas truth collect {GIVEN}{PAGE} --log {log}"

@@ -55,13 +55,19 @@ def train(
 
 
 @truth_app.command()
-def collect(spec: Spec, root: Root = Path(), data: Data = None, log: LogFile = None) -> None:
+def collect(
+    spec: Spec,
+    page: Annotated[Path | None, typer.Option("--page", metavar="FILE", help="Write the page there too.")] = None,
+    root: Root = Path(),
+    data: Data = None,
+    log: LogFile = None,
+) -> None:
     """Write the table, its seconds and its card from what is finished."""
     from imbnas.progress import Log
     from imbnas.truth.collecting import collect
     from imbnas.truth.places import Table
 
-    collect(Table(spec, root, data), Log("truth", log))
+    collect(Table(spec, root, data), Log("truth", log), page)
 
 
 @truth_app.command()

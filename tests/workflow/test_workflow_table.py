@@ -1,0 +1,71 @@
+"""`make table`'s workflow: a whole table from a description, and nothing trained twice."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = """
+space:
+  name: nasbench201
+  stem: {channels: 4}
+  stages: {channels: [4], repeats: [1], strides: [1]}
+  last_channels:
+runtime: {device: cpu, threads: 1}
+source: {share: 0.3}
+conditions:
+  longtail: {ratio: 4.0, n_max: 24}
+seeds: 2
+retrain: {loss: ce, epochs: 1, batch_size: 32}
+evaluate: {shots: thirds}
+cells: [3-1-4-2-4-4, 2-0-0-1-0-4]
+"""
+
+
+def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(ROOT / "workflow/table.smk")]
+    command += ["--cores", "2", "--forceall", "--config", "table=tables/tiny.yaml", "parts=2", "page=page.md", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_a_table_is_made_and_a_clone_trains_nothing_again(tmp_path: Path) -> None:
+    whole, clone = tmp_path / "whole", tmp_path / "clone"
+    for folder in (whole, clone):
+        (folder / "tables").mkdir(parents=True)
+        (folder / "datasets/digits").mkdir(parents=True)
+        (folder / "tables/tiny.yaml").write_text(SPEC)
+    done = snakemake(whole)
+    assert done.returncode == 0, done.stderr
+    table = (whole / "tables/tiny.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in table[1:]] == [
+        [seed, cell, "longtail"] for seed in "01" for cell in ("3-1-4-2-4-4", "2-0-0-1-0-4")
+    ]
+    # Rows of seed 0 are a whole experiment before seed 1 is begun by the same part.
+    told = done.stderr
+    assert told.index("seed 0, part 1 of 2: 1 trainings, 1 to do") < told.index("seed 1, part 1 of 2: 1 trainings")
+    assert "tiny.parquet: 2 rows, 1 of 2 seeds complete" in told or "3 rows, 1 of 2 seeds complete" in told
+    assert "# What 2 cells are worth" in (whole / "page.md").read_text()
+    for suffix in (".parquet", ".csv", "-seconds.csv"):
+        shutil.copy(whole / f"tables/tiny{suffix}", clone / f"tables/tiny{suffix}")
+    again = snakemake(clone)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("1 trainings, 0 to do") == 4
+    for suffix in (".parquet", ".csv", "-seconds.csv"):
+        assert (clone / f"tables/tiny{suffix}").read_bytes() == (whole / f"tables/tiny{suffix}").read_bytes()
+
+
+@pytest.mark.workflow
+def test_a_wrong_description_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/tiny.yaml").write_text(SPEC.replace("seeds: 2", "seeds: none"))
+    done = snakemake(tmp_path)
+    assert done.returncode != 0
+    assert "error: tables/tiny.yaml: seeds: found text 'none', expected a whole number" in done.stderr
+    assert "Traceback" not in done.stderr
