@@ -23,6 +23,7 @@ from typing import Any
 
 from scipy import stats
 
+from imbnas.cell_graph import OPERATIONS
 from imbnas.files import write_bytes
 from imbnas.params import presets
 from imbnas.params.config import Params, parse
@@ -30,7 +31,6 @@ from imbnas.run.runner import run_step
 from imbnas.search.archive import Archive, Score
 from imbnas.search.lookup import COLUMNS, read_accuracies
 from imbnas.search.methods import Field, evolution, random_search
-from imbnas.spaces.cells import OPERATIONS
 from imbnas.spaces.chain import Outline
 from imbnas.spaces.cost import Cost
 from imbnas.spaces.nasbench201 import NasBench201Space, to_string

@@ -14,29 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from imbnas.cell_graph import EDGES, live_cell
 from imbnas.search.lookup import read_accuracies
 from imbnas.seeds import stream
-from imbnas.spaces.cells import EDGES, NODES
 from imbnas.spaces.networks import Architecture
-
-
-def canonical(cell: Architecture) -> Architecture:
-    """Return the cell with `none` on every edge that nothing reaches, or that leads nowhere."""
-    reached, needed = {0}, {NODES - 1}
-    for (source, node), choice in zip(EDGES, cell, strict=True):
-        if choice and source in reached:
-            reached.add(node)
-    for (source, node), choice in reversed(list(zip(EDGES, cell, strict=True))):
-        if choice and node in needed:
-            needed.add(source)
-    live = reached & needed
-    return tuple(c if s in live and n in live else 0 for (s, n), c in zip(EDGES, cell, strict=True))
 
 
 def draw(accuracies: dict[Architecture, float], count: int, seed: int) -> list[Architecture]:
     """Return different cells: the first half uniform, the others among the best tenth of the published cells."""
     least = float(np.quantile(list(accuracies.values()), 0.9))
-    forms = sorted({canonical(cell) for cell in accuracies} - {(0,) * len(EDGES)})
+    forms = sorted({live_cell(cell) for cell in accuracies} - {(0,) * len(EDGES)})
     rng = stream(seed, "experiment", "cells")
     chosen = [forms[int(place)] for place in rng.permutation(len(forms))[: count // 2]]
     best = [cell for cell in forms if accuracies[cell] >= least and cell not in chosen]

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imbnas.cell_graph import is_connected
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -110,14 +112,11 @@ def test_the_subnets_are_different_and_span_the_costs(tmp_path: Path) -> None:
 
 def test_cells_are_drawn_from_those_with_a_way_through(tmp_path: Path) -> None:
     from adaptation_place import Place
-    from adaptation_ranking import CELLS, connected, drawn_cells
+    from adaptation_ranking import CELLS, drawn_cells
 
-    assert connected((0, 0, 0, 1, 0, 0)), "straight from the input to the output"
-    assert connected((3, 0, 4, 0, 0, 2)), "through all nodes"
-    assert not connected((0, 3, 3, 0, 3, 0)), "node 2 is reached and leads nowhere, node 1 is not"
     cells = drawn_cells(Place(tmp_path, "digits", {"space": CELLS}), 40)
     assert len(set(cells)) == 40
-    assert all(map(connected, cells))
+    assert all(map(is_connected, cells))
     assert any(0 in cell for cell in cells), "`none` is not excluded"
 
 

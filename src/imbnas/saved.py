@@ -111,7 +111,7 @@ class _Made:
         found = self.described
         try:
             space = make_space(found.space)
-            architecture = space.check(found.architecture)
+            architecture = space.check_canonical(found.architecture)
         except UserError as error:
             raise UserError(f"{self.path}: its metadata: {error}, {_EXPECTED}") from None
         build = space.subnet_on_meta if found.branches == 1 else space.bilateral_on_meta

@@ -227,6 +227,17 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "search.architecture: choice 5 is 9, expected at most 3",
         ),
         (
+            {
+                "space.name": "nasbench201",
+                "space.last_channels": None,
+                "adapt.feature_cache.paths": 0,
+                "search.method": "fixed",
+                "search.architecture": [3, 3, 3, 0, 0, 0],
+            },
+            "search.architecture is 3-3-3-0-0-0, a cell without a way from its input to its output, expected a "
+            "connected one",
+        ),
+        (
             {"adapt.feature_cache.paths": 6},
             "adapt.feature_cache.paths is 6, expected a multiple of 4, the paths of one step with adapt.sampling fair",
         ),

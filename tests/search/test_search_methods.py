@@ -58,6 +58,23 @@ def fill(name: str, archive: Archive, seed: int) -> None:
     METHODS[name](FIELD, archive, PARAMS, seed)
 
 
+@pytest.mark.parametrize("name", BUDGETED)
+def test_a_method_evaluates_each_function_of_a_cell_once_and_none_that_is_disconnected(
+    tmp_path: Path, name: str
+) -> None:
+    space = make_space(SpaceParams(name="nasbench201", last_channels=None))
+    table = space.cost_table((8, 8, 1), 10)
+    field = Field(space, lambda a: True, space.sample)
+    # Fewer operations are better: those who breed from the best come near to cells without any.
+    score = together(lambda a: Score(a.count(0) / 6, 0.0, 0.0, 0.1))
+    archive = Archive(tmp_path / "scores.jsonl", score, table.cost, "balanced_accuracy")
+    METHODS[name](field, archive, PARAMS, 1)
+    assert len(archive.entries) == 40
+    assert all(space.connected(a) and space.canonical(a) == a for a in archive.entries)
+    assert all(table.cost(a).macs >= table.fixed.macs for a in archive.entries)
+    assert archive.ranked()[0].architecture.count(0) < 6
+
+
 def test_every_method_of_the_parameters_is_registered() -> None:
     names = get_args(SearchParams.model_fields["method"].annotation)
     assert METHODS.keys() | {"darts", "fixed"} == set(names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages
+from imbnas.spaces import constraints
 from imbnas.spaces.cells import Cell, ChoiceCell, Reduction
-from imbnas.spaces.constraints import Limits, feasible, largest, smallest
-from imbnas.spaces.cost import Cost
+from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible, smallest
+from imbnas.spaces.cost import Cost, count
+from imbnas.spaces.listed import ListedCosts
 from imbnas.spaces.nasbench201 import from_string, to_string
+from imbnas.spaces.paths import columns, fair_paths
 from imbnas.spaces.registry import make_space
 
 PUBLISHED = make_space(
@@ -66,12 +71,13 @@ def test_the_table_equals_the_counter_on_the_built_subnet(image, classes):
         assert SMALL.cost(architecture, image, classes) == expected
 
 
-def test_the_extremes_are_all_convolutions_and_no_edge_at_all():
+def test_the_extremes_are_all_convolutions_and_one_skip_connection():
     table = PUBLISHED.cost_table((32, 32, 3), 10)
     assert largest(table, Limits()) == (3,) * 6
-    assert smallest(table) == (0,) * 6
+    assert smallest(table) == (0, 0, 0, 1, 0, 0)
     tight = Limits(max_macs=table.cost((0,) * 6).macs + 1)
     assert table.cost(largest(table, tight)).macs == table.cost((0,) * 6).macs
+    assert largest(table, tight) == smallest(table), "the smallest tuple among those without a convolution"
     with pytest.raises(UserError, match=r"search\.max_macs: found 10, expected at least 7783040"):
         feasible(table, Limits(max_macs=10))
 
@@ -121,13 +127,134 @@ def test_a_cell_computes_what_its_definition_says():
     second = x + conv(2, 2, first)
     third = pool(x) + conv(4, 3, first) + second
     assert torch.equal(cell(x, (3, 1, 2, 4, 3, 1)), third)
-    assert torch.equal(cell(x, (3, 0, 0, 4, 0, 3)), pool(x) + conv(5, 3, torch.zeros_like(x)))
+    with torch.no_grad():
+        cell.edges[5][3].norm.bias.fill_(3.0)
+    assert torch.equal(cell(x, (3, 0, 0, 4, 0, 3)), pool(x)), "a convolution of an empty node carries nothing"
     assert torch.equal(cell(x, (3, 3, 3, 0, 0, 0)), torch.zeros_like(x))
     assert torch.equal(cell(x, (0, 0, 0, 1, 0, 0)), x)
     assert torch.equal(x, kept)
     for candidates in cell.edges:
         assert all(candidate(x).shape == x.shape for candidate in candidates)
     assert not cell.edges[0][0](x).any()
+
+
+def kinds(rng: np.random.Generator) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return pairs of a tuple and its canonical form, one for every set of edges that a cell may have."""
+    pairs = []
+    for present in itertools.product((0, 1), repeat=6):
+        cell = tuple(int(there * (1 + rng.integers(4))) for there in present)
+        pairs.append((cell, SMALL.canonical(cell)))
+    assert sum(cell != form for cell, form in pairs) > 20
+    return pairs
+
+
+def test_equal_forms_give_equal_bits_in_supernet_and_subnet():
+    torch.manual_seed(0)
+    supernet = SMALL.build_supernet(10, 1).eval()
+    with torch.no_grad():
+        for module in supernet.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0.0, 0.1)
+                module.bias.uniform_(0.5, 1.5)
+    x, state = torch.randn(3, 1, 8, 8), supernet.state_dict()
+    for cell, form in kinds(np.random.default_rng(0)):
+        expected = supernet(x, form)
+        assert torch.equal(supernet(x, cell), expected)
+        for named in (cell, form):
+            subnet = SMALL.build_subnet(named, 10, 1).eval()
+            subnet.load_state_dict(SMALL.subnet_state(state, named))
+            assert torch.equal(subnet(x), expected)
+        assert SMALL.connected(cell) == bool(supernet.blocks[0](supernet.stem(x), form).any())
+
+
+def test_costs_count_what_acts_alone():
+    image = (8, 8, 1)
+    for cell, form in kinds(np.random.default_rng(1)):
+        expected = count(SMALL.build_subnet(form, 10, 1), image)
+        assert SMALL.cost(cell, image, 10) == SMALL.cost(form, image, 10) == expected
+        assert count(SMALL.build_subnet(cell, 10, 1), image) == expected
+    convolutions = SMALL.cost((3, 3, 3, 0, 0, 0), image, 10)
+    assert convolutions == SMALL.cost((0,) * 6, image, 10)
+
+
+def test_nothing_disconnected_or_double_is_drawn_bred_or_listed():
+    rng, listed = np.random.default_rng(0), list(SMALL.enumerate())
+    ones = set(listed)
+    assert len(listed) == len(ones) == SMALL.size == 9_444
+    assert listed == sorted(listed)
+    assert all(SMALL.connected(cell) and SMALL.canonical(cell) == cell for cell in listed)
+    drawn = [SMALL.sample(rng) for _ in range(3000)]
+    assert set(drawn) <= ones
+    edges = [sum(choice != 0 for choice in cell) for cell in listed]
+    found = [sum(choice != 0 for choice in cell) for cell in drawn]
+    np.testing.assert_allclose(np.bincount(found) / 3000, np.bincount(edges) / len(edges), atol=0.03)
+    sparse = [cell for cell in listed if sum(choice != 0 for choice in cell) <= 2]
+    for parent in sparse:
+        for probability in (1e-9, 0.3, 1.0):
+            child = SMALL.mutate(parent, rng, probability)
+            assert child in ones
+            assert child != parent
+    for first, second in itertools.pairwise(sparse):
+        assert SMALL.crossover(first, second, rng) in ones
+
+
+def test_fair_paths_take_every_choice_once_and_none_is_disconnected():
+    rng = np.random.default_rng(0)
+    drawn = [columns(SMALL.choices, np.random.default_rng(seed)) for seed in range(100)]
+    assert any(not SMALL.connected(path) for paths in drawn for path in paths)
+    for _ in range(100):
+        paths = fair_paths(SMALL, rng)
+        assert len(paths) == 5
+        assert all(SMALL.connected(path) and SMALL.canonical(path) == path for path in paths)
+        for edge in range(6):
+            real = [path[edge] for path in paths if path[edge]]
+            assert len(real) == len(set(real)), "canonical forms leave choices out, and repeat none"
+
+
+def test_limits_are_asked_of_the_listed_cells(monkeypatch):
+    monkeypatch.setattr(constraints, "TRIES", 1)
+    image = (8, 8, 1)
+    table = SMALL.cost_table(image, 10)
+    costs = {cell: table.cost(cell) for cell in SMALL.enumerate()}
+    middle = sorted(cost.macs for cost in costs.values())[3000]
+    params = sorted(cost.params for cost in costs.values())[4000]
+    for limits in (Limits(middle), Limits(None, params), Limits(middle, params)):
+        within = {cell: cost for cell, cost in costs.items() if limits.allow(cost)}
+        assert largest(table, limits) == min(within, key=lambda cell: (-costs[cell].macs, costs[cell].params, cell))
+        assert feasible(table, limits) == min(within, key=lambda cell: (costs[cell].macs, costs[cell].params, cell))
+        rng = np.random.default_rng(0)
+        assert {sample_feasible(SMALL, table, rng, limits) for _ in range(300)} <= set(within)
+    lean = Limits(max_params=smallest_cost(costs).params)
+    rng = np.random.default_rng(0)
+    few = {sample_feasible(SMALL, table, rng, lean) for _ in range(2500)}
+    assert few == {cell for cell, cost in costs.items() if lean.allow(cost)}, "also those that uniform draws miss"
+    with pytest.raises(UserError, match=r"expected max_macs of at least \d+ or max_params of at least \d+"):
+        feasible(*impossible())
+
+
+def smallest_cost(costs: dict[tuple[int, ...], Cost]) -> Cost:
+    return min(costs.values(), key=lambda cost: cost.params)
+
+
+def impossible() -> tuple[ListedCosts, Limits]:
+    """Return a table of two cells, one with few MACs and one with few parameters, and limits that need both."""
+    rows = ((Cost(0, 0), Cost(1, 10), Cost(10, 1)),)
+    return ListedCosts(Cost(0, 0), rows, ((1,), (2,)), lambda cell: cell), Limits(5, 5)
+
+
+@pytest.mark.parametrize("cell", [(0, 0, 0, 0, 0, 0), (3, 3, 3, 0, 0, 0), (0, 0, 1, 0, 1, 2)])
+def test_what_a_person_gives_must_be_connected(cell):
+    with pytest.raises(UserError, match="has no way from input to output, expected a connected one"):
+        SMALL.accept(cell)
+
+
+def test_what_a_person_gives_is_taken_in_canonical_form_and_a_file_must_be_in_it():
+    assert SMALL.accept([3, 0, 0, 4, 0, 3]) == (0, 0, 0, 4, 0, 0)
+    assert SMALL.check_canonical([0, 0, 0, 4, 0, 0]) == (0, 0, 0, 4, 0, 0)
+    with pytest.raises(UserError, match="3-0-0-4-0-3 names operations that do not act, expected 0-0-0-4-0-0"):
+        SMALL.check_canonical([3, 0, 0, 4, 0, 3])
+    with pytest.raises(UserError, match="has 2 choices, expected 6"):
+        SMALL.accept([3, 0])
 
 
 def test_a_reduction_adds_pooling_and_two_convolutions():

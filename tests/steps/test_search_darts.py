@@ -15,9 +15,10 @@ import pytest
 import tiny_chain
 import torch
 
+from imbnas.cell_graph import is_connected, live_cell
 from imbnas.data.images import ImageStore
 from imbnas.data.stored import array_digest
-from imbnas.differentiable import bilevel_search
+from imbnas.differentiable import bilevel_search, derive
 from imbnas.training.state import ResumeState
 
 SPACE = {
@@ -259,7 +260,9 @@ def test_derived_networks_are_trained_with_all_that_belongs_to_them(cells: Path,
     assert sizes == [False] * 3, "what serves the training only is not written"
 
 
-def test_the_cell_of_nas_bench_201_is_searched_too(cells: Path, tmp_path: Path) -> None:
+def test_the_cell_of_nas_bench_201_is_searched_too(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tiny_chain.copy(cells, tmp_path)
     space = {
         "name": "nasbench201",
@@ -272,7 +275,14 @@ def test_the_cell_of_nas_bench_201_is_searched_too(cells: Path, tmp_path: Path) 
     assert tiny_chain.run(root, "supernet", "adapt", "search", "retrain", **change) == 0
     found = table(root)
     weights = found["alpha_cell"].iloc[-1].reshape(6, 5)
-    assert found["architecture"].iloc[-1] == "-".join(map(str, weights.argmax(axis=1)))
+    assert found["architecture"].iloc[-1] == "-".join(map(str, live_cell(weights.argmax(axis=1).tolist())))
+    assert "had no way from input to output" not in (root / "logs/search.log").read_text()
+    # Whatever the weights are, `none` is derived on all edges.
+    monkeypatch.setattr(derive, "argmax_edges", lambda weights: (0,) * 6)
+    assert tiny_chain.run(root, "search", **change) == 0
+    opened = [int(choice) for choice in table(root)["architecture"].iloc[-1].split("-")]
+    assert is_connected(opened)
+    assert "the derived cell had no way from input to output" in (root / "logs/search.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imbnas.spaces.cells import EDGES, OPERATIONS
-from imbnas.spaces.cells import NODES as CELL_NODES
+from imbnas.cell_graph import EDGES, OPERATIONS, is_connected, live_cell
+from imbnas.cell_graph import NODES as CELL_NODES
 from imbnas.spaces.darts_genotype import CELLS, NODES, Cell, Node
 from imbnas.spaces.darts_ops import NONE
 
@@ -64,7 +64,7 @@ def argmax_edges(weights: Weights) -> tuple[int, ...]:
 
 
 def connected_edges(weights: Weights) -> tuple[int, ...]:
-    """Return `argmax_edges` of NAS-Bench-201's cell (6, 5), with a way from its input to its output.
+    """Return the canonical form of `argmax_edges` of NAS-Bench-201's cell (6, 5), with a way from input to output.
 
     Where `none` is best on all ways, the cell would be at chance, whatever is trained. Then one way is opened, each of
     its edges with its best operation but `none`: the way for which the product of how much more `none` weighs is the
@@ -72,14 +72,14 @@ def connected_edges(weights: Weights) -> tuple[int, ...]:
     """
     chosen = list(argmax_edges(weights))
     none = OPERATIONS.index(NONE)
-    ways = [[edge for edge in way if chosen[edge] == none] for way in _ways(0)]
-    if all(ways):
+    if not is_connected(chosen):
+        ways = [[edge for edge in way if chosen[edge] == none] for way in _ways(0)]
         real = np.delete(weights, none, axis=1)
         excess = np.log(weights[:, none]) - np.log(real.max(axis=1))
         for edge in min(ways, key=lambda closed: float(excess[closed].sum())):
             best = int(real[edge].argmax())
             chosen[edge] = best + (best >= none)
-    return tuple(chosen)
+    return live_cell(chosen)
 
 
 def _ways(start: int) -> list[list[int]]:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbnas.spaces.cells import EDGES, NODES, OPERATIONS, ActivatedConv, CellSupernet, ChoiceCell, Nothing
+from imbnas.cell_graph import EDGES, NODES, OPERATIONS
+from imbnas.spaces.cells import ActivatedConv, CellSupernet, ChoiceCell, Nothing
 from imbnas.spaces.networks import classify
 from imbnas.spaces.relaxed import Layout, Relaxed
 

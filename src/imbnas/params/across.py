@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from imbnas.cell_graph import is_connected
 from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
 from imbnas.params.differentiable import idle_option
@@ -104,6 +105,11 @@ def _check_architecture(space: SpaceParams, search: SearchParams) -> None:
     for number, (choice, count) in enumerate(zip(given, counts, strict=True), 1):
         if choice >= count:
             raise ValueError(f"search.architecture: choice {number} is {choice}, expected at most {count - 1}")
+    if space.name == "nasbench201" and not is_connected(given):
+        raise ValueError(
+            f"search.architecture is {'-'.join(map(str, given))}, a cell without a way from its input to its output, "
+            "expected a connected one"
+        )
 
 
 def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:

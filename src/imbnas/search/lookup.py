@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from imbnas.cell_graph import EDGES, OPERATIONS, is_connected, live_cell
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, check_regular, read_json
-from imbnas.spaces.cells import EDGES, OPERATIONS
 from imbnas.spaces.nasbench201 import from_string, to_string
 from imbnas.spaces.networks import Architecture
 
@@ -50,7 +50,10 @@ def read_accuracies(path: Path, dataset: str) -> dict[Architecture, float]:
 
 @dataclass(frozen=True)
 class FoundCell:
-    """A cell of results/architecture.json in the published table; accuracy and regret in [0, 1], rank from 1."""
+    """A cell of results/architecture.json in the published table; accuracy and regret in [0, 1].
+
+    `rank` counts from 1 among the cells that a search may choose: connected ones, each in its canonical form alone.
+    """
 
     name: str
     cell: str
@@ -68,12 +71,13 @@ def found_cells(architecture: Path, table: Path, dataset: str) -> list[FoundCell
     found = read_json(architecture, "the output of `imbnas search`")
     if found.get("space") != "nasbench201":
         raise UserError(f"{architecture}: an architecture of {found.get('space')}, expected one of nasbench201")
-    accuracies = read_accuracies(table, dataset)
+    published = read_accuracies(table, dataset)
+    accuracies = {cell: value for cell, value in published.items() if is_connected(cell) and live_cell(cell) == cell}
     best = max(accuracies.values())
     cells = []
     for name, described in {"chosen": found["chosen"], **found["references"]}.items():
-        choices = tuple(described["architecture"])
-        accuracy = accuracies[choices]
+        choices = live_cell(described["architecture"])
+        accuracy = published[choices]
         rank = 1 + sum(value > accuracy for value in accuracies.values())
         cells.append(FoundCell(name, to_string(choices), accuracy, rank, best - accuracy))
     return cells

@@ -39,7 +39,8 @@ def _run(study: optuna.Study, field: Field, archive: Archive, candidates: int, p
     """Ask and tell until `candidates` different architectures are evaluated, within a bounded number of proposals.
 
     A proposal over a limit costs no evaluation: it is told as worthless with its excess, so that the sampler moves
-    away. One evaluated before is told its known score. A resumed search replays the same proposals.
+    away. One without a way from input to output is told as failed. One evaluated before, whose canonical form is the
+    same, is told its known score. A resumed search replays the same proposals.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space: dict[str, optuna.distributions.BaseDistribution] = {
@@ -51,7 +52,11 @@ def _run(study: optuna.Study, field: Field, archive: Archive, candidates: int, p
         if len(archive.entries) >= wanted:
             return
         trial = study.ask(space)
-        architecture = tuple(int(trial.params[name]) for name in space)
+        proposed = tuple(int(trial.params[name]) for name in space)
+        if not field.space.connected(proposed):
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        architecture = field.space.canonical(proposed)
         over = field.excess(architecture)
         for k, amount in enumerate(over):
             trial.set_constraint(f"limit{k}", amount)

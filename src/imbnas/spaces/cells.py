@@ -12,14 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbnas.cell_graph import EDGES, NODES, OPERATIONS, live_cell
 from imbnas.spaces.blocks import conv_norm
 from imbnas.spaces.networks import Architecture, Supernet
-
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-"""What an edge may do, in the benchmark's order."""
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""The cell's edges, from node to node, in the order of the benchmark's strings."""
-NODES = 4
 
 
 class Nothing(nn.Module):
@@ -98,8 +93,8 @@ class ChoiceCell(nn.Module):
         self.edges = nn.ModuleList(nn.ModuleList(operation(name, channels) for name in OPERATIONS) for _ in EDGES)
 
     def chosen(self, architecture: Architecture) -> list[nn.Module]:
-        """Return the operations that an architecture names."""
-        pairs = zip(self.edges, architecture, strict=True)
+        """Return the operations that an architecture names, without those that do not act in it."""
+        pairs = zip(self.edges, live_cell(architecture), strict=True)
         return [cast(nn.ModuleList, candidates)[choice] for candidates, choice in pairs]
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:

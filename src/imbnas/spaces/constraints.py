@@ -1,7 +1,9 @@
 """Architectures within a limit on MACs and parameters: whether there are any, the extremes, and random ones.
 
-Costs add up over blocks, so the cheapest completions of a partly chosen architecture are a Pareto front of sums over
-the blocks that are left. One look at it says whether a choice still leads to a subnet within the limits.
+Where not every tuple of choices is an architecture, a table lists those that are (`listed`), and all questions are
+asked of the list. Elsewhere costs add up over blocks, so the cheapest completions of a partly chosen architecture are a
+Pareto front of sums over the blocks that are left. One look at it says whether a choice still leads to a subnet within
+the limits.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 
 from imbnas.errors import UserError
 from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.listed import ListedCosts
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.space import SearchSpace
 
@@ -59,6 +62,8 @@ Front = list[_Point]
 
 def minimum(table: CostTable) -> Cost:
     """Return the fewest MACs and the fewest parameters of any subnet; not always of the same one."""
+    if isinstance(table, ListedCosts):
+        return Cost(int(table.macs.min()), int(table.params.min()))
     return Cost(
         table.fixed.macs + sum(min(cost.macs for cost in row) for row in table.blocks),
         table.fixed.params + sum(min(cost.params for cost in row) for row in table.blocks),
@@ -70,12 +75,18 @@ def feasible(table: CostTable, limits: Limits) -> Architecture:
 
     Exact. Raises UserError naming the smallest possible figure when no subnet is within the limits.
     """
+    if isinstance(table, ListedCosts):
+        within = table.within(limits.max_macs, limits.max_params)
+        if not len(within):
+            raise UserError(_refusal(table, limits, table.costs()))
+        return table.first(within, table.macs)
     fronts = _fronts(table.blocks)
     base = table.fixed
     for place, point in enumerate(fronts[0]):
         if limits._allow(base.macs + point.macs, base.params + point.params):
             return _trace(fronts, place)
-    raise UserError(_refusal(table, limits, fronts[0]))
+    costs = [Cost(base.macs + point.macs, base.params + point.params) for point in fronts[0]]
+    raise UserError(_refusal(table, limits, costs))
 
 
 def smallest(table: CostTable) -> Architecture:
@@ -88,13 +99,17 @@ def sample_feasible(space: SearchSpace, table: CostTable, rng: np.random.Generat
 
     Uniform draws are tried first, so that loose limits leave the draw uniform over what they allow. Then the blocks
     are filled in random order, each with a uniform draw from the choices that some completion keeps within the
-    limits: every feasible architecture can come, not all with equal chance. `table` is one of `space`.
+    limits: every feasible architecture can come, not all with equal chance. From a list the draw is uniform. `table` is
+    one of `space`.
     """
     for _ in range(TRIES):
         architecture = space.sample(rng)
         if limits.allow(table.cost(architecture)):
             return architecture
     feasible(table, limits)
+    if isinstance(table, ListedCosts):
+        within = table.within(limits.max_macs, limits.max_params)
+        return table.architectures[int(within[rng.integers(len(within))])]
     return _guided(table, rng, limits)
 
 
@@ -126,6 +141,8 @@ def largest(table: CostTable, limits: Limits) -> Architecture:
     UserError when no subnet is within the limits.
     """
     feasible(table, limits)
+    if isinstance(table, ListedCosts):
+        return table.first(table.within(limits.max_macs, limits.max_params), -table.macs)
     greedy = tuple(
         max(range(len(row)), key=lambda choice: (row[choice].macs, -row[choice].params)) for row in table.blocks
     )
@@ -217,8 +234,11 @@ def _trace(fronts: list[Front], place: int) -> Architecture:
     return tuple(chosen)
 
 
-def _refusal(table: CostTable, limits: Limits, front: Front) -> str:
-    """Explain why no subnet is within the limits, with the smallest figures that a subnet has."""
+def _refusal(table: CostTable, limits: Limits, costs: Sequence[Cost]) -> str:
+    """Explain why no subnet is within the limits, with the smallest figures that a subnet has.
+
+    `costs` are those of all subnets, or of those that no other undercuts in both.
+    """
     least = minimum(table)
     pairs = (
         ("search.max_macs", limits.max_macs, least.macs),
@@ -231,8 +251,6 @@ def _refusal(table: CostTable, limits: Limits, front: Front) -> str:
     ]
     if alone:
         return "; ".join(alone)
-    base = table.fixed
-    costs = [Cost(base.macs + point.macs, base.params + point.params) for point in front]
     macs = min(cost.macs for cost in costs if Limits(max_params=limits.max_params).allow(cost))
     params = min(cost.params for cost in costs if Limits(max_macs=limits.max_macs).allow(cost))
     return (

@@ -115,7 +115,9 @@ class DartsSpace(SearchSpace):
 
     # Architectures
 
-    def sample(self, rng: np.random.Generator) -> Architecture:
+    # All tuples are architectures: no edge is `none`, every node has an edge, and the output takes all nodes.
+
+    def _draw(self, rng: np.random.Generator) -> Architecture:
         """Return a uniformly random architecture with two edges per node, as in the original space of DARTS."""
         return tuple(rng.integers(self._pairs).tolist())
 

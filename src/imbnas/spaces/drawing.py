@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imbnas.spaces.cells import EDGES, OPERATIONS
+from imbnas.cell_graph import EDGES, OPERATIONS
 from imbnas.spaces.darts import DartsSpace
 from imbnas.spaces.darts_genotype import CELLS, NODES, decode, source_text
 from imbnas.spaces.darts_ops import NONE

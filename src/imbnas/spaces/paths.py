@@ -18,22 +18,33 @@ def path_sampler(
 ) -> Passes:
     """Return the function from an optimiser step to its paths, each wrapped as the arguments of one forward pass.
 
-    `uniform`: one path, each choice with equal chance (Guo et al. 2020). `fair`: as many paths as the widest block has
-    choices; every choice of every block is trained in the step, once in blocks of that width (strict fairness, Chu et
-    al. 2021). `sandwich`: the `extremes`, which are the largest and the smallest net, and two uniform paths (Yu and
-    Huang 2019). The draw is a function of (seed, name, step).
+    `uniform`: one path, each architecture with equal chance (Guo et al. 2020). `fair`: as many paths as the widest
+    block has choices; every choice of every block is drawn in the step, once in blocks of that width (strict fairness,
+    Chu et al. 2021). `sandwich`: the `extremes`, which are the largest and the smallest net, and two uniform paths (Yu
+    and Huang 2019). The draw is a function of (seed, name, step).
     """
     samplers: dict[str, Callable[[np.random.Generator], list[Architecture]]] = {
         "uniform": lambda rng: [space.sample(rng)],
-        "fair": lambda rng: fair_paths(space.choices, rng),
+        "fair": lambda rng: fair_paths(space, rng),
         "sandwich": lambda rng: [*extremes, space.sample(rng), space.sample(rng)],
     }
     draw = samplers[sampling]
     return lambda step: [(path,) for path in draw(stream(seed, name, "paths", step))]
 
 
-def fair_paths(choices: tuple[int, ...], rng: np.random.Generator) -> list[Architecture]:
-    """Return max(choices) paths in which every choice of every block occurs.
+def fair_paths(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
+    """Return paths in which every choice of every block occurs, in canonical form, all of them connected.
+
+    Where one is disconnected, all are drawn again: to replace it alone would leave some choices out.
+    """
+    while True:
+        paths = columns(space.choices, rng)
+        if all(space.connected(path) for path in paths):
+            return [space.canonical(path) for path in paths]
+
+
+def columns(choices: tuple[int, ...], rng: np.random.Generator) -> list[Architecture]:
+    """Return max(choices) tuples in which every choice of every block occurs.
 
     A block with fewer choices repeats a random selection of them, each as often as the others up to one.
     """

@@ -39,6 +39,9 @@ class Choice(Protocol):
 class SearchSpace(ABC):
     """A set of networks, each named by one int per choice. Every method is a function of its arguments; nothing draws
     from global randomness, except that first weights come from torch's global generator.
+
+    Where several tuples name one function, one of them is its canonical form, and where some have no way from input to
+    output, they are disconnected. Every architecture that a space draws, breeds or lists is canonical and connected.
     """
 
     name: ClassVar[str]
@@ -51,6 +54,7 @@ class SearchSpace(ABC):
         self.blocks = blocks
         self.choices: tuple[int, ...] = tuple(len(block.choices) for block in blocks)
         self.size: int = math.prod(self.choices)
+        """How many architectures `enumerate` lists."""
         self.num_features = num_features
         self.subnet_features = num_features
         self._tables: dict[tuple[tuple[int, ...], int], CostTable] = {}
@@ -88,10 +92,49 @@ class SearchSpace(ABC):
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
         """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""
 
+    # Which tuples are architectures
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Return the form that stands for all tuples of the same function: the tuple itself where none share one.
+
+        The canonical form of a canonical form is itself.
+        """
+        return architecture
+
+    def connected(self, architecture: Architecture) -> bool:
+        """Return whether a network's output depends on its input."""
+        return True
+
+    def accept(self, architecture: Sequence[int]) -> Architecture:
+        """Return the canonical form of what a person gives; raise UserError for what is wrong or disconnected."""
+        checked = self.check(architecture)
+        if not self.connected(checked):
+            raise UserError(
+                f"architecture: {'-'.join(map(str, checked))} has no way from input to output, expected a connected one"
+            )
+        return self.canonical(checked)
+
+    def check_canonical(self, architecture: Sequence[int]) -> Architecture:
+        """Return an architecture of a file that imbnas wrote; raise UserError where it is none of this space's."""
+        accepted = self.accept(architecture)
+        if accepted != tuple(architecture):
+            found, expected = ("-".join(map(str, a)) for a in (architecture, accepted))
+            raise UserError(f"architecture: {found} names operations that do not act, expected {expected}")
+        return accepted
+
+    def _is_one(self, architecture: Architecture) -> bool:
+        return self.connected(architecture) and self.canonical(architecture) == architecture
+
     # Architectures
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Return a uniformly random architecture."""
+        while not self._is_one(drawn := self._draw(rng)):
+            pass
+        return drawn
+
+    def _draw(self, rng: np.random.Generator) -> Architecture:
+        """Return a random tuple of choices; a good share of all draws must be architectures."""
         return tuple(rng.integers(self.choices).tolist())
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator, probability: float) -> Architecture:
@@ -99,8 +142,15 @@ class SearchSpace(ABC):
 
         Only in a space of a single architecture does the same one come back.
         """
+        while True:
+            mutant = self._mutated(architecture, rng, probability)
+            child = self.canonical(mutant)
+            if self.size == 1 or (child != architecture and self.connected(child)):
+                return child
+
+    def _mutated(self, architecture: Architecture, rng: np.random.Generator, probability: float) -> Architecture:
         redrawn = rng.random(len(self.choices)) < probability
-        drawn = self.sample(rng)
+        drawn = self._draw(rng)
         child = tuple(d if r else c for c, d, r in zip(architecture, drawn, redrawn, strict=True))
         movable = [place for place, count in enumerate(self.choices) if count > 1]
         if child != architecture or not movable:
@@ -110,18 +160,24 @@ class SearchSpace(ABC):
         return (*architecture[:place], other, *architecture[place + 1 :])
 
     def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
-        """Return a child that takes each block's choice from either parent with equal chance."""
-        from_first = rng.random(len(self.choices)) < 0.5
-        return tuple(a if f else b for a, b, f in zip(first, second, from_first, strict=True))
+        """Return a child that takes each block's choice from either parent with equal chance.
+
+        Parents are connected; their mixture is drawn again until it is, too.
+        """
+        while True:
+            from_first = rng.random(len(self.choices)) < 0.5
+            child = tuple(a if f else b for a, b, f in zip(first, second, from_first, strict=True))
+            if self.connected(child):
+                return self.canonical(child)
 
     def enumerate(self) -> Iterator[Architecture]:
-        """Return all architectures in ascending order; raise UserError at once when there are over 100 000."""
+        """Return all architectures in ascending order; raise UserError at once when there are over 100,000."""
         if self.size > ENUMERABLE:
             raise UserError(
                 f"space: has {self.size} architectures, expected at most {ENUMERABLE} to list them all; "
                 "choose another search.method or a smaller space"
             )
-        return itertools.product(*map(range, self.choices))
+        return filter(self._is_one, itertools.product(*map(range, self.choices)))
 
     def check(self, architecture: Sequence[int]) -> Architecture:
         """Return the architecture as a tuple; raise UserError naming the block when it is none of this space."""

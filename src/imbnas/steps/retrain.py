@@ -76,7 +76,7 @@ def _entries(found: Any, space: SearchSpace, context: Context, view: RetrainView
     entries = {"chosen": found["chosen"], **(found["references"] if view.retrain.references else {})}
     for name, entry in entries.items():
         try:
-            space.check(tuple(entry["architecture"]))
+            space.check_canonical(entry["architecture"])
         except (UserError, KeyError, TypeError) as error:
             raise UserError(f"{path}: {name}: {error}; run search") from None
     return entries

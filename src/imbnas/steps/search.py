@@ -146,7 +146,12 @@ def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
     """Take the architecture that the parameters give, without validation rows or weights."""
     given = view.search.architecture
     # Without choices there is one architecture, all zeros: the parameters refuse null in any other space.
-    architecture = setting.space.check([0] * len(setting.space.blocks) if given is None else given)
+    architecture = setting.space.accept([0] * len(setting.space.blocks) if given is None else given)
+    if given is not None and list(architecture) != given:
+        context.log(
+            f"search.architecture {'-'.join(map(str, given))} names operations that do not act, taken as "
+            f"{'-'.join(map(str, architecture))}"
+        )
     cost, limits = setting.table.cost(architecture), setting.limits
     if not limits.allow(cost):
         raise UserError(

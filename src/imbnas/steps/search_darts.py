@@ -68,6 +68,11 @@ class DartsSearch:
         table = step.space.cost_table(step.shape, step.classes)
         write_table(self.context.path("search"), trajectory_table(rows, chosen, layout.kinds, table.cost))
         row = rows[chosen]
+        if row.get("opened"):
+            self.context.log(
+                "the derived cell had no way from input to output, as none weighed most on all: the way that loses "
+                "least was opened"
+            )
         outcome = {"score": row["score"], "standard_error": row["standard_error"]}
         return Found(tuple(row["architecture"]), outcome, self.validation)
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from imbnas.cell_graph import is_connected
 from imbnas.differentiable import derive as rules
 from imbnas.differentiable.learners import Learner
 from imbnas.params.search import SearchView
@@ -36,7 +37,11 @@ class Judge:
         network = self.view.space.name
         if network == "nasbench201":
             chosen = rules.connected_edges(weights["cell"])
-            return {"architecture": list(chosen), "skips_cell": sum(choice == 1 for choice in chosen)}
+            return {
+                "architecture": list(chosen),
+                "skips_cell": sum(choice == 1 for choice in chosen),
+                "opened": not is_connected(rules.argmax_edges(weights["cell"])),
+            }
         operations = tuple(self.view.space.darts.operations)
         if self.view.search.darts.relaxation == "sigmoid":
             cells = [

@@ -52,7 +52,7 @@ def check_cells(table: Table) -> None:
     """Raise UserError for a cell that is not in its canonical form, or has no way from input to output."""
     space = make_space(table.spec.space)
     for architecture in table.spec.architectures:
-        space.check(architecture)
+        space.check_canonical(architecture)
 
 
 def trained(records: Records, cell: Cell, log: Log, keep: bool = True) -> Row:
