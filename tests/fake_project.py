@@ -183,6 +183,37 @@ def write_search(root: Path, info: Info, scored: bool = True) -> None:
         "limits": {"max_macs": None, "max_params": None},
     }
     write_json(root / PATHS["architecture"], record)
+    write_facts(root, listed, costs, scored)
+
+
+def write_facts(root: Path, listed: list[tuple[int, ...]], costs: list[dict[str, Any]], scored: bool) -> None:
+    """Write results/search.json and results/front.parquet of the same search: all candidates are on the front."""
+    kept = list(zip(listed, costs, (0.5, 0.4, 0.3), strict=False)) if scored else []
+    columns = {
+        "architecture": pa.array(["-".join(map(str, architecture)) for architecture, _, _ in kept], pa.string()),
+        "score": pa.array([score for _, _, score in kept], pa.float64()),
+        "standard_error": pa.array([0.02] * len(kept), pa.float64()),
+        "macs": pa.array([cost["macs"] for _, cost, _ in kept], pa.int64()),
+        "params": pa.array([cost["params"] for _, cost, _ in kept], pa.int64()),
+        "chosen": pa.array([place == 0 for place in range(len(kept))], pa.bool_()),
+    }
+    write_table(root / PATHS["front"], pa.table(columns))
+    best = {"architecture": list(listed[0]), "score": 0.5, "macs": costs[0]["macs"], "params": costs[0]["params"]}
+    record = {
+        "space": SPACE.name,
+        "method": "evolution" if scored else "fixed",
+        "objective": "balanced_accuracy",
+        "evaluated": len(kept),
+        "choose": "best",
+        "validation_rows": 40 if scored else 0,
+        "chosen": best if scored else None,
+        "best": best if scored else None,
+        "within_one_error": {"count": 2, "cheapest": best} if scored else None,
+        "halves": {"rows": [20, 20], "tau": 0.25} if scored else None,
+        "tau_macs": 0.5 if scored else None,
+        "tau_params": None,
+    }
+    write_json(root / PATHS["search_facts"], record)
 
 
 def write_tail(root: Path) -> None:

@@ -227,16 +227,21 @@ def export(
 
 
 @app.command()
-def table(root: Root = Path(), path: Moves = None) -> None:
+def table(
+    root: Root = Path(),
+    path: Moves = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Show the candidates that no other beats in score and cost instead.")
+    ] = False,
+) -> None:
     """Show the results, the cost of each step, and what to try next."""
-    from rich.console import Console
-
-    from imbnas.report.guide import print_guide
-    from imbnas.report.tables import print_results
+    from imbnas.report.terminal import show_front, show_results
 
     places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
-    print_results(places["details"], cost_details(places["cost"]), Console())
-    print_guide(places, Console(), (root / "Snakefile").exists())
+    if front:
+        show_front(places)
+    else:
+        show_results(places, cost_details(places["cost"]), (root / "Snakefile").exists())
 
 
 @app.command()

@@ -255,6 +255,9 @@ class TestParetoFront:
 
 
 def test_report_does_not_need_torch() -> None:
-    modules = "classes, compare, compare_tables, confusion, plots, reliability, scores, search, style, tables, weights"
+    modules = (
+        "classes, compare, compare_tables, confusion, plots, reliability, scores, search_figure, style, tables, norms, "
+    )
+    modules += "front_figure, front_table, search_facts"
     code = f"import sys; from imbnas.report import {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

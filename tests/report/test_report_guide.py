@@ -12,10 +12,12 @@ from imbnas.files import write_json
 from imbnas.report.guide import print_guide
 from imbnas.run.graph import PATHS
 
+NEAR = {"count": 37, "cheapest": {"macs": 12_345_678}}
 
-def shown(root: Path, found: dict[str, Any], workflow: bool = True) -> str:
+
+def shown(root: Path, found: dict[str, Any], workflow: bool = True, near: dict[str, Any] | None = None) -> str:
     places = {name: root / place for name, place in PATHS.items()}
-    write_json(places["details"], found)
+    write_json(places["details"], {**found, "search": {"evaluated": 100_000, "within_one_error": near}})
     text = io.StringIO()
     print_guide(places, Console(file=text, width=200), workflow)
     return text.getvalue().replace(f"{root}/", "")
@@ -54,4 +56,10 @@ def test_commands_of_snakemake_need_a_snakefile(tmp_path: Path) -> None:
 
 
 def test_the_lines_fit_into_eighty_columns(tmp_path: Path) -> None:
-    assert max(map(len, shown(tmp_path, details()).splitlines())) <= 80
+    assert max(map(len, shown(tmp_path, details(), near=NEAR).splitlines())) <= 80
+
+
+def test_a_search_says_how_many_candidates_it_could_not_tell_apart(tmp_path: Path) -> None:
+    assert "37 are within one standard error" in shown(tmp_path, details(), near=NEAR)
+    assert "with 12.3M MACs" in shown(tmp_path, details(), near=NEAR)
+    assert "standard error" not in shown(tmp_path, details())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
@@ -15,10 +13,11 @@ from hypothesis import strategies as st
 
 from imbnas.params.search import SearchParams
 from imbnas.params.shared import SpaceParams, Stages
-from imbnas.sealed import sealed
 from imbnas.search.archive import Archive, Score
+from imbnas.search.kept_scores import KeptScores, number_coding
 from imbnas.search.methods import METHODS, Field, evolution, exhaustive, random_search
-from imbnas.spaces.constraints import Limits, sample_feasible
+from imbnas.spaces.constraints import Limits, largest, sample_feasible
+from imbnas.spaces.most_parameters import most_parameters
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 
@@ -31,13 +30,14 @@ FIELD = Field(
     lambda a: LIMITS.allow(TABLE.cost(a)),
     lambda rng: sample_feasible(SPACE, TABLE, rng, LIMITS),
     lambda a: LIMITS.excess(TABLE.cost(a)),
+    lambda cost: largest(TABLE, LIMITS) if cost == "macs" else most_parameters(TABLE, LIMITS),
 )
 
 
 def quality(architecture: Architecture) -> Score:
     """A smooth toy objective with ties: the share of blocks that chose 2."""
     share = architecture.count(2) / len(architecture)
-    return Score(balanced_accuracy=share, accuracy=1 - share, worst_class=0.0, standard_error=0.1)
+    return Score(share, 0.1)
 
 
 def together(score: Callable[[Architecture], Score]) -> Callable[[Sequence[Architecture]], Iterator]:
@@ -45,13 +45,13 @@ def together(score: Callable[[Architecture], Score]) -> Callable[[Sequence[Archi
     return lambda architectures: ((a, score(a)) for a in sorted(architectures))
 
 
-def archive_at(path: Path, score: Callable[[Architecture], Score] = quality) -> Archive:
-    return Archive(path / "scores.jsonl", together(score), TABLE.cost, "balanced_accuracy")
+def archive_of(score: Callable[[Architecture], Score] = quality) -> Archive:
+    return Archive(together(score), TABLE.cost)
 
 
 PARAMS = SearchParams(population=10, generations=4, parents=4, mutation=0.2, candidates=40)
-BUDGETED = sorted(METHODS.keys() - {"exhaustive"})
-"""Every registered method but the one that evaluates all there is."""
+BUDGETED = sorted(METHODS.keys() - {"exhaustive", "macs", "params"})
+"""Every registered method but those that evaluate all there is, or one."""
 
 
 def fill(name: str, archive: Archive, seed: int) -> None:
@@ -81,14 +81,14 @@ def test_every_method_of_the_parameters_is_registered() -> None:
 
 
 @pytest.mark.parametrize("name", BUDGETED)
-def test_a_method_evaluates_its_budget_of_feasible_architectures_once(tmp_path: Path, name: str) -> None:
+def test_a_method_evaluates_its_budget_of_feasible_architectures_once(name: str) -> None:
     calls: list[Architecture] = []
 
     def score(architecture: Architecture) -> Score:
         calls.append(architecture)
         return quality(architecture)
 
-    archive = archive_at(tmp_path, score)
+    archive = archive_of(score)
     fill(name, archive, 1)
     assert len(calls) == len(set(calls)) == len(archive.entries) == 40
     assert all(FIELD.allowed(a) for a in calls)
@@ -97,39 +97,61 @@ def test_a_method_evaluates_its_budget_of_feasible_architectures_once(tmp_path: 
 
 @pytest.mark.parametrize("name", BUDGETED)
 def test_a_killed_search_ends_like_an_undisturbed_one(tmp_path: Path, name: str) -> None:
-    whole = archive_at(tmp_path / "whole")
+    whole = archive_of()
     fill(name, whole, 5)
-    budget = 17
+    calls: list[Architecture] = []
 
-    def dying(architecture: Architecture) -> Score:
-        nonlocal budget
-        budget -= 1
-        if budget < 0:
-            raise KeyboardInterrupt
-        return quality(architecture)
+    def kept(budget: int) -> Archive:
+        def value(architectures: Sequence[Architecture]) -> Iterator[tuple[Architecture, float]]:
+            for architecture in sorted(architectures):
+                if len(calls) == budget:
+                    raise KeyboardInterrupt
+                calls.append(architecture)
+                yield architecture, quality(architecture).value
+
+        found = KeptScores(tmp_path / "k", "run", value, number_coding())
+        return Archive(lambda architectures: ((a, Score(v, 0.1)) for a, v in found(architectures)), TABLE.cost)
 
     with pytest.raises(KeyboardInterrupt):
-        fill(name, archive_at(tmp_path / "cut", dying), 5)
-    file = tmp_path / "cut" / "scores.jsonl"
+        fill(name, kept(17), 5)
+    file = tmp_path / "k.run.jsonl"
     file.write_text(file.read_text()[:-9])  # the last line was cut off by the kill
-    scored: list[Architecture] = []
-    again = archive_at(tmp_path / "cut", lambda a: (scored.append(a), quality(a))[1])
+    again = kept(99)
     fill(name, again, 5)
     assert list(again.entries.items()) == list(whole.entries.items())
-    assert len(scored) == 40 - 16
+    assert len(calls) == 17 + 40 - 16
 
 
-def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cost", ["macs", "params"])
+def test_the_baselines_of_cost_take_the_largest_feasible_one(cost: str) -> None:
+    archive = archive_of()
+    fill(cost, archive, 0)
+    (found,) = archive.entries.values()
+    feasible = [TABLE.cost(a) for a in SPACE.enumerate() if FIELD.allowed(a)]
+    assert getattr(found.cost, cost) == max(getattr(each, cost) for each in feasible)
+
+
+def test_most_parameters_is_exact_under_any_limits() -> None:
+    middle = sorted(TABLE.cost(a).params for a in SPACE.enumerate())[len(COSTS) // 2]
+    for limits in (Limits(), LIMITS, Limits(COSTS[len(COSTS) // 3], middle), Limits(None, middle)):
+        found = TABLE.cost(most_parameters(TABLE, limits))
+        feasible = [cost for a in SPACE.enumerate() if limits.allow(cost := TABLE.cost(a))]
+        most = max(cost.params for cost in feasible)
+        assert found.params == most
+        assert found.macs == min(cost.macs for cost in feasible if cost.params == most)
+
+
+def test_seeds_differ_and_repeat() -> None:
     found = []
-    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
-        archive = archive_at(tmp_path / place)
+    for seed in (0, 0, 1):
+        archive = archive_of()
         fill("evolution", archive, seed)
         found.append(list(archive.entries))
     assert found[0] == found[1] != found[2]
 
 
-def test_exhaustive_finds_the_best_and_evolution_comes_near(tmp_path: Path) -> None:
-    everything, evolved = archive_at(tmp_path / "all"), archive_at(tmp_path / "evo")
+def test_exhaustive_finds_the_best_and_evolution_comes_near() -> None:
+    everything, evolved = archive_of(), archive_of()
     exhaustive(FIELD, everything)
     assert len(everything.entries) == sum(FIELD.allowed(a) for a in SPACE.enumerate())
     fill("evolution", evolved, 0)
@@ -138,57 +160,23 @@ def test_exhaustive_finds_the_best_and_evolution_comes_near(tmp_path: Path) -> N
     assert evolved.value(evolved.ranked()[0].architecture) >= 0.75 * everything.value(best.architecture)
 
 
-def test_evolution_ends_when_nothing_new_is_left(tmp_path: Path) -> None:
-    archive = archive_at(tmp_path)
+def test_evolution_ends_when_nothing_new_is_left() -> None:
+    archive = archive_of()
     evolution(FIELD, archive, population=100, generations=10, parents=5, mutation=0.1, seed=0)
     assert len(archive.entries) == sum(FIELD.allowed(a) for a in SPACE.enumerate())
 
 
-def test_ties_go_to_fewer_macs_then_to_the_smaller_tuple(tmp_path: Path) -> None:
-    archive = archive_at(tmp_path, lambda a: Score(0.5, 0.5, 0.0, 0.1))
+def test_ties_go_to_fewer_macs_then_to_the_smaller_tuple() -> None:
+    archive = archive_of(lambda a: Score(0.5))
     exhaustive(FIELD, archive)
     order = [(entry.cost.macs, entry.architecture) for entry in archive.ranked()]
     assert order == sorted(order)
 
 
-def test_the_objective_decides(tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "s", together(quality), TABLE.cost, "accuracy")
-    exhaustive(FIELD, archive)
-    assert archive.ranked()[0].architecture.count(2) == 0
-
-
-NAN = {"architecture": [0, 0, 0, 0], **dict.fromkeys(("balanced_accuracy", "accuracy", "worst_class"), 0.5)}
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        json.dumps({"architecture": [0, 0, 0, 0], "score": 1}),
-        json.dumps(sealed({"architecture": [0, 0, 0, 0], "score": 1})),
-        json.dumps(sealed({**NAN, "standard_error": 1.5})),
-        json.dumps(sealed({**NAN, "standard_error": None})),
-        json.dumps({**NAN, "standard_error": math.nan, "sha256": ""}),
-        "[" * 100_000,
-    ],
-)
-def test_a_foreign_score_is_told_by_line_and_found_anew(tmp_path: Path, line: str) -> None:
-    whole = archive_at(tmp_path)
-    random_search(FIELD, whole, 3, 0)
-    file, told = tmp_path / "scores.jsonl", []
-    first, *others = file.read_text().splitlines(keepends=True)
-    file.write_text("".join([first, line, "\n", *others]))
-    again = Archive(file, together(quality), TABLE.cost, "balanced_accuracy", tell=told.append)
-    assert told[0].startswith(f"{file}:2: not a whole search score (")
-    assert file.read_text() == first
-    random_search(FIELD, again, 3, 0)
-    assert again.entries == whole.entries
-    assert file.read_text() == "".join([first, *others])
-
-
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**31 - 1))
-def test_random_search_is_distinct_for_any_seed(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
-    archive = archive_at(tmp_path_factory.mktemp("s"))
+def test_random_search_is_distinct_for_any_seed(seed: int) -> None:
+    archive = archive_of()
     random_search(FIELD, archive, 12, seed)
     assert len(archive.entries) == 12
     assert all(np.all(np.array(a) < SPACE.choices) for a in archive.entries)

@@ -322,6 +322,7 @@ class TestOutputs:
             "results/figures/architecture.svg",
             "results/figures/classes.png",
             "results/figures/confusion.png",
+            "results/figures/front.png",
             "results/figures/reliability.png",
             "results/figures/search.png",
             "results/figures/weights.png",

@@ -41,6 +41,8 @@ rule evaluate:
         final="models/final.safetensors",
         references="models/references.safetensors",
         search="results/search.parquet",
+        facts="results/search.json",
+        front="results/front.parquet",
         architecture="results/architecture.json",
         longtail="data/longtail.parquet",
         imbalance="results/imbalance.json",
@@ -109,6 +111,12 @@ rule evaluate:
             caption="../report/search.rst",
             category="Figures",
             labels={"figure": "search"},
+        ),
+        front_figure=report(
+            "results/figures/front.png",
+            caption="../report/front.rst",
+            category="Figures",
+            labels={"figure": "front"},
         ),
         plots=expand("results/plots/{name}.csv", name=["classes", "confusion", "reliability", "search"]),
     log:

@@ -8,6 +8,8 @@ checkpoint search:
         validation=split("target/validation"),
     output:
         search="results/search.parquet",
+        facts="results/search.json",
+        front="results/front.parquet",
         architecture="results/architecture.json",
     log:
         "logs/search.log",

@@ -135,7 +135,7 @@ def check_validation(target: TargetParams, adapt: AdaptParams, search: SearchPar
     if target.validation.from_ != "reserve" or target.validation.per_class:
         return
     needed = {
-        f"search.method {search.method} (fixed needs none)": search.method not in ("fixed", "darts"),
+        f"search.method {search.method} (fixed needs none)": search.judged,
         "adapt.head.tau auto": adapt.strategy == "head" and adapt.head.judged,
         "retrain.head.tau auto": retrain.head.judged,
         "retrain.rows train+validation": retrain.rows != "train",

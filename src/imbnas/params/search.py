@@ -10,6 +10,12 @@ from imbnas.params.differentiable import DartsParams
 from imbnas.params.section import Section, View, short
 from imbnas.params.shared import MOST_BLOCKS, Batch, Cost, Count, Numerics, Positive, Rounds, SpaceParams
 
+Choose = Literal["best", "cheapest-within-one-error"]
+COST_METHODS = ("macs", "params")
+"""Methods that take the largest architecture within the limits."""
+PROXY_METHODS = ("synflow", "jacobian")
+"""Methods that score networks at initialisation."""
+
 
 class CalibrationParams(Section):
     """BatchNorm statistics of each subnet, measured on long-tailed training rows without augmentation."""
@@ -25,10 +31,26 @@ class CalibrationParams(Section):
 class SearchParams(Section):
     """The search."""
 
-    method: Literal["evolution", "random", "exhaustive", "tpe", "nsga2", "darts", "fixed"] = "evolution"
-    """How architectures are proposed; `darts` descends on a continuous one, `fixed` takes `architecture` as given."""
+    method: Literal[
+        "evolution",
+        "random",
+        "exhaustive",
+        "tpe",
+        "nsga2",
+        "macs",
+        "params",
+        "synflow",
+        "jacobian",
+        "darts",
+        "fixed",
+    ] = "evolution"
+    """How architectures are proposed; `macs` and `params` take the largest within the limits, `synflow` and `jacobian`
+    score random ones at initialisation, `darts` descends on a continuous one, `fixed` takes `architecture` as given."""
     objective: Literal["balanced_accuracy", "accuracy", "worst_class"] = "balanced_accuracy"
     """What is maximised on the validation rows."""
+    choose: Choose = "best"
+    """Which candidate is taken: the one with the best score, or the one with the fewest MACs among those within one
+    standard error of it, that of the paired difference on the same validation rows."""
     population: Annotated[int, Field(ge=2, le=10**5)] = 20
     """Architectures in one generation of `evolution` and `nsga2`."""
     generations: Rounds = 8
@@ -38,7 +60,7 @@ class SearchParams(Section):
     mutation: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     """Chance that mutation redraws a choice block."""
     candidates: Rounds = 160
-    """Architectures that `random` and `tpe` evaluate."""
+    """Architectures that `random`, `tpe`, `synflow` and `jacobian` evaluate."""
     max_macs: Cost | None = None
     """Most multiply-accumulate operations for one image; null: no limit."""
     max_params: Cost | None = None
@@ -52,12 +74,22 @@ class SearchParams(Section):
     darts: DartsParams = DartsParams()
     """Of the method `darts`."""
 
+    @property
+    def judged(self) -> bool:
+        """Say whether candidates are scored on validation rows."""
+        return self.method not in (*COST_METHODS, *PROXY_METHODS, "darts", "fixed")
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.method != "fixed" and self.architecture is not None:
             raise ValueError(
                 f"method is {self.method} and architecture is {short(self.architecture)}, "
                 "expected choices for fixed only"
+            )
+        if self.choose != "best" and not self.judged:
+            raise ValueError(
+                f"choose is {self.choose} with method {self.method}, expected best: only scores on validation rows "
+                "have an error"
             )
         if self.parents > self.population:
             raise ValueError(f"parents is {self.parents}, expected at most population ({self.population})")

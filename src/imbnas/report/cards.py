@@ -11,6 +11,7 @@ import pandas as pd
 from imbnas.files import write_bytes
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, percent, write_page
+from imbnas.report.search_facts import sentences
 from imbnas.report.style import TITLES
 
 _SCORES = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1", "ece")
@@ -113,8 +114,8 @@ def write_results_page(path: Path, details: dict[str, Any]) -> None:
     note = (
         f"{details['dataset']}, seed {details['seed']}: {details['imbalance']['rows']:,} training rows, imbalance "
         f"ratio {details['imbalance']['measured_ratio']:.4g}, {details['test_rows']:,} test rows. "
-        f"{_sizes(details['shots'])}: {details['shots']['text']}."
-    )
+        f"{_sizes(details['shots'])}: {details['shots']['text']}. {' '.join(_facts(details['search']))}"
+    ).rstrip()
     columns = ["network", *(name.replace("_", " ") for name in _SCORES), "MACs", "parameters"]
     costs = [[f"{entry['macs']:,}", f"{entry['params']:,}"] for entry in details["networks"].values()]
     block = Block(
@@ -146,8 +147,13 @@ def _choice(search: dict[str, Any]) -> str:
     return (
         f"Chosen by the method {code(search['method'])} among {search['evaluated']} evaluated candidates, by "
         f"{markdown(search['objective'].replace('_', ' '))} on {search['validation_rows']} validation rows; limits: "
-        f"{_limits(search['limits'])}."
+        f"{_limits(search['limits'])}. {' '.join(_facts(search))}".rstrip()
     )
+
+
+def _facts(search: dict[str, Any]) -> list[str]:
+    """Return what the search knows about itself, a sentence each."""
+    return [f"{line[0].upper()}{line[1:]}." for line in sentences(search)]
 
 
 def _sizes(shots: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ def guide(details: dict[str, Any], places: Mapping[str, Path], workflow: bool) -
         f"Found: a network with {count(final['macs'])} MACs and {count(final['params'])} parameters,",
         f"  {visible(places['final'])}",
         *_ranking(networks),
+        *_nearness(details["search"]),
         "Look at:",
         *(f"  {visible(places[name])}{what}" for name, what in _PICTURES.items() if places[name].exists()),
         "Try next:",
@@ -54,7 +55,22 @@ def guide(details: dict[str, Any], places: Mapping[str, Path], workflow: bool) -
     return "\n".join(lines)
 
 
-_PICTURES = {"figures": "/: classes, confusion, reliability, architecture, search", "model_card": "", "table": ""}
+def _nearness(search: Mapping[str, Any]) -> list[str]:
+    """Return how many candidates the search could not tell apart from its best one."""
+    near = search["within_one_error"]
+    if near is None or search["evaluated"] < 2:
+        return []
+    return [
+        f"The search scored {search['evaluated']} candidates; {near['count']} are within one standard error of the",
+        f"  best, the cheapest of them with {count(near['cheapest']['macs'])} MACs: imbnas table --front",
+    ]
+
+
+_PICTURES = {
+    "figures": "/: classes, confusion, reliability, architecture, search, front",
+    "model_card": "",
+    "table": "",
+}
 """Outputs to look at, by their name in the graph, and what they show where the name does not say it."""
 
 

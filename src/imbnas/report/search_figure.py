@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
+from imbnas.report.front_figure import name_score
 from imbnas.report.style import INK, MUTED, NETWORKS, TITLES, drawing
 
 _TIME = LinearSegmentedColormap.from_list("imbnas-time", ["#dfe3e8", "#a9b2bc", "#68737f", "#333c46"])
@@ -43,8 +44,7 @@ def draw_search(
             return
         scale, unit = _unit(scored["macs"].to_numpy(float))
         axes.set_xlabel(f"{unit} multiply-accumulate operations for one image")
-        axes.set_ylabel(f"{objective.replace('_', ' ')} on the validation rows")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        name_score(axes, objective)
         axes.grid()
         points = axes.scatter(
             scored["macs"] / scale,

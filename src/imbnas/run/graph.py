@@ -17,6 +17,8 @@ PATHS: dict[str, str] = {
     "supernet_losses": "results/plots/supernet.csv",
     "adapted": "models/adapted.safetensors",
     "search": "results/search.parquet",
+    "search_facts": "results/search.json",
+    "front": "results/front.parquet",
     "architecture": "results/architecture.json",
     "final": "models/final.safetensors",
     "references": "models/references.safetensors",
@@ -65,7 +67,7 @@ STEPS: dict[str, Step] = {
     ),
     "search": Step(
         ("adapted", "longtail", "target_train", "target_validation"),
-        ("search", "architecture"),
+        ("search", "search_facts", "front", "architecture"),
         "Rank subnets on the validation rows under a cost constraint.",
     ),
     "retrain": Step(
@@ -74,7 +76,17 @@ STEPS: dict[str, Step] = {
         "Train the chosen subnet and two references from scratch on the long tail.",
     ),
     "evaluate": Step(
-        ("final", "references", "search", "architecture", "longtail", "imbalance", "target_test"),
+        (
+            "final",
+            "references",
+            "search",
+            "search_facts",
+            "front",
+            "architecture",
+            "longtail",
+            "imbalance",
+            "target_test",
+        ),
         ("metrics", "details", "classes", "predictions", "model_card", "dataset_card", "table", "figures", "plots"),
         "Measure the final networks on the test split.",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,12 +23,18 @@ class Field:
     """The field of a search: the space, a test whether an architecture is within the limits, and a feasible draw.
 
     `excess` says how far an architecture is over each limit, as a fraction of it; nothing above zero means feasible.
+    `largest` returns the feasible architecture with the most operations, or parameters.
     """
 
     space: SearchSpace
     allowed: Callable[[Architecture], bool]
     draw: Callable[[np.random.Generator], Architecture]
     excess: Callable[[Architecture], tuple[float, ...]] = lambda architecture: ()
+    largest: Callable[[Literal["macs", "params"]], Architecture] | None = None
+
+
+SearchMethod = Callable[[Field, Archive, SearchParams, int], None]
+"""Evaluates architectures of a field in an archive, as the parameters say, with draws that depend on the seed alone."""
 
 
 def random_search(field: Field, archive: Archive, candidates: int, seed: int) -> None:
@@ -133,6 +140,21 @@ def _evolution(field: Field, archive: Archive, params: SearchParams, seed: int) 
     )
 
 
+def _most(cost: Literal["macs", "params"]) -> SearchMethod:
+    """Return the method that evaluates the largest feasible architecture alone, by one of its costs."""
+
+    def search(field: Field, archive: Archive, params: SearchParams, seed: int) -> None:
+        if field.largest is None:
+            raise ValueError("found a field without a largest architecture")
+        archive.evaluate([field.largest(cost)], 0)
+
+    return search
+
+
+def _random(field: Field, archive: Archive, params: SearchParams, seed: int) -> None:
+    random_search(field, archive, params.candidates, seed)
+
+
 # Optuna takes half a second to import, and three of five methods do without.
 def _tpe(field: Field, archive: Archive, params: SearchParams, seed: int) -> None:
     from imbnas.search.optuna_methods import tpe
@@ -146,14 +168,16 @@ def _nsga2(field: Field, archive: Archive, params: SearchParams, seed: int) -> N
     nsga2(field, archive, params.population, params.generations, seed)
 
 
-SearchMethod = Callable[[Field, Archive, SearchParams, int], None]
-"""Evaluates architectures of a field in an archive, as the parameters say, with draws that depend on the seed alone."""
-
 METHODS: dict[str, SearchMethod] = {
     "evolution": _evolution,
-    "random": lambda field, archive, params, seed: random_search(field, archive, params.candidates, seed),
+    "random": _random,
     "exhaustive": lambda field, archive, params, seed: exhaustive(field, archive),
     "tpe": _tpe,
     "nsga2": _nsga2,
+    "macs": _most("macs"),
+    "params": _most("params"),
+    # What tells them from `random` is what their candidates are scored by: search/proxies.py.
+    "synflow": _random,
+    "jacobian": _random,
 }
 """Every `search.method` that scores candidates."""

@@ -26,11 +26,14 @@ COLUMNS = pa.schema(
         "chosen": pa.bool_(),
     }
 )
-"""Columns of results/search.parquet; accuracies are in [0, 1], `macs` and `params` those of one image and network."""
+"""Columns of results/search.parquet; accuracies are in [0, 1], `macs` and `params` those of one image and network.
+
+A score that was not measured on validation rows has neither an error nor accuracies.
+"""
 
 
-def candidate_table(archive: Archive) -> pa.Table:
-    """Return one row for each evaluated architecture, in the order of evaluation; the one of rank 1 is chosen."""
+def candidate_table(archive: Archive, chosen: Architecture) -> pa.Table:
+    """Return one row for each evaluated architecture, in the order of evaluation; the best score has rank 1."""
     rank = {entry.architecture: place for place, entry in enumerate(archive.ranked(), 1)}
     entries = list(archive.entries.values())
     columns: dict[str, Any] = {
@@ -45,7 +48,7 @@ def candidate_table(archive: Archive) -> pa.Table:
         "macs": [entry.cost.macs for entry in entries],
         "params": [entry.cost.params for entry in entries],
         "rank": [rank[entry.architecture] for entry in entries],
-        "chosen": [rank[entry.architecture] == 1 for entry in entries],
+        "chosen": [entry.architecture == chosen for entry in entries],
     }
     return pa.table(columns, schema=COLUMNS)
 

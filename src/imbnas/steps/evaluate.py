@@ -19,6 +19,8 @@ from imbnas.report.architecture import draw_architecture
 from imbnas.report.cards import write_dataset_card, write_model_card, write_results_page
 from imbnas.report.classes import draw_classes
 from imbnas.report.confusion import draw_confusion
+from imbnas.report.front_figure import draw_front
+from imbnas.report.front_table import read_front
 from imbnas.report.norms import draw_weights
 from imbnas.report.plots import write_classes, write_confusion, write_reliability, write_search
 from imbnas.report.reliability import draw_reliability
@@ -40,6 +42,8 @@ Beside them stands `test_overlap`: published test rows that the source has too.
 """
 ERRORS = {"all": "ece", **{group: f"ece_{group}" for group in GROUPS}}
 """The name of each group's calibration error among the intervals."""
+FACTS = ("choose", "best", "within_one_error", "halves", "tau_macs", "tau_params")
+"""What of results/search.json details.json repeats."""
 CLASS_TYPES = {
     "network": pa.string(),
     "label": pa.int64(),
@@ -63,7 +67,9 @@ class Inputs:
     counts: np.ndarray
     imbalance: dict[str, Any]
     search: dict[str, Any]
+    facts: dict[str, Any]
     candidates: pd.DataFrame
+    front: pd.DataFrame
     networks: dict[str, Network]
 
 
@@ -120,6 +126,9 @@ def _read(view: EvaluateView, context: Context) -> Inputs:
     search = read_json(context.path("architecture"), "the output of `imbnas search`")
     if not isinstance(search, dict) or not {"chosen", "references", "objective", "limits"} <= set(search):
         raise UserError(f"{context.path('architecture')}: not an architecture file, run search")
+    facts = read_json(context.path("search_facts"), "the output of `imbnas search`")
+    if not isinstance(facts, dict) or not set(FACTS) <= set(facts):
+        raise UserError(f"{context.path('search_facts')}: not the facts of a search, run search")
     references = load_references(context.path("references"))
     networks = {"final": load_subnet(context.path("final")), **references}
     for name, network in networks.items():
@@ -129,7 +138,8 @@ def _read(view: EvaluateView, context: Context) -> Inputs:
         raise UserError(
             f"{context.path('final')}: another architecture than {context.path('architecture')}, run retrain"
         )
-    return Inputs(test, counts, imbalance, search, _read_candidates(context), networks)
+    front = read_front(context.path("front"))
+    return Inputs(test, counts, imbalance, search, facts, _read_candidates(context), front, networks)
 
 
 def _read_tail(context: Context, classes: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -209,6 +219,7 @@ def _draw(
         draw_trajectory(figures / "search.png", pd.read_parquet(context.path("search")), inputs.search["objective"])
     else:
         draw_search(figures / "search.png", inputs.candidates, references, inputs.search["objective"], limit)
+    draw_front(figures / "front.png", inputs.candidates, inputs.front, inputs.search["objective"])
     drawn = graphs(make_space(view.space), inputs.search["chosen"]["architecture"])
     draw_architecture([figures / f"architecture.{kind}" for kind in ("png", "svg")], drawn)
     write_confusion(plots / "confusion.csv", final.actual, final.predicted, names, inputs.counts)
@@ -255,6 +266,7 @@ def _details(view: EvaluateView, inputs: Inputs, rule: Rule, scores: dict[str, d
             "score": chosen["score"],
             "standard_error": chosen["standard_error"],
             "limits": inputs.search["limits"],
+            **{name: inputs.facts[name] for name in FACTS},
         },
         "networks": scores,
     }

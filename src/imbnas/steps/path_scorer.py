@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from imbnas.longtail.metrics import standard_error
 from imbnas.params.search import CalibrationParams, SearchView
-from imbnas.search.archive import Score
 from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
 from imbnas.steps.rows import Rows
 from imbnas.steps.supernets import build_adapted, read_adapted
 from imbnas.steps.workbench import TrainingStep
-from imbnas.training.scoring import Batches, Tally
+from imbnas.training.scoring import Batches
 
 
 def path_scorer(step: TrainingStep, view: SearchView, validation: Rows) -> TrieScorer:
@@ -43,13 +41,3 @@ def calibration_rows(step: TrainingStep, params: CalibrationParams) -> Rows:
         rank[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         order = order[np.argsort(rank, kind="stable")]
     return rows.at(order[: params.rows])
-
-
-def score_of(tally: Tally, objective: str) -> Score:
-    """Return the accuracies that a tally shows, with the standard error of the one that is searched for."""
-    return Score(
-        balanced_accuracy=tally.balanced_accuracy,
-        accuracy=tally.accuracy,
-        worst_class=float(np.nanmin(tally.recall)),
-        standard_error=standard_error(tally.recall, tally.support, objective),
-    )

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from imbnas.data.stored import write_table
 from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.params.search import SearchView
 from imbnas.run.context import Context
 from imbnas.search.archive import Archive
-from imbnas.search.methods import METHODS, Field
-from imbnas.search.table import candidate_table, given_table
+from imbnas.search.findings import choose
 from imbnas.seeds import stream
 from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
-from imbnas.spaces.cost import CostTable
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
-from imbnas.spaces.space import SearchSpace
-from imbnas.steps.path_scorer import calibration_rows, path_scorer, score_of
-from imbnas.steps.rows import Rows, read_tail, read_validation
+from imbnas.steps.path_scorer import calibration_rows
+from imbnas.steps.rows import Rows, read_tail
+from imbnas.steps.search_account import write_account, write_given, write_no_account
 from imbnas.steps.search_darts import DartsSearch
+from imbnas.steps.search_scoring import make_scoring
+from imbnas.steps.search_setting import Setting, explore
 from imbnas.steps.supernets import adapted_digests
 from imbnas.steps.workbench import TrainingStep
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The setting of the search: the space, the costs of its architectures, and their limits."""
-
-    space: SearchSpace
-    table: CostTable
-    limits: Limits
 
 
 def run(view: SearchView, context: Context) -> None:
@@ -50,44 +39,19 @@ def run(view: SearchView, context: Context) -> None:
     if view.search.method == "darts":
         _darts(view, context, setting, tail, held_out)
         return
-    validation = read_validation(context, held_out, f"search.method {view.search.method}")
     step = TrainingStep.start(context, view.runtime, space, tail, view.seed)
-    scorer = path_scorer(step, view, validation)
     state = step.state("scores")
     with state.held():
-        archive = Archive(
-            state.path.with_suffix(".jsonl"),
-            lambda architectures: (
-                (architecture, score_of(tally, view.search.objective)) for architecture, tally in scorer(architectures)
-            ),
-            setting.table.cost,
-            view.search.objective,
-            pause=state.pause,
-            tell=context.log,
-        )
-        _search(view, setting, archive)
-        write_table(context.path("search"), candidate_table(archive))
-        best = archive.ranked()[0]
-        outcome = {"score": archive.value(best.architecture), "standard_error": best.score.standard_error}
-        _write_architecture(view, context, setting, best.architecture, outcome, validation)
-        context.log(
-            f"evaluated {len(archive.entries)} architectures, chose {'-'.join(map(str, best.architecture))} "
-            f"with {view.search.objective} {outcome['score']:.4f} (standard error {outcome['standard_error']:.4f})"
-        )
-        archive.finish()
+        scoring = make_scoring(step, view, setting.table, held_out, state.pause)
+        archive = Archive(scoring.score, setting.table.cost)
+        explore(view, setting, archive)
+        choice = choose(archive, view.search.choose, scoring.marking)
+        chosen = choice.chosen
+        for line in write_account(context, view, scoring, archive, choice):
+            context.log(line)
+        outcome = {"score": chosen.score.value, "standard_error": chosen.score.standard_error}
+        _write_architecture(view, context, setting, chosen.architecture, outcome, scoring.validation, scoring.objective)
         state.finish()
-
-
-def _search(view: SearchView, setting: Setting, archive: Archive) -> None:
-    """Let the chosen method fill the archive."""
-    space, table, limits = setting.space, setting.table, setting.limits
-    field = Field(
-        space,
-        lambda architecture: limits.allow(table.cost(architecture)),
-        lambda rng: sample_feasible(space, table, rng, limits),
-        lambda architecture: limits.excess(table.cost(architecture)),
-    )
-    METHODS[view.search.method](field, archive, view.search, view.seed)
 
 
 def _describe(setting: Setting, architecture: Architecture) -> dict[str, Any]:
@@ -107,6 +71,7 @@ def _write_architecture(
     best: Architecture,
     outcome: dict[str, Any],
     validation: Rows | None = None,
+    objective: str | None = None,
 ) -> None:
     """Write the chosen architecture and the two that it is compared with; nothing of how it was found but the method.
 
@@ -121,7 +86,7 @@ def _write_architecture(
     record = {
         "space": view.space.name,
         "method": view.search.method,
-        "objective": view.search.objective,
+        "objective": objective or view.search.objective,
         "validation_rows": len(validation) if validation is not None else 0,
         "chosen": {**outcome, **_describe(setting, best)},
         "references": {name: _describe(setting, found) for name, found in references.items()},
@@ -136,6 +101,7 @@ def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, hel
     step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed)
     search = DartsSearch(step, view, held_out, calibration_rows(step, view.search.calibration))
     found = search.run()
+    write_no_account(context, view)
     _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation)
     for line in setting.space.describe(found.architecture):
         context.log(line)
@@ -158,5 +124,5 @@ def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
             f"search.architecture: has {cost.macs} MACs and {cost.params} parameters, expected at most "
             f"search.max_macs ({limits.max_macs}) and search.max_params ({limits.max_params})"
         )
-    write_table(context.path("search"), given_table(architecture, cost))
+    write_given(context, view, architecture, cost)
     _write_architecture(view, context, setting, architecture, {"score": None, "standard_error": None})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, cast
 
 from torch import nn
@@ -13,10 +12,10 @@ from imbnas.cell_graph import is_connected
 from imbnas.differentiable import derive as rules
 from imbnas.differentiable.learners import Learner
 from imbnas.params.search import SearchView
+from imbnas.search.marking import score_of
 from imbnas.spaces.darts_genotype import CELLS, decode, encode
 from imbnas.spaces.darts_ops import SKIP
 from imbnas.spaces.relaxed import Relaxed
-from imbnas.steps.path_scorer import score_of
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batchnorms
@@ -59,8 +58,8 @@ class Judge:
         if self.validation is None or not learner.scored:
             return dict.fromkeys(names)
         tally = self._scorer(learner)(relaxed)
-        scores = asdict(score_of(tally, self.view.search.objective))
-        return {**scores, "score": scores[self.view.search.objective]}
+        found = score_of(tally, self.view.search.objective)
+        return {"score": found.value, **{name: getattr(found, name) for name in names[1:]}}
 
     def _scorer(self, learner: Learner) -> Callable[[Relaxed], Any]:
         judged = copy.deepcopy(learner)

@@ -20,10 +20,11 @@ CACHE_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Tally:
-    """Right answers and rows of each class, two int64 arrays of length C."""
+    """Right answers and rows of each class, two int64 arrays of length C, and whether each row was answered right."""
 
     correct: np.ndarray
     support: np.ndarray
+    right: np.ndarray
 
     @property
     def recall(self) -> np.ndarray:
@@ -48,8 +49,9 @@ def tally(answers: Sequence[Tensor], labels: Iterable[Tensor], num_classes: int)
     On the processor, in one go: counting on a GPU would make it wait for each batch.
     """
     predicted, true = (torch.cat([*batches]).cpu().numpy() for batches in (answers, labels))
+    right = predicted == true
     support = np.bincount(true, minlength=num_classes)
-    return Tally(np.bincount(true[predicted == true], minlength=num_classes), support)
+    return Tally(np.bincount(true[right], minlength=num_classes), support, right)
 
 
 class Batches:

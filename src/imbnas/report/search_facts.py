@@ -1,0 +1,25 @@
+"""Sentences about how sure a search is of its choice (results/search.json): for log, cards and terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def sentences(found: dict[str, Any]) -> list[str]:
+    """Return what results/search.json says, as a person says it; nothing where it knows nothing."""
+    lines = []
+    near, agreement = found["within_one_error"], found["halves"]
+    if near is not None and found["evaluated"] > 1:
+        lines.append(
+            f"{near['count']} of {found['evaluated']} candidates are within one standard error of the best one (of the "
+            f"paired difference on the same {found['validation_rows']} rows); the cheapest of them has "
+            f"{near['cheapest']['macs']:,} MACs, the best one {found['best']['macs']:,}"
+        )
+    if agreement is not None and agreement["tau"] is not None:
+        rows = " and ".join(map(str, agreement["rows"]))
+        lines.append(f"two halves of the validation rows ({rows}) rank the candidates with tau {agreement['tau']:.2f}")
+    taus = [(name, found[f"tau_{key}"]) for key, name in (("macs", "MACs"), ("params", "parameters"))]
+    known = [f"{tau:.2f} with {name}" for name, tau in taus if tau is not None]
+    if known:
+        lines.append(f"the rank correlation (tau) of the score is {' and '.join(known)}")
+    return lines

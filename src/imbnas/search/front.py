@@ -1,0 +1,63 @@
+"""The accuracy-cost front: the candidates that no other one beats in score, operations and parameters together."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from imbnas.search.archive import Entry
+from imbnas.spaces.networks import Architecture
+
+COLUMNS = pa.schema(
+    {
+        "architecture": pa.string(),
+        "score": pa.float64(),
+        "standard_error": pa.float64(),
+        "macs": pa.int64(),
+        "params": pa.int64(),
+        "chosen": pa.bool_(),
+    }
+)
+"""Columns of results/front.parquet, as those of results/search.parquet."""
+
+
+def pareto(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries that no other one dominates, by ascending MACs, then parameters, then score.
+
+    One dominates another when it is at least as good in score, MACs and parameters and better in one of them: of
+    equals all stay.
+    """
+    groups: dict[tuple[float, int, int], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((-entry.score.value, entry.cost.macs, entry.cost.params), []).append(entry)
+    # Of those that score at least as well: ascending MACs, with the fewest parameters that are to be had for them.
+    stairs: list[tuple[int, int]] = []
+    kept: list[Entry] = []
+    for key in sorted(groups):
+        cost = key[1:]
+        place = bisect_right(stairs, cost)
+        if place and stairs[place - 1][1] <= cost[1]:
+            continue
+        kept += groups[key]
+        end = place
+        while end < len(stairs) and stairs[end][1] >= cost[1]:
+            end += 1
+        stairs[place:end] = [cost]
+    return sorted(kept, key=lambda entry: (entry.cost.macs, entry.cost.params, entry.score.value, entry.architecture))
+
+
+def front_table(entries: Iterable[Entry], chosen: Architecture | None) -> pa.Table:
+    """Return the front of some entries as a table; without entries, as where an architecture was given, no rows."""
+    front = pareto(entries)
+    columns: dict[str, Any] = {
+        "architecture": ["-".join(map(str, entry.architecture)) for entry in front],
+        "score": [entry.score.value for entry in front],
+        "standard_error": [entry.score.standard_error for entry in front],
+        "macs": [entry.cost.macs for entry in front],
+        "params": [entry.cost.params for entry in front],
+        "chosen": [entry.architecture == chosen for entry in front],
+    }
+    return pa.table(columns, schema=COLUMNS)

@@ -1,0 +1,20 @@
+"""The subnet with the most parameters within limits."""
+
+from __future__ import annotations
+
+from imbnas.spaces.constraints import Limits, largest
+from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.networks import Architecture
+
+
+def most_parameters(table: CostTable, limits: Limits) -> Architecture:
+    """Return the subnet with the most parameters within the limits; on ties fewer MACs, then the smaller tuple.
+
+    It is `largest` with both costs in each other's place, and as exact. Raises UserError when no subnet is within.
+    """
+    blocks = tuple(tuple(_exchanged(cost) for cost in row) for row in table.blocks)
+    return largest(CostTable(_exchanged(table.fixed), blocks), Limits(limits.max_params, limits.max_macs))
+
+
+def _exchanged(cost: Cost) -> Cost:
+    return Cost(macs=cost.params, params=cost.macs)

@@ -1,0 +1,47 @@
+"""The account of a search: its candidates, what it knows about itself, the front, and lines for the log."""
+
+from __future__ import annotations
+
+from imbnas.data.stored import write_table
+from imbnas.files import write_json
+from imbnas.params.search import SearchView
+from imbnas.report.search_facts import sentences
+from imbnas.run.context import Context
+from imbnas.search.archive import Archive
+from imbnas.search.findings import Choice, describe, unscored
+from imbnas.search.front import front_table
+from imbnas.search.table import candidate_table, given_table
+from imbnas.spaces.cost import Cost
+from imbnas.spaces.networks import Architecture
+from imbnas.steps.search_scoring import Scoring
+
+
+def write_account(context: Context, view: SearchView, scoring: Scoring, archive: Archive, choice: Choice) -> list[str]:
+    """Write the table of candidates and what the search knows about itself; return that in sentences."""
+    chosen = choice.chosen
+    write_table(context.path("search"), candidate_table(archive, chosen.architecture))
+    found = describe(archive, choice, view.search.choose, scoring.marking, view.seed)
+    write_json(context.path("search_facts"), {**_head(view, scoring.objective), **found})
+    write_table(context.path("front"), front_table(archive.entries.values(), chosen.architecture))
+    error = "" if chosen.score.standard_error is None else f" (standard error {chosen.score.standard_error:.4f})"
+    first = (
+        f"evaluated {len(archive.entries)} architectures, chose {'-'.join(map(str, chosen.architecture))} "
+        f"with {scoring.objective} {chosen.score.value:.4f}{error}"
+    )
+    return [first, *sentences(found)]
+
+
+def write_given(context: Context, view: SearchView, architecture: Architecture, cost: Cost) -> None:
+    """Write the same files for an architecture that was given: a single row with its cost."""
+    write_table(context.path("search"), given_table(architecture, cost))
+    write_no_account(context, view)
+
+
+def write_no_account(context: Context, view: SearchView) -> None:
+    """Write results/search.json and results/front.parquet of an architecture that was not chosen among candidates."""
+    write_json(context.path("search_facts"), {**_head(view, view.search.objective), **unscored()})
+    write_table(context.path("front"), front_table([], None))
+
+
+def _head(view: SearchView, objective: str) -> dict[str, str]:
+    return {"space": view.space.name, "method": view.search.method, "objective": objective}

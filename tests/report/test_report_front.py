@@ -1,0 +1,100 @@
+"""The front in a terminal and as a figure, and what a search knows about itself in sentences."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from imbnas.errors import UserError
+from imbnas.files import write_json
+from imbnas.report.front_figure import draw_front
+from imbnas.report.front_table import print_front
+from imbnas.report.search_facts import sentences
+
+CANDIDATE = {"architecture": [1, 2], "score": 0.625, "standard_error": 0.02, "macs": 1_250_000, "params": 4_000}
+FACTS: dict[str, Any] = {
+    "method": "random",
+    "objective": "balanced_accuracy",
+    "evaluated": 40,
+    "validation_rows": 101,
+    "best": CANDIDATE,
+    "within_one_error": {"count": 7, "cheapest": {**CANDIDATE, "macs": 900_000}},
+    "halves": {"rows": [51, 50], "tau": 0.4142},
+    "tau_macs": 0.25,
+    "tau_params": -0.125,
+}
+FRONT = pd.DataFrame(
+    {
+        "architecture": ["0-0", "1-2"],
+        "score": [0.5, 0.625],
+        "standard_error": [0.03, 0.02],
+        "macs": [500_000, 1_250_000],
+        "params": [2_000, 4_000],
+        "chosen": [False, True],
+    }
+)
+
+
+def printed(root: Path, front: pd.DataFrame, facts: dict[str, Any]) -> str:
+    front.to_parquet(root / "front.parquet")
+    write_json(root / "search.json", facts)
+    text = io.StringIO()
+    print_front(root / "front.parquet", root / "search.json", Console(file=text, width=80))
+    return " ".join(text.getvalue().split())
+
+
+def test_the_sentences_say_what_was_found() -> None:
+    near, agreement, taus = sentences(FACTS)
+    assert near.startswith("7 of 40 candidates are within one standard error of the best one")
+    assert "on the same 101 rows" in near
+    assert near.endswith("the cheapest of them has 900,000 MACs, the best one 1,250,000")
+    assert agreement == "two halves of the validation rows (51 and 50) rank the candidates with tau 0.41"
+    assert taus == "the rank correlation (tau) of the score is 0.25 with MACs and -0.12 with parameters"
+    unknown = {**FACTS, **dict.fromkeys(("within_one_error", "halves", "tau_macs", "tau_params"))}
+    assert sentences(unknown) == []
+
+
+def test_the_terminal_shows_the_front_and_the_sentences(tmp_path: Path) -> None:
+    text = printed(tmp_path, FRONT, FACTS)
+    assert "2 of 40 candidates that no other one beats" in text
+    assert "1-2 62.5 2.0 1.25M 4k chosen" in text
+    assert "Two halves of the validation rows (51 and 50) rank" in text
+
+
+def test_a_score_that_is_no_accuracy_is_no_percentage(tmp_path: Path) -> None:
+    front = FRONT.assign(score=[12.5, 43.0625], standard_error=None)
+    text = printed(tmp_path, front, {**FACTS, "objective": "synflow", "within_one_error": None})
+    assert "1-2 43.0625 - 1.25M" in text
+    assert "%" not in text
+
+
+def test_without_candidates_there_is_no_front(tmp_path: Path) -> None:
+    text = printed(tmp_path, FRONT[:0], {**FACTS, "method": "fixed"})
+    assert text == "The method fixed compares no candidates: there is no front."
+
+
+@pytest.mark.parametrize("name", ["front.parquet", "search.json"])
+def test_what_is_missing_or_another_file_is_named(tmp_path: Path, name: str) -> None:
+    printed(tmp_path, FRONT, FACTS)
+    for content in (b"{}", None):
+        (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            print_front(tmp_path / "front.parquet", tmp_path / "search.json", Console())
+
+
+@pytest.mark.parametrize(
+    ("objective", "rows"), [("balanced_accuracy", 2), ("synflow", 2), ("macs", 1), ("accuracy", 0)]
+)
+def test_the_figure_is_the_same_every_time(tmp_path: Path, objective: str, rows: int) -> None:
+    candidates = pd.concat([FRONT, FRONT.assign(score=0.1, macs=9_999_999)])
+    drawn = []
+    for name in ("a.png", "b.png"):
+        draw_front(tmp_path / name, candidates, FRONT[:rows], objective)
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) > 5_000
