@@ -59,15 +59,12 @@ def fill(name: str, archive: Archive, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", BUDGETED)
-def test_a_method_evaluates_each_function_of_a_cell_once_and_none_that_is_disconnected(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_method_evaluates_each_function_of_a_cell_once_and_none_that_is_disconnected(name: str) -> None:
     space = make_space(SpaceParams(name="nasbench201", last_channels=None))
     table = space.cost_table((8, 8, 1), 10)
     field = Field(space, lambda a: True, space.sample)
     # Fewer operations are better: those who breed from the best come near to cells without any.
-    score = together(lambda a: Score(a.count(0) / 6, 0.0, 0.0, 0.1))
-    archive = Archive(tmp_path / "scores.jsonl", score, table.cost, "balanced_accuracy")
+    archive = Archive(together(lambda a: Score(a.count(0) / 6)), table.cost)
     METHODS[name](field, archive, PARAMS, 1)
     assert len(archive.entries) == 40
     assert all(space.connected(a) and space.canonical(a) == a for a in archive.entries)
@@ -171,6 +168,16 @@ def test_ties_go_to_fewer_macs_then_to_the_smaller_tuple() -> None:
     exhaustive(FIELD, archive)
     order = [(entry.cost.macs, entry.architecture) for entry in archive.ranked()]
     assert order == sorted(order)
+
+
+def test_most_parameters_of_cells_counts_what_acts() -> None:
+    space = make_space(SpaceParams(name="nasbench201", last_channels=None))
+    table = space.cost_table((8, 8, 1), 10)
+    costs = [table.cost(a) for a in space.enumerate()]
+    limit = sorted(cost.params for cost in costs)[len(costs) // 2] - 1
+    for limits in (Limits(), Limits(None, limit), Limits(max(cost.macs for cost in costs) // 2, None)):
+        found = table.cost(most_parameters(table, limits))
+        assert found.params == max(cost.params for cost in costs if limits.allow(cost))
 
 
 @settings(deadline=None, max_examples=25)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from imbnas.spaces.constraints import Limits, largest
 from imbnas.spaces.cost import Cost, CostTable
 from imbnas.spaces.networks import Architecture
@@ -13,7 +15,8 @@ def most_parameters(table: CostTable, limits: Limits) -> Architecture:
     It is `largest` with both costs in each other's place, and as exact. Raises UserError when no subnet is within.
     """
     blocks = tuple(tuple(_exchanged(cost) for cost in row) for row in table.blocks)
-    return largest(CostTable(_exchanged(table.fixed), blocks), Limits(limits.max_params, limits.max_macs))
+    exchanged = dataclasses.replace(table, fixed=_exchanged(table.fixed), blocks=blocks)
+    return largest(exchanged, Limits(limits.max_params, limits.max_macs))
 
 
 def _exchanged(cost: Cost) -> Cost:
