@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from once import made_once
 
+# Read when torch is imported. Each of xdist's workers would start a thread per core, and those spin while they wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = Path(os.environ.get("IMBNAS_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")
-def real_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str = "master") -> Path:
+def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with CIFAR-10 and MNIST as torchvision reads them, or skip with the reason."""
     ready = os.environ.get("IMBNAS_TEST_TORCHVISION_ROOT")
     if ready:
@@ -25,9 +28,11 @@ def real_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str = "master
     unpack = SHARED_DATA / "unpack"
     if not unpack.exists():
         pytest.skip(f"real CIFAR-10 and MNIST are absent: {unpack} not found (set IMBNAS_TEST_DATA)")
-    root = tmp_path_factory.mktemp("real_data")
-    subprocess.run([sys.executable, str(unpack), str(root)], check=True, stdout=subprocess.DEVNULL)
-    return root
+
+    def make(root: Path) -> None:
+        subprocess.run([sys.executable, str(unpack), str(root)], check=True, stdout=subprocess.DEVNULL)
+
+    return made_once(tmp_path_factory, "real-data", make)
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +67,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project in which a tiny chain has run up to `retrain`; copy it before changing anything."""
     import tiny_chain
 
-    root = tmp_path_factory.mktemp("chain")
-    assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", "search", "retrain") == 0
-    return root
+    def make(root: Path) -> None:
+        assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", "search", "retrain") == 0
+
+    return made_once(tmp_path_factory, "chain", make)
 
 
 OVERRIDES = 0b110

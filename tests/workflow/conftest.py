@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import slurm_cluster
+import workflow_client
+from once import made_once
 from slurm_run import Cluster, Run
-from workflow_project import SERVER, Project, copy_project
+from workflow_project import Project, copy_project
+
+SERVER = Path(__file__).with_name("workflow_server.py")
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +40,39 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     (home / "gitconfig").write_text("[user]\nname = test\nemail = test@example.org\n[init]\ndefaultBranch = main\n")
     path = tmp_path_factory.mktemp("fresh") / "project"
     copy_project(path)
-    server = subprocess.Popen([sys.executable, SERVER], stdin=-1, stdout=-1, text=True, env={**os.environ, **env})
-    project = Project(path, env, server)
-    project.shell("git", "init", "-q")
-    project.commit("clone")
-    yield project
-    server.communicate()
+    with _servers(env) as folder:
+        project = Project(path, env, folder)
+        project.shell("git", "init", "-q")
+        project.commit("clone")
+        yield project
+
+
+@contextmanager
+def _servers(env: dict[str, str]) -> Iterator[Path]:
+    """Start the servers and return the directory of their sockets, and of the commands that ask them."""
+    folder = Path(tempfile.mkdtemp(prefix="served-"))  # pytest's own paths are too long for a socket
+    python = sys.executable
+    (folder / "bin").mkdir()
+    for name in workflow_client.SERVERS:
+        command = folder / "bin" / name
+        command.write_text(
+            f"""#!/bin/sh\nexec {python} -IS {workflow_client.__file__} {folder} {python} {name} "$@"\n"""
+        )
+        command.chmod(0o755)
+    processes = []
+    for role in sorted({*workflow_client.SERVERS.values()}):
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(folder / role))
+            listening.listen()
+            words = [python, str(SERVER), role, str(folder), f"{listening.fileno()}"]
+            process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, env={**os.environ, **env}, pass_fds=[listening.fileno()]
+            )
+            processes.append(process)
+    yield folder
+    for process in processes:
+        process.communicate()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -49,20 +81,16 @@ def finished(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
     All of xdist's workers share that run; each has a copy of its own.
     """
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
-    original = shared / "finished-project"
-    with (shared / "finished.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "finished.done").exists():
-            shutil.rmtree(original, ignore_errors=True)
-            project = fresh.copy(original)
-            # The environment is not activated: rules find their `imbnas` all the same.
-            project.shell(str(Path(sys.executable).with_name("snakemake")), "--cores", "2", PATH="/usr/bin:/bin")
-            project.shell(sys.executable, "workflow/lib/record.py")
-            project.commit("results")
-            (shared / "finished.done").touch()
-        return Project(original, fresh.env, fresh.server).copy(tmp_path_factory.mktemp("finished") / "project")
+
+    def make(folder: Path) -> None:
+        project = fresh.copy(folder / "project")
+        # The environment is not activated: rules find their `imbnas` all the same.
+        project.shell(str(Path(sys.executable).with_name("snakemake")), "--cores", "2", PATH="/usr/bin:/bin")
+        project.shell(sys.executable, "workflow/lib/record.py")
+        project.commit("results")
+
+    original = made_once(tmp_path_factory, "finished", make) / "project"
+    return Project(original, fresh.env, fresh.server).copy(tmp_path_factory.mktemp("finished") / "project")
 
 
 @pytest.fixture

@@ -205,10 +205,10 @@ def test_an_experiment_changes_one_line_of_the_shipped_file(project: Project) ->
     assert load(file).retrain.mixing.name == "mixup"
 
 
-@pytest.fixture
-def birds(fresh: Project, tmp_path: Path) -> Project:
+@pytest.fixture(scope="module")
+def materialised(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a project whose target is a directory of images, materialised and recorded."""
-    project = fresh.copy(tmp_path / "birds-project")
+    project = fresh.copy(tmp_path_factory.mktemp("birds") / "project")
     for number in range(2 * 8):
         image = project.path / f"datasets/birds/{'jay' if number % 2 else 'owl'}/{number}.png"
         image.parent.mkdir(parents=True, exist_ok=True)
@@ -220,10 +220,14 @@ def birds(fresh: Project, tmp_path: Path) -> Project:
     project.set("supernet.epochs", 0)  # its source is digits, from which nothing is learned for photographs
     project.run("snakemake", "--cores", "2", "--", "data/longtail.parquet")
     project.run("dvc", "repro", "code")
-    project.run("dvc", "commit", "-f", "source")
-    project.run("dvc", "commit", "-f", "target")
-    project.run("dvc", "commit", "-f", "imbalance")
+    project.run("dvc", "commit", "-f", "source", "target", "imbalance")
     return project
+
+
+@pytest.fixture
+def birds(materialised: Project, tmp_path: Path) -> Project:
+    """Return a copy of that, to be changed."""
+    return materialised.copy(tmp_path / "birds-project")
 
 
 def test_a_new_image_makes_the_target_stale(birds: Project) -> None:

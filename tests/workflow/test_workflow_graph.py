@@ -88,7 +88,7 @@ def rules(fresh: Project) -> dict[str, Any]:
 
 
 def understood(project: Project) -> dict[str, Any]:
-    output = project.shell(sys.executable, "-c", RULES).output
+    output = project.run("code", RULES).output
     found = re.search(r"^RULES (.*)$", output, re.MULTILINE)
     assert found, output
     return json.loads(found[1])
@@ -196,7 +196,7 @@ def test_a_study_s_job_asks_for_the_gpus_of_its_cell(fresh: Project, tmp_path: P
     project = fresh.copy(tmp_path / "project")
     axis = [{"device": "cpu", "processes": 2}, {"device": "auto", "processes": 1}, {"device": "auto", "processes": 3}]
     project.set("study.axes", {"runtime": axis, "seed": [0]})
-    output = project.shell(sys.executable, "-c", STUDY_GPUS).output
+    output = project.run("code", STUDY_GPUS).output
     found = re.search(r"^GPUS (.*)$", output, re.MULTILINE)
     assert found, output
     one, many = [0, 1, 1], [0, 1, 3]

@@ -140,7 +140,7 @@ def test_a_run_whose_controller_was_killed_is_simply_started_again(
     project.set("supernet.epochs", 60)
     project.set("runtime.state_interval", 0.2)
     undisturbed = project.copy(tmp_path_factory.mktemp("undisturbed") / "project")
-    Run(undisturbed, "--cores", "2", "--", TRAINED).end()
+    undisturbed.run("snakemake", "--cores", "2", "--", TRAINED)
     states = project.path / ".imbnas/resume/supernet"
     run = Run(project, "--cores", "2", "--", TRAINED)
     wait_for(lambda: list(states.glob("*.pt")), run)

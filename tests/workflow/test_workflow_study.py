@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from once import made_once
 from workflow_project import Project, ran
 
 from imbnas.run.graph import STEPS
@@ -36,10 +37,14 @@ def wanted(project: Project) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def failed(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
     """Return a project whose study has run, in which half of the cells fail, and what that run said."""
-    project = fresh.copy(tmp_path_factory.mktemp("study") / "project")
-    set_axes(project, AXES)
-    done = project.run("snakemake", "--cores", "2", "study", expect=1)
-    return project, done.output
+
+    def make(folder: Path) -> None:
+        project = fresh.copy(folder / "project")
+        set_axes(project, AXES)
+        (folder / "output").write_text(project.run("snakemake", "--cores", "2", "study", expect=1).output)
+
+    folder = made_once(tmp_path_factory, "study", make)
+    return Project(folder / "project", fresh.env, fresh.server), (folder / "output").read_text()
 
 
 @pytest.fixture
