@@ -231,7 +231,8 @@ def test_one_line_and_exit_code_2(
 def test_a_broken_state_is_named_and_not_used(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     (root / SUPERNET).unlink()
-    assert tiny_chain.run(root, "supernet", runtime__state_interval=0.0) == 0
+    short: dict[str, Any] = {"supernet__epochs": 1, "runtime__state_interval": 0.0}
+    assert tiny_chain.run(root, "supernet", **short) == 0
     capsys.readouterr()
     from imbnas.training import loop
 
@@ -246,10 +247,10 @@ def test_a_broken_state_is_named_and_not_used(chain: Path, tmp_path: Path, capsy
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_step", stop)
         with pytest.raises(MemoryError):
-            tiny_chain.run(root, "supernet", runtime__state_interval=0.0)
+            tiny_chain.run(root, "supernet", **short)
     state = next((root / ".imbnas/resume/supernet").glob("*.pt"))
     state.write_bytes(state.read_bytes()[:-100])
-    assert tiny_chain.run(root, "supernet", runtime__state_interval=0.0) == 0
+    assert tiny_chain.run(root, "supernet", **short) == 0
     assert f"{state.name}: not a whole training state" in capsys.readouterr().err
 
 

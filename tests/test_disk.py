@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import resource
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_chain
@@ -24,6 +26,13 @@ from imbnas.progress import Log
 from imbnas.run.graph import STEPS
 from imbnas.sealed import write_sealed
 from imbnas.training.checkpoint import save_weights
+
+SHORT: dict[str, Any] = {
+    "supernet__epochs": 1,
+    "adapt__head": {"epochs": 1},
+    "search__candidates": 3,
+    "retrain__epochs": 1,
+}
 
 
 @contextmanager
@@ -110,9 +119,9 @@ def test_amounts_are_read_by_people() -> None:
 
 @pytest.fixture(scope="module")
 def whole(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project in which all eight steps have run."""
+    """Return a project in which all eight steps have run, none for long."""
     root = tiny_chain.copy(chain, tmp_path_factory.mktemp("whole"))
-    assert tiny_chain.run(root, "evaluate") == 0
+    assert tiny_chain.run(root, "supernet", "adapt", "search", "retrain", "evaluate", **SHORT) == 0
     return root
 
 
@@ -125,7 +134,7 @@ def test_a_step_that_may_not_write_says_so_and_goes_on_later(
         shutil.rmtree(root / "logs")
         capsys.readouterr()
         with largest_file(limit):
-            code = tiny_chain.run(root, step, runtime__state_interval=0.0)
+            code = tiny_chain.run(root, step, runtime__state_interval=0.0, **SHORT)
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert (code, len(lines)) in ((2, 1), (0, 0)), lines
         assert code == 2 or limit > 0
@@ -133,18 +142,18 @@ def test_a_step_that_may_not_write_says_so_and_goes_on_later(
             assert re.match(rf"error: {root}/\S+: File too large, expected files of .*bytes to be allowed", lines[0])
         assert not list(root.rglob("*.part"))
         assert {name: digest for name, digest in tiny_chain.digests(root).items() if expected[name] != digest} == {}
-    assert tiny_chain.run(root, step, runtime__state_interval=0.0) == 0
+    assert tiny_chain.run(root, step, runtime__state_interval=0.0, **SHORT) == 0
     assert tiny_chain.digests(root) == expected
 
 
 FULL = """
-import re, shutil, subprocess, sys
+import json, re, shutil, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import tiny_chain
 from imbnas.run.graph import STEPS
 
-whole, root = Path(sys.argv[1]), Path(sys.argv[2])
+whole, root, short = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[4])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(root)], check=True)
 tiny_chain.copy(whole, root)
 expected = tiny_chain.digests(whole)
@@ -156,12 +165,12 @@ for step in STEPS:
             free = shutil.disk_usage(root).free - spare * 4096
             stream.write(b"x" * free)
         print("###", step, spare, flush=True, file=sys.stderr)
-        code = tiny_chain.run(root, step, runtime__state_interval=0.0)
+        code = tiny_chain.run(root, step, runtime__state_interval=0.0, **short)
         print("code", code, flush=True, file=sys.stderr)
         filler.unlink()
         changed = {name for name, digest in tiny_chain.digests(root).items() if expected[name] != digest}
         assert not changed, changed
-    assert tiny_chain.run(root, step) == 0
+    assert tiny_chain.run(root, step, **short) == 0
     assert tiny_chain.digests(root) == expected
 """
 
@@ -183,6 +192,7 @@ def test_a_full_disk_loses_nothing_in_any_step(whole: Path, tmp_path: Path) -> N
         str(whole),
         str(tmp_path / "small"),
         str(Path(__file__).parent),
+        json.dumps(SHORT),
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

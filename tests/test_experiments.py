@@ -75,11 +75,15 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert width["unlike"] > 4.0
 
 
-def test_the_page_of_rankings_corrects_three_comparisons() -> None:
+def test_the_page_of_rankings_corrects_three_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     import adaptation_page
     import adaptation_statistics as adaptation
 
     from imbnas.longtail.student import holm
+
+    # The page's two thousand resamples take half a minute.
+    draws = adaptation.draws
+    monkeypatch.setattr(adaptation, "draws", lambda statistic, count, resamples: draws(statistic, count, 100))
 
     rng = np.random.default_rng(2)
     truth = rng.normal(size=(3, 12))

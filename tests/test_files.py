@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_chain
@@ -160,6 +161,7 @@ def test_the_next_attempt_removes_what_a_killed_one_left_half_written(tmp_path: 
 
 def test_a_step_removes_half_written_states_and_costs_of_its_own(chain: Path, tmp_path: Path) -> None:
     root = tiny_chain.copy(chain, tmp_path)
+    short: dict[str, Any] = {"supernet__epochs": 1, "runtime__state_interval": 0.0}
     written: set[str] = set()
     replace = Path.replace
 
@@ -169,12 +171,12 @@ def test_a_step_removes_half_written_states_and_costs_of_its_own(chain: Path, tm
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Path, "replace", note)
-        assert tiny_chain.run(root, "supernet", runtime__state_interval=0.0) == 0
+        assert tiny_chain.run(root, "supernet", **short) == 0
     parts = [Path(part.replace(f".{os.getpid()}.part", ".7.part")) for part in sorted(written)]
     assert {"models", "supernet", "results"} <= {part.parent.name for part in parts}
     for part in parts:
         part.write_text("half")
     other = root / f".imbnas/resume/supernet/.{'0' * 32}.supernet.pt.7.part"
     other.write_text("half")
-    assert tiny_chain.run(root, "supernet", runtime__state_interval=0.0) == 0
+    assert tiny_chain.run(root, "supernet", **short) == 0
     assert list(root.rglob("*.part")) == [other]

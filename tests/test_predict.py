@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -368,10 +367,6 @@ class TestCommand:
                 code = int(stop.code or 0)
         return code, *capfd.readouterr()
 
-    def test_one_line_and_exit_code_for_a_bad_image(self, model: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "imbnas.cli", "predict", str(model), "none.png"], capture_output=True, text=True
-        )
-        assert done.returncode == 2
-        assert done.stdout == ""
-        assert done.stderr == "error: none.png: not found, expected an image file\n"
+    def test_one_line_and_exit_code_for_a_bad_image(self, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        told = "error: none.png: not found, expected an image file\n"
+        assert self.run(capfd, model, "none.png") == (2, "", told)

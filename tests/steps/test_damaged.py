@@ -42,6 +42,17 @@ def altered(content: bytes, path: Path, how: str) -> None:
     write_sealed(path, lambda stream: torch.save(state, stream))
 
 
+SHORT = {"supernet__epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def whole(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project whose supernet was trained for two epochs without a stop."""
+    root = tiny_chain.copy(chain, tmp_path_factory.mktemp("whole"))
+    assert tiny_chain.run(root, "supernet", **SHORT) == 0
+    return root
+
+
 @pytest.fixture(scope="module")
 def stopped(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project whose supernet was stopped in its seventh step."""
@@ -57,29 +68,29 @@ def stopped(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_step", counted)
-        assert tiny_chain.run(root, "supernet") == 143
+        assert tiny_chain.run(root, "supernet", **SHORT) == 143
     return root
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_state_is_never_used(chain: Path, stopped: Path, tmp_path: Path, how: str) -> None:
+def test_a_damaged_state_is_never_used(whole: Path, stopped: Path, tmp_path: Path, how: str) -> None:
     root = tiny_chain.copy(stopped, tmp_path)
     (path,) = (root / ".imbnas/resume/supernet").glob("*.pt")
     altered(path.read_bytes(), path, how)
     (root / "logs/supernet.log").unlink()
-    assert tiny_chain.run(root, "supernet") == 0
+    assert tiny_chain.run(root, "supernet", **SHORT) == 0
     told = (root / "logs/supernet.log").read_text()
     assert f"{path}: not a whole training state (" in told
     assert "begun anew" in told
     assert "goes on from" not in told
-    assert tiny_chain.digests(root, "supernet") == tiny_chain.digests(chain, "supernet")
+    assert tiny_chain.digests(root, "supernet") == tiny_chain.digests(whole, "supernet")
 
 
-def test_the_whole_state_is_used(chain: Path, stopped: Path, tmp_path: Path) -> None:
+def test_the_whole_state_is_used(whole: Path, stopped: Path, tmp_path: Path) -> None:
     root = tiny_chain.copy(stopped, tmp_path)
-    assert tiny_chain.run(root, "supernet") == 0
+    assert tiny_chain.run(root, "supernet", **SHORT) == 0
     assert "goes on from optimiser step 7" in (root / "logs/supernet.log").read_text()
-    assert tiny_chain.digests(root, "supernet") == tiny_chain.digests(chain, "supernet")
+    assert tiny_chain.digests(root, "supernet") == tiny_chain.digests(whole, "supernet")
 
 
 def test_a_damaged_cost_of_earlier_attempts_is_forgotten(stopped: Path, tmp_path: Path) -> None:
@@ -87,7 +98,7 @@ def test_a_damaged_cost_of_earlier_attempts_is_forgotten(stopped: Path, tmp_path
     for number, content in enumerate(damaged(file.read_bytes(), flips=3, cuts=3)):
         root = tiny_chain.copy(stopped, tmp_path / str(number))
         (root / file.relative_to(stopped)).write_bytes(content)
-        assert tiny_chain.run(root, "supernet") == 0
+        assert tiny_chain.run(root, "supernet", **SHORT) == 0
         log = (root / "logs/supernet.log").read_text()
         assert "what earlier attempts have cost is lost" in log or b"\n" in content
 
