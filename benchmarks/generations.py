@@ -7,7 +7,6 @@ architecture: a validation score that half tells the truth. Nothing is trained: 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,19 +41,18 @@ def main() -> None:
         for architecture in architectures:
             truth = sum(worth[block, choice] for block, choice in enumerate(architecture))
             noise = stream(0, "noise", *architecture).normal(0.0, spread)
-            yield architecture, Score(truth + noise, 0.0, 0.0, 0.0)
+            yield architecture, Score(truth + noise)
 
-    with tempfile.TemporaryDirectory() as folder:
-        archive = Archive(Path(folder) / "scores.jsonl", scored, table.cost, "balanced_accuracy")
-        evolution(
-            Field(space, lambda architecture: True, space.sample),
-            archive,
-            population=POPULATION,
-            generations=GENERATIONS,
-            parents=PARENTS,
-            mutation=MUTATION,
-            seed=0,
-        )
+    archive = Archive(scored, table.cost)
+    evolution(
+        Field(space, lambda architecture: True, space.sample),
+        archive,
+        population=POPULATION,
+        generations=GENERATIONS,
+        parents=PARENTS,
+        mutation=MUTATION,
+        seed=0,
+    )
     bred: dict[int, list[Architecture]] = {}
     for entry in archive.entries.values():
         bred.setdefault(entry.generation, []).append(entry.architecture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -125,9 +126,10 @@ def test_a_damaged_kept_network_is_trained_again(chain: Path, tmp_path: Path) ->
 
 def test_damaged_scores_are_found_anew(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tiny_chain.copy(chain, tmp_path / "run")
-    from imbnas.steps import search
+    from imbnas.search.kept_scores import KeptScores
 
-    real, scored = search.score_of, 0
+    shutil.rmtree(root / ".imbnas/kept/search")
+    real, scored = KeptScores._append, 0
 
     def counted(*arguments: Any) -> Any:
         nonlocal scored
@@ -137,9 +139,9 @@ def test_damaged_scores_are_found_anew(chain: Path, tmp_path: Path, monkeypatch:
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "score_of", counted)
+        patch.setattr(KeptScores, "_append", counted)
         assert tiny_chain.run(root, "search") == 143
-    (file,) = (root / ".imbnas/resume/search").glob("*.jsonl")
+    (file,) = (root / ".imbnas/kept/search").glob("*.jsonl")
     content = file.read_bytes()
     assert content.count(b"\n") == 5
     for number, wrong in enumerate(damaged(content, flips=6, cuts=3)):
