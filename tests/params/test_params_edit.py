@@ -52,6 +52,7 @@ def test_any_parameter_can_be_set_and_nothing_else_changes(dotted: str, file: Pa
 
 
 RATIO = "# largest over smallest class"
+LIMIT = "# most multiply-accumulate operations per image; empty: no limit"
 ONE_LINE = "optimizer: {lr: 0.1, weight_decay: 5.0e-4"
 DARTS = "search.darts={epochs: 3, loss: ldam, optimizer: {lr: 0.1}}"
 
@@ -61,6 +62,10 @@ DARTS = "search.darts={epochs: 3, loss: ldam, optimizer: {lr: 0.1}}"
     [
         ("imbalance.ratio=50.0", [f"-  ratio: 20.0  {RATIO}", f"+  ratio: 50.0  {RATIO}"]),
         ("supernet.optimizer.clip=1.5", [f"-  {ONE_LINE}}}", f"+  {ONE_LINE}, clip: 1.5}}"]),
+        (
+            "search.max_macs=0.6x",
+            [f"-  max_macs:  {LIMIT}", f"+  max_macs: 0.6x  {LIMIT}"],
+        ),
         ("retrain.mixing.name=mixup", ["+  mixing:", "+    name: mixup"]),
         ("adapt.head.optimizer.lr=0.00001", ["+    optimizer:", "+      lr: 1.0e-05"]),
         ("study.axes.seed=[0, 1, 2]", ["+    - 2"]),

@@ -35,7 +35,7 @@ def test_every_parameter_is_told_with_default_values_and_meaning() -> None:
     assert "from 0 below 1" in rows["retrain.weighting.beta"]
     assert rows["retrain.weighting.beta"].endswith("| Cui et al. 2019 |")
     assert "| auto or whole number from 0" in rows["supernet.augment.pad"]
-    assert "or null |" in rows["search.max_macs"]
+    assert "or text such as 0.6x or null |" in rows["search.max_macs"]
     # The default of its place, not of its class.
     assert "| `0.02` |" in rows["adapt.finetune.optimizer.lr"]
 

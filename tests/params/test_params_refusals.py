@@ -79,6 +79,28 @@ NAN, INF = float("nan"), float("inf")
             "retrain.epochs: found text '1e2', expected a whole number; to YAML that is text, write 100",
         ),
         ("retrain.epochs", "1.5", "retrain.epochs: found text '1.5', expected a whole number"),
+        *(
+            (
+                "search.max_macs",
+                value,
+                f"search.max_macs: found {text}, expected a whole number or a share of the largest up to 1, "
+                "such as 0.6x",
+            )
+            for value, text in [
+                ("0.6", "text '0.6'"),
+                ("60%", "text '60%'"),
+                ("1.5x", "text '1.5x'"),
+                ("0x", "text '0x'"),
+                ("0.6X", "text '0.6X'"),
+                (0.6, "0.6"),
+                (True, "true"),
+            ]
+        ),
+        (
+            "search.max_params",
+            0,
+            "search.max_params: found 0, expected a number above 0 or a share of the largest up to 1, such as 0.6x",
+        ),
         ("runtime.channels_last", 1, "runtime.channels_last: found 1, expected true or false"),
         ("source.root", 3, "source.root: found 3, expected text"),
         ("space", [1], "space: found [1], expected a mapping of parameters"),
@@ -312,6 +334,8 @@ def test_contradictions_name_their_parameters(changes: dict[str, Any], line: str
         FIXED,
         {**FIXED, "retrain.loss": "ce", "retrain.head.name": "tau-norm", "retrain.head.tau": 0.5},
         {"retrain.augment.flip": True, "search.max_macs": 2**40},
+        {"search.max_macs": "0.6x", "search.max_params": "1x"},
+        {"search.max_macs": ".75x", "search.max_params": "1.0x"},
         {"study.axes": {"adapt": [{"strategy": "head"}], "adapt.loss": ["ce", "ldam"]}},
     ],
 )

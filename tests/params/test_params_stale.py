@@ -17,7 +17,17 @@ from imbnas.params.config import Params, uses
 from imbnas.params.section import is_model
 from imbnas.run.graph import STEPS
 
-SHARED = {"base", "barlow", "dataset", "heads", "longtail", "losses", "origins", "recipe", "shared"}
+SHARED = {
+    "barlow_options",
+    "dataset",
+    "head_options",
+    "longtail",
+    "loss_options",
+    "origins",
+    "recipe",
+    "section",
+    "shared",
+}
 """Modules of params that serve several sections."""
 
 

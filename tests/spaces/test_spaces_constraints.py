@@ -164,6 +164,25 @@ def test_refusals_name_the_parameter_and_the_smallest_figure():
     assert feasible(table, Limits(150, 61)) == (0, 0)
 
 
+def test_a_limit_may_be_a_share_of_what_the_largest_architecture_has():
+    # The most parameters, 70, are not those of the one with the most MACs, which has 21.
+    table = CostTable(Cost(100, 10), ((Cost(5, 60), Cost(230, 11)), (Cost(0, 0),)))
+    assert Limits.of(table, "0.5x", "0.5x") == Limits(165, 10)
+    assert Limits.of(table, "0.5x", None) == Limits(165, None)
+    assert Limits.of(table, 7, "1x") == Limits(7, 21)
+    assert Limits.of(table, 7, 8) == Limits(7, 8)
+    # As written, not as the nearest binary fraction: 0.7 * 330 is 230.99999999999997 in floating point.
+    assert Limits.of(table, "0.7x", "1.0x") == Limits(231, 21)
+    assert feasible(table, Limits.of(table, "0.5x", None)) == (0, 0)
+    for act in (feasible, largest):
+        with pytest.raises(UserError) as caught:
+            act(table, Limits.of(table, ".3x", 20))
+        assert str(caught.value) == (
+            "search.max_macs: found .3x (99), expected at least 105, the smallest subnet's; "
+            "search.max_params: found 20, expected at least 21, the smallest subnet's"
+        )
+
+
 def test_sampling_refuses_what_is_infeasible_together_only():
     macs, params = minimum(LONG_TABLE).macs, minimum(LONG_TABLE).params
     for limits in (Limits(max_macs=macs), Limits(max_params=params)):

@@ -75,6 +75,11 @@ def test_limits_hold_and_fixed_takes_what_it_is_given(chain: Path, tmp_path: Pat
     assert tiny_chain.run(root, "search", search__max_macs=limit) == 0
     assert table(root)["macs"].max() <= limit
     assert all(entry["macs"] <= limit for entry in record(root)["references"].values())
+    largest = record(chain)["references"]["largest"]["macs"]
+    assert tiny_chain.run(root, "search", search__max_macs="0.8x") == 0
+    limit = record(root)["limits"]["max_macs"]
+    assert (limit, record(root)["limits"]["max_params"]) == (largest * 8 // 10, None)
+    assert table(root)["macs"].max() <= limit < table(chain)["macs"].max(), "it binds"
     assert tiny_chain.run(root, "search", search__method="fixed", search__architecture=[1, 2, 3]) == 0
     assert record(root)["chosen"]["architecture"] == [1, 2, 3]
     assert record(root)["chosen"]["score"] is None
@@ -85,6 +90,7 @@ def test_limits_hold_and_fixed_takes_what_it_is_given(chain: Path, tmp_path: Pat
     [
         ({"search__max_macs": 10}, "search.max_macs"),
         ({"search__max_params": 10}, "search.max_params"),
+        ({"search__max_macs": "0.01x"}, "search.max_macs: found 0.01x ("),
         (
             {"search__method": "fixed", "search__architecture": [2, 2, 2], "search__max_macs": 30_000},
             "search.max_macs",

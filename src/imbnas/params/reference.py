@@ -155,6 +155,8 @@ def _values(node: dict[str, Any]) -> str:
     kind = node.get("type", "object")
     if kind == "array":
         return f"list of: {_values(node['items'])}" if node.get("items") else "list"
+    # A text of a form of its own shows it by an example.
+    limits += " ".join(f"such as {example}" for example in node.get("examples", ()))
     return f"{words[kind]} {limits}".strip()
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.section import Section, View, short
-from imbnas.params.shared import MOST_BLOCKS, Batch, Cost, Count, Numerics, Positive, Rounds, SpaceParams
+from imbnas.params.shared import MOST_BLOCKS, Batch, CostLimit, Count, Numerics, Positive, Rounds, SpaceParams
 
 Choose = Literal["best", "cheapest-within-one-error"]
 COST_METHODS = ("macs", "params")
@@ -61,10 +61,11 @@ class SearchParams(Section):
     """Chance that mutation redraws a choice block."""
     candidates: Rounds = 160
     """Architectures that `random`, `tpe`, `synflow` and `jacobian` evaluate."""
-    max_macs: Cost | None = None
-    """Most multiply-accumulate operations for one image; null: no limit."""
-    max_params: Cost | None = None
-    """Most parameters, the head included; null: no limit."""
+    max_macs: CostLimit | None = None
+    """Most multiply-accumulate operations for one image, as a number or as a share of what the largest architecture
+    has, which is the one with the most of them: `0.6x`; null: no limit."""
+    max_params: CostLimit | None = None
+    """Most parameters, the head included, as a number or as a share of that architecture's; null: no limit."""
     architecture: Annotated[list[Count], Field(max_length=MOST_BLOCKS)] | None = None
     """The choices of `fixed`, one per block; null: the only architecture of a space that has no choices."""
     calibration: CalibrationParams = CalibrationParams()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from imbnas.params.section import Section
 
@@ -37,6 +39,18 @@ MOST_BLOCKS = 1000
 """Of all stages together."""
 Cost = Annotated[int, Field(gt=0, lt=2**53)]
 """Of operations or parameters, which large networks have more than 2^31 of."""
+_SHARE = r"(0?\.[0-9]*[1-9][0-9]*|1(\.0*)?)x"
+
+
+def _cost_share(given: Any) -> str:
+    if isinstance(given, str) and len(given) <= 20 and re.fullmatch(_SHARE, given):
+        return given
+    raise PydanticCustomError("cost_share", "a share of the largest up to 1, such as 0.6x")
+
+
+CostShare = Annotated[str, Field(pattern=f"^{_SHARE}$", examples=["0.6x"]), BeforeValidator(_cost_share)]
+"""Of what the architecture with the most MACs has."""
+CostLimit = Cost | CostShare
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]

@@ -8,9 +8,11 @@ the limits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -28,10 +30,31 @@ STATES = 20_000
 
 @dataclass(frozen=True)
 class Limits:
-    """Most MACs for one image and most parameters that a subnet may have; None: no limit."""
+    """Most MACs for one image and most parameters that a subnet may have; None: no limit.
+
+    `given` is how a person wrote each: for messages alone.
+    """
 
     max_macs: int | None = None
     max_params: int | None = None
+    given: tuple[str, str] = field(default=("", ""), compare=False)
+
+    @classmethod
+    def of(cls, table: CostTable, max_macs: int | str | None, max_params: int | str | None) -> Self:
+        """Return limits of which each may be a share of what the largest architecture of a space has, such as "0.6x".
+
+        Shares are exact, and rounded down.
+        """
+        if not isinstance(max_macs, str) and not isinstance(max_params, str):
+            return cls(max_macs, max_params)
+        most = table.cost(largest(table, cls()))
+        macs, params = _resolved(max_macs, most.macs), _resolved(max_params, most.params)
+        return cls(macs, params, (_words(max_macs, macs), _words(max_params, params)))
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Return both limits as messages name them."""
+        return self.given[0] or str(self.max_macs), self.given[1] or str(self.max_params)
 
     def allow(self, cost: Cost) -> bool:
         """Return whether a subnet of this cost is within both limits."""
@@ -46,6 +69,16 @@ class Limits:
         """Return how far a cost is over each limit that there is, as a fraction of it; not above 0 is within."""
         pairs = ((cost.macs, self.max_macs), (cost.params, self.max_params))
         return tuple(found / limit - 1.0 for found, limit in pairs if limit is not None)
+
+
+def _resolved(limit: int | str | None, most: int) -> int | None:
+    if not isinstance(limit, str):
+        return limit
+    return math.floor(Fraction(limit.removesuffix("x")) * most)
+
+
+def _words(limit: int | str | None, resolved: int | None) -> str:
+    return f"{limit} ({resolved})" if isinstance(limit, str) else ""
 
 
 class _Point(NamedTuple):
@@ -245,8 +278,8 @@ def _refusal(table: CostTable, limits: Limits, costs: Sequence[Cost]) -> str:
         ("search.max_params", limits.max_params, least.params),
     )
     alone = [
-        f"{name}: found {limit}, expected at least {possible}, the smallest subnet's"
-        for name, limit, possible in pairs
+        f"{name}: found {words}, expected at least {possible}, the smallest subnet's"
+        for (name, limit, possible), words in zip(pairs, limits.words, strict=True)
         if limit is not None and limit < possible
     ]
     if alone:
@@ -254,6 +287,6 @@ def _refusal(table: CostTable, limits: Limits, costs: Sequence[Cost]) -> str:
     macs = min(cost.macs for cost in costs if Limits(max_params=limits.max_params).allow(cost))
     params = min(cost.params for cost in costs if Limits(max_macs=limits.max_macs).allow(cost))
     return (
-        f"search.max_macs and search.max_params: found {limits.max_macs} and {limits.max_params}, which no subnet "
+        f"search.max_macs and search.max_params: found {' and '.join(limits.words)}, which no subnet "
         f"meets together, expected max_macs of at least {macs} or max_params of at least {params}"
     )

@@ -29,9 +29,8 @@ def run(view: SearchView, context: Context) -> None:
     tail, held_out = read_tail(context)
     info = tail.split.info
     space = make_space(view.space)
-    setting = Setting(
-        space, space.cost_table(info.shape, len(info.classes)), Limits(view.search.max_macs, view.search.max_params)
-    )
+    table = space.cost_table(info.shape, len(info.classes))
+    setting = Setting(space, table, Limits.of(table, view.search.max_macs, view.search.max_params))
     feasible(setting.table, setting.limits)
     if view.search.method == "fixed":
         _fixed(view, context, setting)
@@ -122,7 +121,7 @@ def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
     if not limits.allow(cost):
         raise UserError(
             f"search.architecture: has {cost.macs} MACs and {cost.params} parameters, expected at most "
-            f"search.max_macs ({limits.max_macs}) and search.max_params ({limits.max_params})"
+            f"search.max_macs ({limits.words[0]}) and search.max_params ({limits.words[1]})"
         )
     write_given(context, view, architecture, cost)
     _write_architecture(view, context, setting, architecture, {"score": None, "standard_error": None})
