@@ -31,8 +31,9 @@ from imbnas.spaces.networks import Architecture, Supernet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.training.cache import CachedSampler, CachedStore, Entry, FeatureFile, path_features
+from imbnas.training.definition import Training
 from imbnas.training.frozen import FrozenBackbone
-from imbnas.training.loop import Job, train
+from imbnas.training.loop import Trainer
 from imbnas.training.optimizer import make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Scorer
@@ -249,13 +250,13 @@ def cache(clock: Clock, device: torch.device, threads: int, rounds: int) -> dict
         store = CachedStore(file.features(), labels, [[k] for k in range(len(paths))], device)
         recipe = RecipeParams(epochs=epochs, batch_size=BATCH)
         sampler = CachedSampler(InstanceSampler(labels.cpu().numpy(), 0), rows, store.turns, BATCH)
-        job = Job(
+        training = Training(
             "cache", stage.supernet.head, recipe, store, lambda x, _: x, sampler, lambda _: nn.CrossEntropyLoss(), 0
         )
 
         def cached() -> None:
             state = ResumeState(Path(folder) / "state", "cache", 1e9)
-            train(job, runtime, state, Log("cache"))
+            Trainer(training, runtime, state, Log("cache")).fit()
             state.finish()
 
         spent = clock.least(rounds, head=steps["head"], full=steps["full"], cached=cached)

@@ -33,8 +33,9 @@ from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.training import cuda_graphs
+from imbnas.training.definition import Training
 from imbnas.training.inputs import batches_of
-from imbnas.training.loop import Job, train
+from imbnas.training.loop import Trainer
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Scorer
 from imbnas.training.state import ResumeState
@@ -113,18 +114,18 @@ class Bench:
             spent.append(self.now() - begin)
         return min(spent[1:])
 
-    def seconds_a_step(self, job: Job, runtime: Runtime) -> float:
+    def seconds_a_step(self, training: Training, runtime: Runtime) -> float:
         """Return the least mean seconds of a step over the epochs of a training but the first two."""
         begun: list[float] = []
 
         def objective(epoch: int) -> Any:
             begun.append(self.now())
-            return job.objective(epoch)
+            return training.objective(epoch)
 
-        recipe = job.recipe.model_copy(update={"epochs": 2 + self.rounds})
+        recipe = training.recipe.model_copy(update={"epochs": 2 + self.rounds})
         with tempfile.TemporaryDirectory() as folder:
             state = ResumeState(Path(folder) / "state", "bench", 1e9)
-            train(replace(job, objective=objective, recipe=recipe), runtime, state, Log("bench"))
+            Trainer(replace(training, objective=objective, recipe=recipe), runtime, state, Log("bench")).fit()
         begun.append(self.now())
         return float(min(np.diff(begun)[2:])) / self.steps
 
@@ -133,13 +134,13 @@ def _space(name: str) -> SearchSpace:
     return make_space(SpaceParams.model_validate({"name": name, **SPACES[name]}))
 
 
-def _job(bench: Bench, kind: str, space: SearchSpace, batch: int) -> Job:
+def _job(bench: Bench, kind: str, space: SearchSpace, batch: int) -> Training:
     """Return a training of the kind supernet (fair paths), or retrain (one subnet)."""
     rows, loss = batch * bench.steps, nn.CrossEntropyLoss()
     augment = Augment(Shape(SIDE, SIDE, 3), "pad", pad=4, flip=True, cutout=0, mean=[0.5] * 3, std=[0.25] * 3)
     torch.manual_seed(0)
     supernet = kind == "supernet"
-    return Job(
+    return Training(
         kind,
         space.build_supernet(CLASSES, 3) if supernet else space.build_subnet(SUBNET[space.name], CLASSES, 3),
         RecipeParams(epochs=1, batch_size=batch),
@@ -149,7 +150,7 @@ def _job(bench: Bench, kind: str, space: SearchSpace, batch: int) -> Job:
         lambda _: loss,
         0,
         passes=path_sampler(space, "fair", 0, kind) if supernet else lambda _: [()],
-        repeats=not supernet,
+        capturable=not supernet,
     )
 
 
@@ -160,13 +161,13 @@ def training(bench: Bench, kind: str, name: str, precision: Precision, batch: in
     """
     space, runtime = _space(name), bench.runtime(precision)
     paths = max(space.choices) if kind == "supernet" else 1
-    job = _job(bench, kind, space, batch)
-    spent = bench.seconds_a_step(job, runtime)
+    training = _job(bench, kind, space, batch)
+    spent = bench.seconds_a_step(training, runtime)
     found = {
         "batch": batch,
         "milliseconds_a_step": 1e3 * spent,
         "images_per_second": batch * paths / spent,
-        **{key: seconds / spent for key, seconds in _input(bench, job, runtime).items()},
+        **{key: seconds / spent for key, seconds in _input(bench, training, runtime).items()},
     }
     if bench.device.type == "cuda":
         with asked_for():
@@ -175,17 +176,17 @@ def training(bench: Bench, kind: str, name: str, precision: Precision, batch: in
     return found
 
 
-def _input(bench: Bench, job: Job, runtime: Runtime) -> dict[str, float]:
+def _input(bench: Bench, training: Training, runtime: Runtime) -> dict[str, float]:
     """Return the seconds in which one batch is made ready and nothing else is done: the rows, their augmentation.
 
     In a training Python asks a GPU for a batch while it computes the one before, so that its own time for it is what
     a step spends; the time until it is done, which Python may need, is the most that it can be.
     """
-    batches = batches_of(job.sampler.epoch(0), job.recipe.batch_size)
+    batches = batches_of(training.sampler.epoch(0), training.recipe.batch_size)
 
     def epoch() -> None:
-        for step, (images, _) in enumerate(job.store.batches(batches)):
-            runtime.lay_out(job.augment(images, torch.Generator().manual_seed(step)))
+        for step, (images, _) in enumerate(training.store.batches(batches)):
+            runtime.lay_out(training.augment(images, torch.Generator().manual_seed(step)))
 
     alone = bench.least(epoch) / len(batches)
     if bench.device.type != "cuda":

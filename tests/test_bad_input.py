@@ -234,9 +234,9 @@ def test_a_broken_state_is_named_and_not_used(chain: Path, tmp_path: Path, capsy
     short: dict[str, Any] = {"supernet__epochs": 1, "runtime__state_interval": 0.0}
     assert tiny_chain.run(root, "supernet", **short) == 0
     capsys.readouterr()
-    from imbnas.training import loop
+    from imbnas.training.loop import Trainer
 
-    real, steps = loop._step, []
+    real, steps = Trainer.step, []
 
     def stop(*arguments: Any) -> torch.Tensor:
         steps.append(1)
@@ -245,7 +245,7 @@ def test_a_broken_state_is_named_and_not_used(chain: Path, tmp_path: Path, capsy
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step", stop)
+        patch.setattr(Trainer, "step", stop)
         with pytest.raises(MemoryError):
             tiny_chain.run(root, "supernet", **short)
     state = next((root / ".imbnas/resume/supernet").glob("*.pt"))

@@ -494,12 +494,12 @@ STATES: list[tuple[str, Edit]] = [
 @pytest.fixture(scope="module")
 def stopped(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project whose supernet's training was cut off after three steps, its state saved."""
-    from imbnas.training import loop
+    from imbnas.training.loop import Trainer
 
     root = tiny_chain.copy(chain, tmp_path_factory.mktemp("stopped"))
     (root / SUPERNET).unlink()
     (root / "params.yaml").write_text(yaml.safe_dump(tiny_chain.changed(runtime__state_interval=0.0)))
-    real, steps = loop._step, []
+    real, steps = Trainer.step, []
 
     def stop(*arguments: Any) -> torch.Tensor:
         steps.append(1)
@@ -508,7 +508,7 @@ def stopped(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step", stop)
+        patch.setattr(Trainer, "step", stop)
         with pytest.raises(MemoryError):
             tiny_chain.run(root, "supernet", runtime__state_interval=0.0)
     return root

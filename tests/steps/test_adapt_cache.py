@@ -19,6 +19,7 @@ from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.steps import adapt_cache
 from imbnas.training.checkpoint import load_weights
+from imbnas.training.loop import Trainer
 
 SUPERNET, ADAPTED = "models/supernet.safetensors", "models/adapted.safetensors"
 CACHE = {"paths": 8, "views": 2}
@@ -137,21 +138,19 @@ def test_a_cache_that_was_stopped_or_damaged_gives_the_same_bytes(
 def test_a_training_on_features_goes_on_after_a_kill(
     cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from imbnas.training import loop
+    root, real, steps = tiny_chain.copy(cached, tmp_path), Trainer.step, []
 
-    root, real, steps = tiny_chain.copy(cached, tmp_path), loop._step, []
-
-    def step(*arguments: Any) -> torch.Tensor:
+    def step(self: Trainer, *arguments: Any) -> torch.Tensor:
         if len(steps) == 9:
             raise Interrupted("stop")
-        steps.append(arguments[-1])
-        return real(*arguments)
+        steps.append(self.done)
+        return real(self, *arguments)
 
     saving = {"device": tiny_chain.DEVICE, "threads": 1, "workers": 0, "state_interval": 0.0}
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", step)
+        patch.setattr(Trainer, "step", step)
         assert tiny_chain.run(root, "adapt", adapt__feature_cache=CACHE, runtime=saving) == 143
-    monkeypatch.setattr(loop, "_step", lambda *a: (steps.append(a[-1]), real(*a))[1])
+    monkeypatch.setattr(Trainer, "step", lambda self, *a: (steps.append(self.done), real(self, *a))[1])
     assert tiny_chain.run(root, "adapt", adapt__feature_cache=CACHE, runtime=saving) == 0
     assert steps == list(range(len(steps)))
     assert len(steps) > 15

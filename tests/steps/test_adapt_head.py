@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbnas.errors import Interrupted
-from imbnas.steps import adapt_head, workbench
+from imbnas.steps import adapt_head
 from imbnas.training.checkpoint import load_weights
+from imbnas.training.loop import Trainer
 
 SUPERNET, ADAPTED = "models/supernet.safetensors", "models/adapted.safetensors"
 HEADS = ["linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"]
@@ -120,20 +121,18 @@ def test_a_kill_between_the_stages_of_lws_repeats_nothing_and_changes_no_bit(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     change = {"adapt__head": {"epochs": 2, "name": "lws", "tau": 0.5}}
-    real, trained = workbench.train, []
+    real, trained = Trainer.fit, []
 
-    def stopped(job, *arguments):  # type: ignore[no-untyped-def]
-        if job.name == "adapt-scales":
+    def stopped(trainer: Trainer) -> list[float]:
+        if trainer.training.name == "adapt-scales":
             raise Interrupted("stop")
-        return real(job, *arguments)
+        return real(trainer)
 
-    monkeypatch.setattr(workbench, "train", stopped)
+    monkeypatch.setattr(Trainer, "fit", stopped)
     assert tiny_chain.run(root, "adapt", **change) == 143
-    monkeypatch.setattr(workbench, "train", real)
-    from imbnas.training import loop
-
-    step = loop._step
-    monkeypatch.setattr(loop, "_step", lambda job, *a: (trained.append(job.name), step(job, *a))[1])
+    monkeypatch.setattr(Trainer, "fit", real)
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, *a: (trained.append(self.training.name), step(self, *a))[1])
     assert tiny_chain.run(root, "adapt", **change) == 0
     assert set(trained) == {"adapt-scales"}
     assert tiny_chain.digests(root, "adapt") == tiny_chain.digests(adapted / "lws", "adapt")

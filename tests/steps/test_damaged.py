@@ -15,7 +15,7 @@ import torch
 from damage import damaged
 
 from imbnas.sealed import open_sealed, write_sealed
-from imbnas.training import loop
+from imbnas.training.loop import Trainer
 
 DAMAGES = ["cut", "flipped", "later step", "no step", "negative step", "one epoch more", "NaN epoch", "another network"]
 
@@ -58,7 +58,7 @@ def whole(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stopped(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project whose supernet was stopped in its seventh step."""
     root = tiny_chain.copy(chain, tmp_path_factory.mktemp("stopped"))
-    steps, real = 0, loop._step
+    steps, real = 0, Trainer.step
 
     def counted(*arguments: Any) -> torch.Tensor:
         nonlocal steps
@@ -68,7 +68,7 @@ def stopped(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step", counted)
+        patch.setattr(Trainer, "step", counted)
         assert tiny_chain.run(root, "supernet", **SHORT) == 143
     return root
 

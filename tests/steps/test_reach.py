@@ -46,14 +46,14 @@ class Seen:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    found, step = Seen(), loop._step
+    found, step = Seen(), loop.Trainer.step
 
-    def noting(job, learner, runtime, loss_of, images, labels, number):  # type: ignore[no-untyped-def]
+    def noting(self: loop.Trainer, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         found.labels.append(labels.numpy().copy())
-        found.losses.append(loss_of)
-        return step(job, learner, runtime, loss_of, images, labels, number)
+        found.losses.append(self.loss_of)
+        return step(self, images, labels)
 
-    monkeypatch.setattr(loop, "_step", noting)
+    monkeypatch.setattr(loop.Trainer, "step", noting)
     return found
 
 

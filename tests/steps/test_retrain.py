@@ -12,9 +12,9 @@ import pytest
 import tiny_chain
 import torch
 
-from imbnas.steps import workbench
-from imbnas.training import loop
 from imbnas.training.checkpoint import load_meta, load_weights
+from imbnas.training.inputs import batches_of
+from imbnas.training.loop import Trainer
 
 FINAL, REFERENCES = "models/final.safetensors", "models/references.safetensors"
 LOSSES = "results/plots/retrain.csv"
@@ -51,8 +51,8 @@ def test_equal_architectures_are_trained_once_and_are_equal(
     record["chosen"] = {**record["references"]["largest"], "score": 0.5, "standard_error": 0.1}
     file.write_text(json.dumps(record))
     trained = []
-    real = workbench.train
-    monkeypatch.setattr(workbench, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
+    real = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self: (trained.append(self.training), real(self))[1])
     assert tiny_chain.run(root, "retrain") == 0
     assert len(trained) == 2
     final, _ = load_weights(root / FINAL)
@@ -81,22 +81,22 @@ def test_a_kill_between_networks_repeats_no_training(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     expected = tiny_chain.digests(root, "retrain")
-    real, steps, calls = workbench.train, [], []
+    real, steps, calls = Trainer.fit, [], []
 
-    def killed(*arguments: object) -> object:
-        calls.append(arguments)
+    def killed(self: Trainer) -> list[float]:
+        calls.append(self)
         if len(calls) == 2:
             raise MemoryError("killed")
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(self)
 
-    monkeypatch.setattr(workbench, "train", killed)
+    monkeypatch.setattr(Trainer, "fit", killed)
     with pytest.raises(MemoryError):
         tiny_chain.run(root, "retrain")
-    step = loop._step
-    monkeypatch.setattr(loop, "_step", lambda *a: (steps.append(a[-1]), step(*a))[1])
-    monkeypatch.setattr(workbench, "train", real)
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, *a: (steps.append(self.done), step(self, *a))[1])
+    monkeypatch.setattr(Trainer, "fit", real)
     assert tiny_chain.run(root, "retrain") == 0
-    per_network = 3 * len(loop.batches_of(np.arange(sum(load_meta(root / FINAL)["counts"])), 32))
+    per_network = 3 * len(batches_of(np.arange(sum(load_meta(root / FINAL)["counts"])), 32))
     assert len(steps) == 2 * per_network
     assert tiny_chain.digests(root, "retrain") == expected
 
@@ -150,9 +150,10 @@ def test_a_two_branch_network_is_trained_measured_and_counted(chain: Path, tmp_p
 def test_a_gpu_may_record_trainings_that_draw_nothing_on_the_processor(
     chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, expected: bool
 ) -> None:
-    jobs, real = [], workbench.train
-    monkeypatch.setattr(workbench, "train", lambda job, *rest: (jobs.append(job), real(job, *rest))[1])
+    trainings, real = [], Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self: (trainings.append(self.training), real(self))[1])
     root = tiny_chain.copy(chain, tmp_path)
     assert tiny_chain.run(root, "retrain", retrain__epochs=1, retrain__references=False, **change) == 0
-    assert {job.name for job in jobs} == {"retrain", *(["retrain-head"] if "retrain__head" in change else [])}
-    assert {job.repeats for job in jobs} == {expected}
+    expected_names = {"retrain", *(["retrain-head"] if "retrain__head" in change else [])}
+    assert {training.name for training in trainings} == expected_names
+    assert {training.capturable for training in trainings} == {expected}

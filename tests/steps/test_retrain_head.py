@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import tiny_chain
@@ -16,10 +16,9 @@ from torch import Tensor
 from imbnas.errors import Interrupted
 from imbnas.params.head_options import HEADS, HeadName, SecondStageName
 from imbnas.saved import load_subnet
-from imbnas.steps import workbench
 from imbnas.steps.head_stages import HEAD_STAGES
 from imbnas.training.checkpoint import load_weights
-from imbnas.training.loop import Job
+from imbnas.training.loop import Trainer
 
 FINAL = "models/final.safetensors"
 
@@ -106,8 +105,8 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
     assert tiny_chain.run(root, "retrain", **staged("lws", tau=0.5)) == 0
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "lws", "retrain")
     trained: list[object] = []
-    real = workbench.train
-    monkeypatch.setattr(workbench, "train", lambda *a, **k: (trained.append(a[0]), real(*a, **k))[1])
+    real = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self: (trained.append(self.training), real(self))[1])
     assert tiny_chain.run(root, "retrain", **staged("ncm", tau=0.5)) == 0
     assert trained == []
     cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
@@ -123,19 +122,19 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
 def test_a_network_s_seconds_count_once_whoever_trained_it(
     chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, real, slept = tiny_chain.copy(chain, tmp_path), workbench.train, 0.5
+    root, real, slept = tiny_chain.copy(chain, tmp_path), Trainer.fit, 0.5
     shutil.rmtree(root / ".imbnas" / "kept", ignore_errors=True)
     trained = 0
 
-    def slow(job: Job, *arguments: Any) -> Any:
+    def slow(self: Trainer) -> list[float]:
         nonlocal trained
-        if job.name != "retrain":
-            return real(job, *arguments)
+        if self.training.name != "retrain":
+            return real(self)
         trained += 1
         if trained == 2:
             raise Interrupted("stop")
         time.sleep(slept)
-        return real(job, *arguments)
+        return real(self)
 
     def timed(head: str) -> tuple[int, float]:
         begin = time.monotonic()
@@ -147,7 +146,7 @@ def test_a_network_s_seconds_count_once_whoever_trained_it(
         cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
         return cost, [json.loads(file.read_text())["seconds"] for file in kept]
 
-    monkeypatch.setattr(workbench, "train", slow)
+    monkeypatch.setattr(Trainer, "fit", slow)
     (stopped, first), (ended, second) = timed("crt"), timed("crt")
     assert (stopped, ended) == (143, 0)
     cost, kept = recorded()
@@ -196,19 +195,19 @@ def test_a_kill_in_the_head_stage_repeats_no_training_and_leaves_no_state(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     shutil.rmtree(root / ".imbnas" / "kept", ignore_errors=True)
-    real = workbench.train
+    real = Trainer.fit
     trained: list[str] = []
 
-    def killed(job: Job, *arguments: Any) -> Any:
-        if job.name == "retrain-head":
+    def killed(self: Trainer) -> list[float]:
+        if self.training.name == "retrain-head":
             raise MemoryError("killed")
-        return real(job, *arguments)
+        return real(self)
 
-    monkeypatch.setattr(workbench, "train", killed)
+    monkeypatch.setattr(Trainer, "fit", killed)
     with pytest.raises(MemoryError):
         tiny_chain.run(root, "retrain", **staged("crt", tau=0.5))
     assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt"))
-    monkeypatch.setattr(workbench, "train", lambda job, *a: (trained.append(job.name), real(job, *a))[1])
+    monkeypatch.setattr(Trainer, "fit", lambda self: (trained.append(self.training.name), real(self))[1])
     assert tiny_chain.run(root, "retrain", **staged("crt", tau=0.5)) == 0
     assert trained == ["retrain-head"]
     assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt")) == []

@@ -22,8 +22,8 @@ from imbnas.data import images, loading
 from imbnas.params.shared import SpaceParams
 from imbnas.seeds import derive
 from imbnas.spaces.registry import make_space
-from imbnas.training import loop
 from imbnas.training.checkpoint import load_weights
+from imbnas.training.loop import Trainer
 
 OUTPUT, LOSSES = "models/supernet.safetensors", "results/plots/supernet.csv"
 
@@ -82,7 +82,7 @@ def test_sigterm_at_any_step_changes_nothing(
     expected = tiny_chain.digests(root, "supernet")
     (root / OUTPUT).unlink()
     steps = 0
-    real = loop._step
+    real = Trainer.step
 
     def counted(*arguments: object, **named: object) -> torch.Tensor:
         nonlocal steps
@@ -91,7 +91,7 @@ def test_sigterm_at_any_step_changes_nothing(
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "_step", counted)
+    monkeypatch.setattr(Trainer, "step", counted)
     assert tiny_chain.run(root, "supernet") == 143
     assert not (root / OUTPUT).exists()
     assert len(list((root / ".imbnas/resume/supernet").glob("*.pt"))) == 1

@@ -33,7 +33,8 @@ from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.steps.objective import make_objective
 from imbnas.steps.retrain_cells import TwinNetwork, _two_views
-from imbnas.training.loop import Job, train
+from imbnas.training.definition import Training
+from imbnas.training.loop import Trainer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -82,11 +83,11 @@ def objective(loss: LossName) -> Callable[[int], Any]:
     )
 
 
-def trainings() -> Iterator[Job]:
+def trainings() -> Iterator[Training]:
     """Yield the trainings, each with a model of its own."""
     space = make_space(SPACE)
     torch.manual_seed(1)
-    job = Job(
+    training = Training(
         name="weighted",
         model=space.build_supernet(3, 1),
         recipe=RECIPE,
@@ -97,10 +98,10 @@ def trainings() -> Iterator[Job]:
         seed=3,
         passes=path_sampler(space, "fair", 3, "weighted"),
     )
-    yield job
+    yield training
     torch.manual_seed(1)
     yield replace(
-        job,
+        training,
         name="seesaw",
         model=space.build_supernet(3, 1),
         store=Store(decodes=True),
@@ -108,35 +109,36 @@ def trainings() -> Iterator[Job]:
     )
     torch.manual_seed(1)
     # A loss that draws.
-    yield replace(job, name="seql", model=space.build_supernet(3, 1), objective=objective("seql"))
+    yield replace(training, name="seql", model=space.build_supernet(3, 1), objective=objective("seql"))
     torch.manual_seed(1)
     yield replace(
-        job,
+        training,
         name="policy",
         model=space.build_supernet(3, 1),
         augment=Augment(Shape(8, 8, 1), "resized", 0, True, 2, [0.5], [0.25], Policy("randaugment")),
         store=Store(),
     )
     torch.manual_seed(1)
-    yield replace(job, name="remix", model=space.build_supernet(3, 1), mix=Mixer("remix", COUNTS))
+    yield replace(training, name="remix", model=space.build_supernet(3, 1), mix=Mixer("remix", COUNTS))
     torch.manual_seed(1)
     # One row in a batch: the second process has none.
     yield replace(
-        job, name="single", model=space.build_supernet(3, 1), recipe=RECIPE.model_copy(update={"batch_size": 1})
+        training, name="single", model=space.build_supernet(3, 1), recipe=RECIPE.model_copy(update={"batch_size": 1})
     )
     cells = make_space(CELLS)
     torch.manual_seed(1)
-    yield replace(job, name="mixture", model=cells.build_supernet(3, 1), passes=lambda step: [()])
+    yield replace(training, name="mixture", model=cells.build_supernet(3, 1), passes=lambda step: [()])
     torch.manual_seed(1)
     subnet = space.build_subnet((0, 3), 3, 1)
     yield replace(
-        job,
+        training,
         name="twins",
         model=TwinNetwork(subnet, Projector(space.subnet_features, 8, 6)),
         augment=_two_views(AUGMENT),
         objective=lambda epoch: lambda outputs, labels: barlow_twins(*outputs.chunk(2), 0.1),
         passes=lambda step: [()],
-        parts=(2, 2),
+        views_in=2,
+        views_out=2,
     )
     torch.manual_seed(1)
 
@@ -144,23 +146,23 @@ def trainings() -> Iterator[Job]:
         return lambda logits, labels: torch.nn.functional.cross_entropy(logits, labels[: len(logits)])
 
     yield replace(
-        job,
+        training,
         name="branches",
         model=space.build_bilateral((0, 3), 3, 1),
         recipe=RECIPE.model_copy(update={"batch_size": 10}),
         objective=first_half,
         passes=lambda step: [(0.7,)],
-        parts=(2, 1),
+        views_in=2,
     )
 
 
-def noted(job: Job, runtime: Runtime, folder: Path) -> dict[str, Any]:
+def noted(training: Training, runtime: Runtime, folder: Path) -> dict[str, Any]:
     """Train, and return what there is to compare."""
     losses: list[float] = []
     paths: list[Any] = []
 
     def recording(epoch: int) -> Any:
-        loss = job.objective(epoch)
+        loss = training.objective(epoch)
 
         def recorded(outputs: Any, target: Any) -> Tensor:
             value: Tensor = loss(outputs, target)
@@ -170,16 +172,16 @@ def noted(job: Job, runtime: Runtime, folder: Path) -> dict[str, Any]:
         return recorded
 
     def passes(step: int) -> Any:
-        chosen = job.passes(step)
+        chosen = training.passes(step)
         paths.append([*map(tuple, chosen)])
         return chosen
 
-    state = ResumeState(folder / "state", job.name, 1e9, ranks=runtime.ranks)
-    log = Log(job.name, None, silent=True)
-    train(replace(job, objective=recording, passes=passes), runtime, state, log)
-    assert not any("forward" in vars(module) for module in job.model.modules()), "the model is as it was"
-    decoded = job.store.rows if isinstance(job.store, Store) else 0
-    return {"losses": losses, "paths": paths, "weights": job.model.state_dict(), "decoded": decoded}
+    state = ResumeState(folder / "state", training.name, 1e9, ranks=runtime.ranks)
+    log = Log(training.name, None, silent=True)
+    Trainer(replace(training, objective=recording, passes=passes), runtime, state, log).fit()
+    assert not any("forward" in vars(module) for module in training.model.modules()), "the model is as it was"
+    decoded = training.store.rows if isinstance(training.store, Store) else 0
+    return {"losses": losses, "paths": paths, "weights": training.model.state_dict(), "decoded": decoded}
 
 
 def main(folder: Path) -> None:
@@ -189,7 +191,7 @@ def main(folder: Path) -> None:
     runtime = Runtime(TrainingNumerics(device="cpu", threads=1, processes=processes))
     # Rounding must not hide an error of the method, nor a chaotic training magnify it.
     runtime.forward = lambda model, inputs, *arguments: model(inputs.double(), *arguments)  # type: ignore[method-assign]
-    found = {job.name: noted(job, runtime, folder) for job in trainings()}
+    found = {training.name: noted(training, runtime, folder) for training in trainings()}
     torch.save(found, folder / f"{os.environ.get('RANK', '0')}.pt")
 
 

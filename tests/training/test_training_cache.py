@@ -16,7 +16,8 @@ from imbnas.params.recipe import RecipeParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log
 from imbnas.training.cache import CachedSampler, CachedStore, Entry, FeatureFile, path_features
-from imbnas.training.loop import Job, train
+from imbnas.training.definition import Training
+from imbnas.training.loop import Trainer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -142,14 +143,33 @@ def test_joined_passes_train_like_passes_one_after_the_other(tmp_path: Path) -> 
         if joined:
             store = CachedStore(features, labels, [[0, 1, 2]], runtime.device)
             sampler = CachedSampler(rows, 40, store.turns, recipe.batch_size)
-            job = Job("a", head, recipe, store, lambda x, _: x, sampler, lambda _: loss, 0, together=store.paths_a_step)
+            training = Training(
+                "a",
+                head,
+                recipe,
+                store,
+                lambda x, _: x,
+                sampler,
+                lambda _: loss,
+                0,
+                paths_per_batch=store.paths_per_batch,
+            )
         else:
             passes = [(0,), (1,), (2,)]
             one = OneByOne(head)
-            job = Job("a", one, recipe, Positions(), lambda x, _: x, rows, lambda _: loss, 0, lambda _: passes)  # type: ignore[arg-type]
+            training = Training(
+                "a",
+                one,
+                recipe,
+                Positions(),  # type: ignore[arg-type]
+                lambda x, _: x,
+                rows,
+                lambda _: loss,
+                0,
+                lambda _: passes,
+            )
         state = ResumeState(tmp_path / str(joined), "a", 1e9)
-        with state.held():
-            losses = train(job, runtime, state, Log("test"))
+        losses = Trainer(training, runtime, state, Log("test")).fit()
         return head.weight.detach(), losses
 
     (first, first_losses), (second, second_losses) = trained(True), trained(False)

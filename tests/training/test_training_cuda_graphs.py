@@ -19,7 +19,7 @@ from imbnas.data.policy import Policy
 from imbnas.data.raw import Raw, Shape
 from imbnas.data.stored import read_split
 from imbnas.longtail.crossentropy import CrossEntropy
-from imbnas.longtail.losses import LOSS_NAMES, repeats
+from imbnas.longtail.losses import LOSS_NAMES, capturable
 from imbnas.longtail.mixing import Mixer
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams
 from imbnas.params.recipe import OptimizerParams, RecipeParams, ScheduleParams
@@ -31,8 +31,9 @@ from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.objective import make_objective
 from imbnas.training import cuda_graphs
+from imbnas.training.definition import Training
 from imbnas.training.frozen import FrozenBackbone
-from imbnas.training.loop import Job, train
+from imbnas.training.loop import Trainer
 from imbnas.training.optimizer import make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
@@ -52,7 +53,7 @@ class Played:
         self._step = step
         self.made.append((inputs.shape, len(self.made)))
 
-    def play(self, inputs: Tensor, target: Any) -> Tensor:
+    def replay(self, inputs: Tensor, target: Any) -> Tensor:
         return -self._step(inputs, target)
 
 
@@ -60,7 +61,7 @@ def test_a_step_is_recorded_when_it_comes_for_the_fourth_time(monkeypatch: pytes
     monkeypatch.setattr(Played, "made", [])
     monkeypatch.setattr(cuda_graphs, "_Recording", Played)
     monkeypatch.setattr(cuda_graphs, "_room_for_step", lambda: True)
-    recorder, taken = cuda_graphs.Recorder(), []
+    recorder, taken = cuda_graphs.GraphedStep(), []
 
     def step(inputs: Tensor, target: Any) -> Tensor:
         taken.append(inputs.shape[0])
@@ -85,7 +86,7 @@ def test_nothing_is_recorded_where_there_is_no_room(monkeypatch: pytest.MonkeyPa
     asked: list[int] = []
     monkeypatch.setattr(cuda_graphs, "_Recording", None)
     monkeypatch.setattr(cuda_graphs, "_room_for_step", lambda: bool(asked.append(1)))
-    recorder = cuda_graphs.Recorder()
+    recorder = cuda_graphs.GraphedStep()
     assert [float(recorder("a", lambda x, _: x.sum(), torch.ones(2), torch.zeros(2))) for _ in range(9)] == [2.0] * 9
     assert len(asked) == 1
 
@@ -128,7 +129,7 @@ def trained(
     recipe = RecipeParams(
         epochs=6, batch_size=BATCH, optimizer=OptimizerParams(clip=1.0), schedule=ScheduleParams(warmup=0.2)
     )
-    job = Job(
+    training = Training(
         "retrain",
         nn.Sequential(space.build_subnet((0, 3), len(COUNTS), 1), nn.Dropout(0.2)),
         recipe,
@@ -146,8 +147,8 @@ def trained(
         repeats=recorded,
     )
     state = ResumeState(folder / "state", str(recorded), 1e9)
-    history = train(job, runtime, state, Log("test"))
-    return {name: value.cpu() for name, value in job.model.state_dict().items()}, history
+    history = Trainer(training, runtime, state, Log("test")).fit()
+    return {name: value.cpu() for name, value in training.model.state_dict().items()}, history
 
 
 def same(first: tuple[dict[str, Tensor], list[float]], second: tuple[dict[str, Tensor], list[float]]) -> bool:
@@ -163,7 +164,7 @@ def test_recorded_steps_give_the_same_bits(tmp_path: Path, precision: Precision)
 
 
 @cuda
-@pytest.mark.parametrize("loss", [name for name in LOSS_NAMES if repeats(name)])  # type: ignore[arg-type]
+@pytest.mark.parametrize("loss", [name for name in LOSS_NAMES if capturable(name)])  # type: ignore[arg-type]
 def test_every_loss_can_be_recorded(tmp_path: Path, loss: str) -> None:
     assert same(*(trained(tmp_path, way, loss=loss) for way in (False, True)))
 
@@ -177,13 +178,13 @@ def test_mixed_targets_can_be_recorded(tmp_path: Path, mixed: str) -> None:
 @cuda
 def test_steps_are_played_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     played: list[int] = []
-    real: Callable[..., Tensor] = cuda_graphs._Recording.play
+    real: Callable[..., Tensor] = cuda_graphs._Recording.replay
 
-    def play(recording: Any, inputs: Tensor, target: Any) -> Tensor:
+    def replay(recording: Any, inputs: Tensor, target: Any) -> Tensor:
         played.append(len(inputs))
         return real(recording, inputs, target)
 
-    monkeypatch.setattr(cuda_graphs._Recording, "play", play)
+    monkeypatch.setattr(cuda_graphs._Recording, "replay", replay)
     trained(tmp_path, True)
     # Three steps of each kind come first; the weights act from the fourth epoch on, with another loss.
     assert played == [BATCH] * 3 + [BATCH] * 3
@@ -208,7 +209,7 @@ def test_parts_hold_every_parameter_once_and_a_pass_calls_each_at_most_once(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space, network = supernet(name)
-    held = [p for module, _ in network.parts() for p in module.parameters()]
+    held = [p for module, _ in network.capturable_modules() for p in module.parameters()]
     assert len(set(held)) == len(held)
     assert set(network.parameters()) - set(held) == set(network.head.parameters())
     images, path = torch.randn(2, 1, SIDE, SIDE), space.sample(np.random.default_rng(0))
@@ -218,7 +219,7 @@ def test_parts_hold_every_parameter_once_and_a_pass_calls_each_at_most_once(
         return lambda x: (called.append(module), call(x))[1]
 
     monkeypatch.setattr(cuda_graphs, "_Part", part)
-    monkeypatch.setattr(cuda_graphs, "_Studio", object)
+    monkeypatch.setattr(cuda_graphs, "_CapturePool", object)
     with cuda_graphs.recorded_parts(FrozenBackbone(network, "frozen").eval()):
         assert torch.equal(network(images, path), expected)
     assert len(set(called)) == len(called)
@@ -269,7 +270,7 @@ class Anywhere:
 @pytest.mark.parametrize("name", SPACES)
 def test_gradients_of_played_parts_add_up_over_the_passes_of_a_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "_PartRecording", Recomputed)
-    monkeypatch.setattr(cuda_graphs, "_Studio", Anywhere)
+    monkeypatch.setattr(cuda_graphs, "_CapturePool", Anywhere)
     states = []
     for eager in (3, 10**9):
         monkeypatch.setattr(cuda_graphs, "EAGER", eager)
@@ -294,7 +295,7 @@ def supernet_trained(folder: Path, name: str, precision: Precision, frozen: bool
     runtime = Runtime(Numerics(device="cuda", precision=precision, threads=1))
     space, network = supernet(name)
     loss = CrossEntropy(COUNTS)
-    job = Job(
+    training = Training(
         "supernet",
         FrozenBackbone(network, "batch") if frozen else network,
         RecipeParams(epochs=12, batch_size=BATCH, optimizer=OptimizerParams(clip=1.0)),
@@ -305,7 +306,7 @@ def supernet_trained(folder: Path, name: str, precision: Precision, frozen: bool
         0,
         passes=path_sampler(space, "sandwich", 0, "supernet", ((0,) * len(space.choices), (1,) * len(space.choices))),
     )
-    train(job, runtime, ResumeState(folder / "state", "x", 1e9), Log("test"))
+    Trainer(training, runtime, ResumeState(folder / "state", "x", 1e9), Log("test")).fit()
     return {key: value.cpu() for key, value in network.state_dict().items()}
 
 
@@ -353,7 +354,7 @@ def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
                 yield store.images.index_select(0, place), store.labels.index_select(0, place)
                 torch.cuda.set_sync_debug_mode("default")
 
-    job = Job(
+    training = Training(
         "supernet",
         space.build_supernet(len(COUNTS), 1),
         RecipeParams(epochs=4, batch_size=BATCH),
@@ -367,7 +368,7 @@ def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
     )
 
     try:
-        train(job, runtime, ResumeState(tmp_path / "s", "x", 1e9), Log("test"))
+        Trainer(training, runtime, ResumeState(tmp_path / "s", "x", 1e9), Log("test")).fit()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -388,7 +389,7 @@ def test_workers_may_hand_over_images_while_a_step_is_recorded(tmp_path: Path, m
         monkeypatch.setattr(cuda_graphs, "EAGER", eager)
         torch.manual_seed(0)
         model = space.build_subnet((0, 3), len(COUNTS), 1)
-        job = Job(
+        training = Training(
             "retrain",
             model,
             RecipeParams(epochs=8, batch_size=8),
@@ -406,8 +407,8 @@ def test_workers_may_hand_over_images_while_a_step_is_recorded(tmp_path: Path, m
             InstanceSampler(np.zeros(ROWS), 0),
             lambda _: nn.functional.cross_entropy,
             0,
-            repeats=True,
+            capturable=True,
         )
-        train(job, runtime, ResumeState(tmp_path / f"{eager}.s", "x", 1e9), Log("test"))
+        Trainer(training, runtime, ResumeState(tmp_path / f"{eager}.s", "x", 1e9), Log("test")).fit()
         found.append({name: value.cpu() for name, value in model.state_dict().items()})
     assert [key for key, value in found[0].items() if not torch.equal(value, found[1][key])] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from imbnas.errors import UserError
+from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.training import loop
 from imbnas.training.batchnorm import untracked
 from imbnas.training.checkpoint import not_finite, save_weights
@@ -53,11 +55,11 @@ def test_a_network_ruined_by_its_last_step_is_not_published(
                 for parameter in self.parameters:
                     parameter.copy_(RUINS[ruin](parameter))
 
-    def ended(job: loop.Job, learner: object) -> None:
+    def ended(self: loop.Trainer) -> None:
         raise UserError("the first training has ended")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_check_finished", ended)
+        patch.setattr(loop.Trainer, "check_finished", ended)
         patch.setattr(SGD, "step", counting)
         assert tiny_chain.run(root, step, **options) == 2
     monkeypatch.setattr(SGD, "step", last_ruins)
@@ -99,3 +101,19 @@ def test_looking_moves_no_buffer() -> None:
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
     layer(torch.randn(3, 2, 4, 4))
     assert not torch.equal(layer.running_mean, before["running_mean"])
+
+
+@pytest.mark.parametrize("step", ["supernet", "adapt", "retrain"])
+def test_few_frames_lie_between_a_step_and_its_loss(chain: Path, tmp_path: Path, step: str) -> None:
+    """A traceback out of the loss is what a contributor reads first; torch's two frames of a module count too."""
+
+    def lost(self: CrossEntropy, *arguments: Any) -> torch.Tensor:
+        raise MemoryError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError) as raised:
+        patch.setattr(CrossEntropy, "forward", lost)
+        tiny_chain.run(tiny_chain.copy(chain, tmp_path), step)
+    names = [frame.name for frame in traceback.extract_tb(raised.tb)]
+    frames = names[names.index("run_step") :]
+    assert frames[-1] == "lost"
+    assert len(frames) <= 12, frames

@@ -20,8 +20,8 @@ from imbnas.data.raw import Raw, Shape
 from imbnas.data.stored import Split, read_split
 from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
+from imbnas.training.definition import Training
 from imbnas.training.inputs import batches_of, inputs
-from imbnas.training.loop import Job
 from imbnas.training.ranks import ALONE
 
 SHAPE = Shape(8, 8, 3)
@@ -44,8 +44,8 @@ def splits(tmp_path: Path) -> dict[str, Split]:
     return {kind: read_split(tmp_path / kind, tmp_path) for kind in ("array", "files")}
 
 
-def a_job(store: ImageStore, policy: Policy | None) -> Job:
-    return Job(
+def a_job(store: ImageStore, policy: Policy | None) -> Training:
+    return Training(
         name="a",
         model=nn.Identity(),
         recipe=RecipeParams(epochs=3, batch_size=4),
@@ -64,18 +64,18 @@ def test_each_step_has_its_own_draws_from_wherever_a_training_goes_on(
     splits: dict[str, Split], kind: str, changed: bool, workers: int
 ) -> None:
     store = ImageStore(splits[kind], workers=workers)
-    job = a_job(store, Policy("randaugment") if changed else None)
+    training = a_job(store, Policy("randaugment") if changed else None)
     # 13 rows are 4, 4 and 4: a last one by itself has no variance.
-    batches = [batch for epoch in range(3) for batch in batches_of(job.sampler.epoch(epoch), 4)]
+    batches = [batch for epoch in range(3) for batch in batches_of(training.sampler.epoch(epoch), 4)]
     assert [len(batch) for batch in batches] == [4] * 9
     for first in (0, 1, 3, 5, 8):
-        found = list(inputs(job, ALONE, first, 3))
+        found = list(inputs(training, ALONE, first, 3))
         assert len(found) == 9 - first
         for step, (images, labels) in enumerate(found, first):
             ((plain, wanted),) = ImageStore(splits[kind]).batches([batches[step]])
             assert torch.equal(labels, wanted)
             generator = torch.Generator().manual_seed(derive(5, "a", "augment", step))
-            assert torch.equal(images, job.augment(plain, generator)), (first, step)
+            assert torch.equal(images, training.augment(plain, generator)), (first, step)
 
 
 def test_files_are_decoded_ahead_across_the_ends_of_epochs(splits: dict[str, Split]) -> None:

@@ -21,9 +21,9 @@ from imbnas.params.recipe import RecipeParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log
 from imbnas.seeds import derive
-from imbnas.training import loop
 from imbnas.training.checkpoint import load_weights
-from imbnas.training.loop import Job, train
+from imbnas.training.definition import Training
+from imbnas.training.loop import Trainer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -69,7 +69,7 @@ def test_inputs_and_target_of_the_hook_reach_network_and_loss(tmp_path: Path) ->
         return nn.functional.cross_entropy(logits, labels)
 
     model = Net()
-    job = Job(
+    training = Training(
         name="mixed",
         model=model,
         recipe=RecipeParams(epochs=2, batch_size=3),
@@ -81,15 +81,15 @@ def test_inputs_and_target_of_the_hook_reach_network_and_loss(tmp_path: Path) ->
         mix=mix,
     )
     state = ResumeState(tmp_path / "state", "mixed", 1e9)
-    train(job, Runtime(Numerics(device="cpu", threads=1)), state, Log("mixed", tmp_path / "log"))
+    Trainer(training, Runtime(Numerics(device="cpu", threads=1)), state, Log("mixed", tmp_path / "log")).fit()
     # The finished network is checked once more on the last batch.
     assert (len(calls), len(targets)) == (4, 5)
     # A generator of its own for every step, apart from the augmentation's.
     assert [seed for _, _, seed in calls] == [derive(5, "mixed", "mix", step) for step in range(4)]
-    batches = [rows for epoch in range(2) for rows in np.split(job.sampler.epoch(epoch), 2)]
+    batches = [rows for epoch in range(2) for rows in np.split(training.sampler.epoch(epoch), 2)]
     for step, (inputs, labels, _) in enumerate(calls):
         generator = torch.Generator().manual_seed(derive(5, "mixed", "augment", step))
-        assert torch.equal(inputs, job.augment(IMAGES[batches[step]], generator))
+        assert torch.equal(inputs, training.augment(IMAGES[batches[step]], generator))
         assert torch.equal(labels, LABELS[batches[step]])
         assert torch.equal(targets[step][1], labels)
         assert torch.equal(model.seen[step], inputs + 100 * (step + 1))
@@ -113,7 +113,7 @@ def test_an_interrupted_training_with_policy_and_mixing_ends_in_the_same_bytes(
     assert meta["recipe"]["mixing"] == {"name": "remix", "alpha": 1.0, "kappa": 1.0, "tau": 0.5}
     assert meta["recipe"]["augment"]["policy"] == "randaugment"
     (root / "models/supernet.safetensors").unlink()
-    steps, real = 0, loop._step
+    steps, real = 0, Trainer.step
 
     def counted(*arguments: object, **named: object) -> Tensor:
         nonlocal steps
@@ -122,7 +122,7 @@ def test_an_interrupted_training_with_policy_and_mixing_ends_in_the_same_bytes(
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "_step", counted)
+    monkeypatch.setattr(Trainer, "step", counted)
     assert tiny_chain.run(root, "supernet", **MIXED) == 143
     torch.manual_seed(99)
     assert tiny_chain.run(root, "supernet", **MIXED) == 0

@@ -24,7 +24,8 @@ from imbnas.seeds import derive, stream
 from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.checkpoint import not_finite
-from imbnas.training.loop import SANE, Objective, Store, has_diverged
+from imbnas.training.definition import Objective, Store
+from imbnas.training.loop import SANE, has_diverged
 from imbnas.training.optimizer import SGD, make_optimizer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState

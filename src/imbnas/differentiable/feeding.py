@@ -13,8 +13,8 @@ from imbnas.data.augment import Augment
 from imbnas.data.loading import AheadStore, Task, unchanged
 from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Draw
+from imbnas.training.definition import Store
 from imbnas.training.inputs import halves
-from imbnas.training.loop import Store
 from imbnas.training.runtime import Runtime
 
 

@@ -16,7 +16,7 @@ from imbnas.errors import UserError
 from imbnas.spaces.darts_network import SearchNetwork
 from imbnas.spaces.networks import classify, init_head
 from imbnas.spaces.relaxed import Relaxed
-from imbnas.training.loop import Loss
+from imbnas.training.definition import Loss
 
 
 @dataclass(frozen=True)

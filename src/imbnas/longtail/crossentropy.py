@@ -46,7 +46,7 @@ class CrossEntropy(nn.Module):
 
     name: ClassVar[str] = "ce"
     """As in `imbnas.params.loss_options.LOSSES`, which says whether it defines label smoothing."""
-    repeats: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     """Whether it asks the device for the same work for all batches of one shape, and draws nothing on the processor."""
     weight: Tensor | None
 

@@ -81,13 +81,13 @@ def loss_options(name: str) -> tuple[str, ...]:
     return (*own, "weighting")
 
 
-def repeats(name: str) -> bool:
-    """Return whether the loss `name` does the same work for all batches of one shape, see `CrossEntropy.repeats`.
+def capturable(name: str) -> bool:
+    """Return whether the loss `name` does the same work for all batches of one shape, see `CrossEntropy.capturable`.
 
     Raises:
         UserError: for an unknown name.
     """
-    return _find(name).repeats
+    return _find(name).capturable
 
 
 def build_loss(

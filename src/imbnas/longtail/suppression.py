@@ -72,7 +72,7 @@ class SoftmaxEqualization(CrossEntropy):
     """
 
     name: ClassVar[str] = "seql"
-    repeats: ClassVar[bool] = False
+    capturable: ClassVar[bool] = False
     rare: Tensor
 
     def __init__(

@@ -139,7 +139,7 @@ class CellSupernet(Supernet):
         blocks = [Cell(block.chosen(architecture)) if isinstance(block, ChoiceCell) else block for block in self.blocks]
         return [self.stem, *blocks, self.last, self.pool]
 
-    def parts(self) -> list[tuple[nn.Module, str]]:
+    def capturable_modules(self) -> list[tuple[nn.Module, str]]:
         """Return what passes are put together of; of the cells the convolutions, since all else in them varies."""
         convs = [(module, "after_relu") for module in self.blocks.modules() if isinstance(module, ActivatedConv)]
         whole = [self.stem, *(block for block in self.blocks if isinstance(block, Reduction)), self.last]

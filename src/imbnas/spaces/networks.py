@@ -54,7 +54,7 @@ class Supernet(nn.Module):
         blocks = (cast(nn.ModuleList, candidates)[choice] for candidates, choice in chosen)
         return [self.stem, *blocks, self.last, self.pool]
 
-    def parts(self) -> list[tuple[nn.Module, str]]:
+    def capturable_modules(self) -> list[tuple[nn.Module, str]]:
         """Return the modules with parameters that make up passes, see `training.cuda_graphs.recorded_parts`."""
         candidates = [candidate for block in self.blocks for candidate in block.children()]
         return [

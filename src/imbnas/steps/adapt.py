@@ -27,7 +27,7 @@ from imbnas.steps.rows import Rows, image_meta, read_tail
 from imbnas.steps.supernets import read_supernet
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.checkpoint import save_weights
-from imbnas.training.loop import Job
+from imbnas.training.definition import Training
 from imbnas.training.state import ResumeState
 
 
@@ -89,7 +89,7 @@ def _fill(path: Path, supernet: Supernet, state_dict: dict[str, Tensor], keep_he
 def _train(step: TrainingStep, adapt: AdaptParams, supernet: Supernet) -> ResumeState:
     """Train the whole supernet on the long tail and return the training's state."""
     recipe: RecipeParams = getattr(adapt, adapt.strategy)
-    job = Job(
+    training = Training(
         name="adapt",
         model=supernet,
         recipe=recipe,
@@ -102,7 +102,7 @@ def _train(step: TrainingStep, adapt: AdaptParams, supernet: Supernet) -> Resume
         passes=step.passes(adapt.sampling, "adapt"),
     )
     state = step.state("adapt")
-    step.fit(job, state)
+    step.trainer(training, state).fit()
     return state
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from imbnas.data.order import Sampler
 from imbnas.longtail.heads import LINEAR, NearestClassMean, make_head
-from imbnas.longtail.losses import repeats
+from imbnas.longtail.losses import capturable
 from imbnas.params.adapt import AdaptView
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.loss_options import LossName
@@ -24,8 +24,8 @@ from imbnas.steps.rows import Rows, read_validation
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.cache import CachedSampler, CachedStore
+from imbnas.training.definition import Objective, Training
 from imbnas.training.frozen import FrozenBackbone, compute_features
-from imbnas.training.loop import Job, Objective
 
 FEATURE_BATCH = 256
 """Rows whose statistics normalise a batch of features, as in the search's calibration."""
@@ -74,16 +74,16 @@ class AdaptHead(HeadStage):
             self.adapt.model_copy(update={"loss": loss}), recipe, step.rows.counts, step.runtime.device
         )
         if self.cache is None:
-            job = self._on_images(name, rows, objective)
+            training = self._on_images(name, rows, objective)
         else:
-            job = self._on_features(name, self.cache, rows, objective, repeats(loss))
+            training = self._on_features(name, self.cache, rows, objective, capturable(loss))
         state = step.state(name)
-        step.fit(job, state)
+        step.trainer(training, state).fit()
         self.states.append(state)
 
-    def _on_images(self, name: str, sampler: Sampler, objective: Objective) -> Job:
+    def _on_images(self, name: str, sampler: Sampler, objective: Objective) -> Training:
         step, recipe = self.step, self.adapt.head
-        return Job(
+        return Training(
             name=name,
             model=FrozenBackbone(self.supernet, "batch"),
             recipe=recipe,
@@ -96,11 +96,13 @@ class AdaptHead(HeadStage):
             passes=step.passes(self.adapt.sampling, name),
         )
 
-    def _on_features(self, name: str, cache: CachedStore, sampler: Sampler, objective: Objective, repeats: bool) -> Job:
+    def _on_features(
+        self, name: str, cache: CachedStore, sampler: Sampler, objective: Objective, capturable: bool
+    ) -> Training:
         recipe = self.adapt.head
         self.supernet.requires_grad_(False)
         self.supernet.head.requires_grad_(True)
-        return Job(
+        return Training(
             name=name,
             model=self.supernet.head,
             recipe=recipe,
@@ -109,8 +111,8 @@ class AdaptHead(HeadStage):
             sampler=CachedSampler(sampler, len(self.step.rows), cache.turns, recipe.batch_size),
             objective=objective,
             seed=self.step.seed,
-            together=cache.paths_a_step,
-            repeats=repeats,
+            paths_per_batch=cache.paths_per_batch,
+            capturable=capturable,
         )
 
     def judges(self) -> tuple[Tensor, Tensor] | None:

@@ -25,7 +25,7 @@ from imbnas.params.longtail import ClassifierTraining, SamplerParams, weighted
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
-from imbnas.training.loop import Objective
+from imbnas.training.definition import Objective
 
 
 def make_objective(

@@ -18,7 +18,7 @@ from imbnas.spaces.darts_genotype import NODES
 from imbnas.spaces.darts_network import AuxiliaryHead, CellSpec, DerivedCell, tapped_cell
 from imbnas.spaces.networks import Subnet
 from imbnas.steps.workbench import TrainingStep
-from imbnas.training.loop import Job, Loss
+from imbnas.training.definition import Loss, Training
 
 
 class TwoClassifiers(nn.Module):
@@ -57,7 +57,9 @@ class TwinNetwork(nn.Module):
         return outputs
 
 
-def with_cells(job: Job, network: Subnet, recipe: RetrainParams, specs: list[CellSpec], side: int, classes: int) -> Job:
+def with_cells(
+    training: Training, network: Subnet, recipe: RetrainParams, specs: list[CellSpec], side: int, classes: int
+) -> Training:
     """Return the training of a derived network with its auxiliary classifier and drop-path.
 
     `specs` are its cells and `side` the image's after the stem. The chance of drop-path rises linearly over the epochs
@@ -67,10 +69,10 @@ def with_cells(job: Job, network: Subnet, recipe: RetrainParams, specs: list[Cel
         spec = specs[tapped_cell(len(specs))]
         # Each reduction rounds up.
         tapped = -(-side // 2 ** sum(one.reduces for one in specs[: tapped_cell(len(specs)) + 1]))
-        torch.manual_seed(derive(job.seed, job.name, "auxiliary"))
+        torch.manual_seed(derive(training.seed, training.name, "auxiliary"))
         auxiliary = AuxiliaryHead(NODES * spec.channels, tapped, classes)
-        job = replace(job, model=TwoClassifiers(network, auxiliary))
-    inner = job.objective
+        training = replace(training, model=TwoClassifiers(network, auxiliary))
+    inner = training.objective
 
     def objective(epoch: int) -> Loss:
         for cell in network.blocks:
@@ -79,7 +81,7 @@ def with_cells(job: Job, network: Subnet, recipe: RetrainParams, specs: list[Cel
         loss = inner(epoch)
         return _both(loss, recipe.auxiliary) if recipe.auxiliary else loss
 
-    return replace(job, objective=objective)
+    return replace(training, objective=objective)
 
 
 def stop_dropping(network: nn.Module) -> None:
@@ -96,8 +98,8 @@ def _both(loss: Loss, weight: float) -> Loss:
     return total
 
 
-def pretraining(step: TrainingStep, job: Job, network: Subnet, recipe: RetrainParams) -> Job:
-    """Return Barlow Twins on the rows of `job` as a training of its own, which reads no label."""
+def pretraining(step: TrainingStep, training: Training, network: Subnet, recipe: RetrainParams) -> Training:
+    """Return Barlow Twins on the rows of `training` as a training of its own, which reads no label."""
     plan = recipe.pretrain
     torch.manual_seed(derive(step.seed, "pretrain", "weights"))
     optimizer = recipe.optimizer.model_copy(update={"lr": plan.lr})
@@ -107,16 +109,17 @@ def pretraining(step: TrainingStep, job: Job, network: Subnet, recipe: RetrainPa
         first, second = outputs.chunk(2)
         return barlow_twins(first, second, plan.off_diagonal) / plan.outputs
 
-    return Job(
+    return Training(
         name="pretrain",
         model=TwinNetwork(network, Projector(step.space.subnet_features, plan.hidden, plan.outputs)),
         recipe=recipe.model_copy(update=changed),
-        store=job.store,
-        augment=_two_views(job.augment),
+        store=training.store,
+        augment=_two_views(training.augment),
         sampler=InstanceSampler(step.rows.labels, derive(step.seed, "pretrain", "rows")),
         objective=lambda epoch: loss,
         seed=step.seed,
-        parts=(2, 2),
+        views_in=2,
+        views_out=2,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.longtail.heads import NearestClassMean, make_head
-from imbnas.longtail.losses import repeats
+from imbnas.longtail.losses import capturable
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.loss_options import LossName
 from imbnas.params.retrain import RetrainParams
@@ -19,8 +19,8 @@ from imbnas.steps.objective import make_objective, make_sampler
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batchnorms
+from imbnas.training.definition import Objective, Training
 from imbnas.training.frozen import FrozenBackbone, ViewSampler, compute_features, feature_views
-from imbnas.training.loop import Job, Objective
 
 FEATURE_BATCH = 512
 """Rows in one forward pass of a network in evaluation mode."""
@@ -75,10 +75,10 @@ class SecondStage(HeadStage):
         if not head.epochs:
             return
         if head.batchnorm == "frozen":
-            job = self._on_features(name, loss, sampler)
+            training = self._on_features(name, loss, sampler)
         else:
-            job = self._on_images(name, loss, sampler)
-        self._step.fit(job, state)
+            training = self._on_images(name, loss, sampler)
+        self._step.trainer(training, state).fit()
         for layer in batchnorms(network):
             layer.track_running_stats = True
         network.eval()
@@ -89,14 +89,14 @@ class SecondStage(HeadStage):
         section = self._retrain.model_copy(update={"loss": loss, "weighting": weighting})
         return make_objective(section, self._retrain.head, self._step.rows.counts, self._step.runtime.device)
 
-    def _on_features(self, name: str, loss: LossName, sampler: SamplerParams) -> Job:
+    def _on_features(self, name: str, loss: LossName, sampler: SamplerParams) -> Training:
         step, head, network = self._step, self._retrain.head, self._network
         rows = make_sampler(sampler, step.rows.labels, derive(step.seed, name, "rows"), head.epochs)
         seed = derive(step.seed, name, "views")
         augment = step.augment(head.augment)
         features = feature_views(network, step.store(), augment, step.runtime, head.views, FEATURE_BATCH, seed)
         network.head.requires_grad_(True)
-        return Job(
+        return Training(
             name=name,
             model=network.head,
             recipe=head,
@@ -105,12 +105,12 @@ class SecondStage(HeadStage):
             sampler=ViewSampler(rows, len(step.rows), max(1, head.views)),
             objective=self._objective(loss),
             seed=step.seed,
-            repeats=repeats(loss),
+            capturable=capturable(loss),
         )
 
-    def _on_images(self, name: str, loss: LossName, sampler: SamplerParams) -> Job:
+    def _on_images(self, name: str, loss: LossName, sampler: SamplerParams) -> Training:
         step, head = self._step, self._retrain.head
-        return Job(
+        return Training(
             name=name,
             model=FrozenBackbone(self._network, head.batchnorm),
             recipe=head,

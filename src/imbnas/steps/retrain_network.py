@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from imbnas.longtail.heads import make_head
-from imbnas.longtail.losses import repeats
+from imbnas.longtail.losses import capturable
 from imbnas.longtail.schedules import bbn_alpha
 from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
@@ -18,8 +18,8 @@ from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
 from imbnas.steps.retrain_cells import pretraining, stop_dropping, with_cells
 from imbnas.steps.workbench import TrainingStep
+from imbnas.training.definition import Training
 from imbnas.training.inputs import batches_of
-from imbnas.training.loop import Job
 from imbnas.training.state import ResumeState
 
 
@@ -44,19 +44,19 @@ def train_network(
 
     Returns the loss of each epoch of the last training, and the states of all.
     """
-    job = _job(step, recipe, model)
-    trainings = [(_final(step, recipe, model, job), step.state(tag))]
+    training = _training(step, recipe, model)
+    trainings = [(_final(step, recipe, model, training), step.state(tag))]
     if isinstance(model, Subnet) and recipe.pretrain.epochs:
-        trainings.insert(0, (pretraining(step, job, model, recipe), step.state(f"pretrain-{tag}")))
+        trainings.insert(0, (pretraining(step, training, model, recipe), step.state(f"pretrain-{tag}")))
     losses: list[float] = []
     for one, state in trainings:
-        losses = step.fit(one, state)
+        losses = step.trainer(one, state).fit()
     stop_dropping(model)
     return losses, [state for _, state in trainings]
 
 
-def _job(step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSubnet) -> Job:
-    return Job(
+def _training(step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSubnet) -> Training:
+    return Training(
         name="retrain",
         model=model,
         recipe=recipe,
@@ -66,32 +66,32 @@ def _job(step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSub
         objective=make_objective(recipe, recipe, step.rows.counts, step.runtime.device),
         mix=step.mix(recipe),
         seed=step.seed,
-        repeats=repeats(recipe.loss) and not recipe.drop_path,
+        capturable=capturable(recipe.loss) and not recipe.drop_path,
     )
 
 
-def _final(step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSubnet, job: Job) -> Job:
+def _final(step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSubnet, training: Training) -> Training:
     """Return the training with what belongs to two branches, or to derived cells."""
     if isinstance(model, BilateralSubnet):
-        return _bilateral(step, recipe, job)
+        return _bilateral(step, recipe, training)
     space = step.space
     if isinstance(space, DartsSpace):
         side = -(-step.shape[0] // space.stem_stride)
-        return with_cells(job, model, recipe, space.derived.specs, side, step.classes)
-    return job
+        return with_cells(training, model, recipe, space.derived.specs, side, step.classes)
+    return training
 
 
-def _bilateral(step: TrainingStep, recipe: RetrainParams, job: Job) -> Job:
+def _bilateral(step: TrainingStep, recipe: RetrainParams, training: Training) -> Training:
     """Return the training with BBN's pairs of batches, its mixed loss, and the mixing factor as a forward argument."""
     epochs, batch_size = recipe.epochs, 2 * recipe.batch_size
     seed = derive(step.seed, "retrain", "rows")
     sampler = bilateral_sampler(recipe.sampler, step.rows.labels, seed, epochs, recipe.batch_size)
     per_epoch = len(batches_of(sampler.epoch(0), batch_size))
     return replace(
-        job,
+        training,
         recipe=recipe.model_copy(update={"batch_size": batch_size}),
         sampler=sampler,
-        objective=cumulative(job.objective, epochs),
+        objective=cumulative(training.objective, epochs),
         passes=lambda step: [(bbn_alpha(step // per_epoch, epochs),)],
-        parts=(2, 1),
+        views_in=2,
     )

@@ -27,7 +27,7 @@ from imbnas.steps.rows import Rows, validation_rows
 from imbnas.steps.search_judge import Judge
 from imbnas.steps.search_learner import Loaded, load_learner
 from imbnas.steps.workbench import TrainingStep
-from imbnas.training.loop import Objective
+from imbnas.training.definition import Objective
 
 REVERSED = SamplerParams(name="reversed")
 

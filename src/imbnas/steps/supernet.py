@@ -17,8 +17,8 @@ from imbnas.spaces.registry import make_space
 from imbnas.steps.rows import all_rows, image_meta
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.checkpoint import save_weights
+from imbnas.training.definition import Training
 from imbnas.training.history import write_losses
-from imbnas.training.loop import Job
 from imbnas.training.scoring import Batches, Scorer
 
 CALIBRATION_ROWS = 512
@@ -32,7 +32,7 @@ def run(view: SupernetView, context: Context) -> None:
     torch.manual_seed(derive(view.seed, "supernet", "weights"))
     supernet = step.space.build_supernet(step.classes, step.shape[2])
     loss = CrossEntropy(rows.counts, label_smoothing=recipe.label_smoothing)
-    job = Job(
+    training = Training(
         name="supernet",
         model=supernet,
         recipe=recipe,
@@ -45,7 +45,7 @@ def run(view: SupernetView, context: Context) -> None:
         passes=step.passes(recipe.sampling, "supernet"),
     )
     state = step.state("supernet")
-    losses = step.fit(job, state)
+    losses = step.trainer(training, state).fit()
     if not step.runtime.ranks.first:
         return
     probe = _probe(step, supernet, recipe.probe_paths)

@@ -16,7 +16,8 @@ from imbnas.spaces.constraints import Limits, largest, smallest
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.rows import Rows, make_augment, make_store
-from imbnas.training.loop import Job, Mix, train
+from imbnas.training.definition import Mix, Training
+from imbnas.training.loop import Trainer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
@@ -81,11 +82,6 @@ class TrainingStep:
         context = self.context
         return ResumeState(context.state_path, name, context.state_interval, context.note_cost, self.runtime.ranks)
 
-    def fit(self, job: Job, state: ResumeState) -> list[float]:
-        """Train, resumably, and return the loss of each epoch; the state stays until the step's output is written."""
-        with state.held():
-            if not job.recipe.epochs:
-                return []
-            losses = train(job, self.runtime, state, self.context.log)
-            state.pause()
-        return losses
+    def trainer(self, training: Training, state: ResumeState) -> Trainer:
+        """Return the trainer that goes on from `state`, which stays until the step's output is written."""
+        return Trainer(training, self.runtime, state, self.context.log)

@@ -167,7 +167,7 @@ class CachedStore:
             [[(path * views + view) * self._rows for path in group] for view in range(views) for group in groups]
         )
         self._starts = starts.to(self._features.device)
-        self.paths_a_step = starts.shape[1]
+        self.paths_per_batch = starts.shape[1]
         self.turns = starts.shape[0]
 
     def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -177,7 +177,7 @@ class CachedStore:
             places = self._starts[int(chosen[0]) // self._rows].unsqueeze(1) + rows
             found = self._features.index_select(0, places.flatten()).to(self._device).float()
             labels = self._labels.index_select(0, rows.to(self._device))
-            yield found, labels.repeat(self.paths_a_step)
+            yield found, labels.repeat(self.paths_per_batch)
 
 
 class CachedSampler:

@@ -29,7 +29,7 @@ ROOM = 0.25
 """Share of the GPU's memory that stays free: a recording keeps the memory in which it works."""
 
 
-class Recorder:
+class GraphedStep:
     """Takes steps, and plays those back that come again."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Recorder:
             while len(self._recordings) > KEPT:
                 self._recordings.popitem(last=False)
         self._recordings.move_to_end(whole)
-        return found.play(inputs, target)
+        return found.replay(inputs, target)
 
 
 class _Recording:
@@ -74,7 +74,7 @@ class _Recording:
                 self._inputs, self._target[0] if isinstance(target, Tensor) else type(target)(*self._target)
             )
 
-    def play(self, inputs: Tensor, target: Any) -> Tensor:
+    def replay(self, inputs: Tensor, target: Any) -> Tensor:
         """Compute the step for other values and return its loss, which the next one overwrites."""
         self._inputs.copy_(inputs)
         for place, part in zip(self._target, _tensors(target), strict=True):
@@ -97,17 +97,17 @@ def _tensors(target: Any) -> tuple[Tensor, ...]:
 
 @contextmanager
 def recorded_parts(model: nn.Module) -> Iterator[None]:
-    """Let the parts of the networks in `model` that have a method `parts` be played back, forward and backward.
+    """Let the parts of the networks in `model` that have `capturable_modules` be played back, forward and backward.
 
     It returns modules with parameters and the names of their methods, each from one tensor to another; a pass calls a
     part at most once. Between two calls of a part its output must have had its use, the backward pass included: the
     second one overwrites it. So are gradients by the part's next backward pass after they were dropped.
     """
-    networks = [module for module in model.modules() if hasattr(module, "parts")]
-    found = [pair for network in networks for pair in network.parts()]  # type: ignore[operator]
-    studio = _Studio()
+    networks = [module for module in model.modules() if hasattr(module, "capturable_modules")]
+    found = [pair for network in networks for pair in network.capturable_modules()]  # type: ignore[operator]
+    pool = _CapturePool()
     for module, name in found:
-        setattr(module, name, _Part(module, getattr(module, name), studio))
+        setattr(module, name, _Part(module, getattr(module, name), pool))
     try:
         yield
     finally:
@@ -115,7 +115,7 @@ def recorded_parts(model: nn.Module) -> Iterator[None]:
             delattr(module, name)
 
 
-class _Studio:
+class _CapturePool:
     """State shared by the parts of a network: the stream of their recordings, and whether there is room for more."""
 
     def __init__(self) -> None:
@@ -152,8 +152,8 @@ class _Studio:
 class _Part:
     """Stands for a method of a module and plays it back when it has come often enough."""
 
-    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], studio: _Studio) -> None:
-        self._module, self._call, self._studio = module, call, studio
+    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], pool: _CapturePool) -> None:
+        self._module, self._call, self._pool = module, call, pool
         self._learns = any(p.requires_grad for p in module.parameters())
         self._seen: Counter[Hashable] = Counter()
         self._recordings: dict[Hashable, _PartRecording] = {}
@@ -166,22 +166,22 @@ class _Part:
         found = self._recordings.get(key)
         if found is None:
             self._seen[key] += 1
-            if self._seen[key] <= EAGER or not self._studio.has_room():
+            if self._seen[key] <= EAGER or not self._pool.has_room():
                 return self._call(x)
-            found = self._recordings[key] = _PartRecording(self._module, self._call, self._studio, x)
+            found = self._recordings[key] = _PartRecording(self._module, self._call, self._pool, x)
         if not learning:
             return found.forward(x)
-        y: Tensor = _Played.apply(self._studio.anchor, x, found)
+        y: Tensor = _Played.apply(self._pool.anchor, x, found)
         return y
 
 
 class _PartRecording:
     """A part recorded for inputs of one shape."""
 
-    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], studio: _Studio, x: Tensor) -> None:
+    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], pool: _CapturePool, x: Tensor) -> None:
         """Record both passes; nothing is computed yet."""
         self._x = x.detach().clone().requires_grad_(x.requires_grad)
-        with _aliases(module) as (self._learned, aliases), studio.recording() as self._forward:
+        with _aliases(module) as (self._learned, aliases), pool.recording() as self._forward:
             y = call(self._x)
         self._y = y.detach()
         if not torch.is_grad_enabled():
@@ -189,7 +189,7 @@ class _PartRecording:
         self._slope = torch.empty_like(self._y)
         wanted = [self._x, *aliases] if x.requires_grad else aliases
         self._gradients = [torch.zeros_like(p) for p in self._learned]
-        with studio.recording(self._forward.pool()) as self._backward:
+        with pool.recording(self._forward.pool()) as self._backward:
             found = list(torch.autograd.grad(y, wanted, self._slope))
             self._x_gradient = found.pop(0) if x.requires_grad else None
             torch._foreach_copy_(self._gradients, found)

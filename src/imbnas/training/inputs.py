@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,10 +12,8 @@ from torch import Tensor
 from imbnas.data.augment import Augment
 from imbnas.data.loading import AheadStore, Early, Task, unchanged
 from imbnas.seeds import derive
+from imbnas.training.definition import Training
 from imbnas.training.ranks import Ranks
-
-if TYPE_CHECKING:
-    from imbnas.training.loop import Job
 
 Late = Callable[[Tensor, torch.Generator], Tensor]
 """The part of an augmentation that is done at the step."""
@@ -28,7 +25,7 @@ def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return cuts[:-1] if len(cuts) > 1 and len(cuts[-1]) == 1 else cuts
 
 
-def inputs(job: Job, ranks: Ranks, first: int, per_epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def inputs(training: Training, ranks: Ranks, first: int, per_epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the augmented inputs and the labels of each optimiser step from `first` on, whole batches on the device.
 
     What takes the processor long (files to decode, policies) is done ahead, across the ends of epochs.
@@ -36,14 +33,14 @@ def inputs(job: Job, ranks: Ranks, first: int, per_epoch: int) -> Iterator[tuple
 
     def epochs() -> Iterator[Sequence[np.ndarray]]:
         begin, place = divmod(first, per_epoch)
-        for epoch in range(begin, job.recipe.epochs):
-            batches = batches_of(job.sampler.epoch(epoch), job.recipe.batch_size)
+        for epoch in range(begin, training.recipe.epochs):
+            batches = batches_of(training.sampler.epoch(epoch), training.recipe.batch_size)
             yield batches[place:] if epoch == begin else batches
 
     def seed(step: int) -> int:
-        return derive(job.seed, job.name, "augment", step)
+        return derive(training.seed, training.name, "augment", step)
 
-    store, (early, late) = job.store, halves(job.augment)
+    store, (early, late) = training.store, halves(training.augment)
     if isinstance(store, AheadStore) and (store.decodes or early is not unchanged):
         tasks = (Task(batch, seed(step)) for step, batch in enumerate(chain.from_iterable(epochs()), first))
         for images, labels, generator in ranks.spread(store).ahead(tasks, early):
@@ -52,7 +49,7 @@ def inputs(job: Job, ranks: Ranks, first: int, per_epoch: int) -> Iterator[tuple
     steps = count(first)
     for batches in epochs():
         for (images, labels), step in zip(store.batches(batches), steps):  # noqa: B905
-            yield job.augment(images, torch.Generator().manual_seed(seed(step))), labels
+            yield training.augment(images, torch.Generator().manual_seed(seed(step))), labels
 
 
 def halves(augment: Late) -> tuple[Early, Late]:

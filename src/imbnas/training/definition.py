@@ -1,0 +1,66 @@
+"""Definition of a training: what is trained on what, and the types of its loss, its inputs and their mixing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imbnas.data.order import Sampler
+from imbnas.params.recipe import RecipeParams
+
+Loss = Callable[[Tensor, Any], Tensor]
+Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Any]]
+"""From inputs (N, C, H, W), labels (N,) and a CPU generator to other inputs and the loss's target."""
+
+
+class Objective(Protocol):
+    """A function from the epoch to its loss: the seam for deferred and progressive schedules."""
+
+    def __call__(self, epoch: int) -> Loss:
+        """Return the loss of the 0-based epoch, a mean over the batch."""
+        ...
+
+
+class Store(Protocol):
+    """A source of a training's inputs: images, or features of them."""
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and labels, on the device, for each array of positions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: what is trained on what.
+
+    `passes(step)` gives, for an optimiser step, the extra arguments of each forward pass: an empty tuple for a plain
+    network, one architecture per path for a supernet. Their gradients add up, as in FairNAS. `mix` acts on augmented
+    inputs; its target goes to the objective's loss as it is.
+    """
+
+    name: str
+    model: nn.Module
+    recipe: RecipeParams
+    store: Store
+    augment: Callable[[Tensor, torch.Generator], Tensor]
+    sampler: Sampler
+    objective: Objective
+    seed: int
+    passes: Callable[[int], Sequence[tuple[Any, ...]]] = lambda step: [()]
+    mix: Mix | None = None
+    paths_per_batch: int = 1
+    """Each batch concatenates the features of this many paths; the mean loss is multiplied by it, so that gradients add
+    up over paths, as in FairNAS."""
+    views_in: int = 1
+    """Equal parts, one behind the other, of which a batch of inputs consists: two views of each image, or the batches
+    of two samplers. Processes that share a batch take their rows of each part."""
+    views_out: int = 1
+    """Equal parts of which the model's outputs consist."""
+    capturable: bool = False
+    """Whether model and loss draw nothing on the processor and keep no state there, and a step's work on the device is
+    a function of its loss, its passes and the shapes of its batch. A GPU may then replay captured steps."""
