@@ -20,10 +20,10 @@ from imbnas.seeds import stream
 from imbnas.spaces.constraints import Limits, largest, smallest
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
+from imbnas.steps.recalibration import calibration_rows
 from imbnas.steps.rows import all_rows, make_augment, make_store, read_tail, read_validation
-from imbnas.steps.search import calibration_rows
+from imbnas.steps.workbench import TrainingStep
 from imbnas.training.checkpoint import load_weights
-from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches
 
 Scores = dict[str, np.ndarray]
@@ -71,11 +71,12 @@ class Judge:
         params = place.params()
         context, search = Context("search", place.root, Log("judge")), params.search
         tail, held_out = read_tail(context)
-        calibration = calibration_rows(tail, search.calibration.rows, search.calibration.sampling, 0)
-        self.runtime, self.augment, self.classes = Runtime(params.runtime), make_augment(tail.split, None), 10
+        step = TrainingStep.start(context, params.runtime, make_space(params.space), tail, 0)
+        calibration = calibration_rows(step, search.calibration)
+        self.runtime, self.augment, self.classes = step.runtime, make_augment(tail.split, None), 10
         size = search.calibration.batch_size
         self.calibration = Batches(make_store(calibration, self.runtime, context), size)
-        rows, test = read_validation(context, held_out), all_rows(context, "target_test")
+        rows, test = read_validation(context, held_out, "the experiment"), all_rows(context, "target_test")
         self.validation = Batches(make_store(rows, self.runtime, context), search.batch_size)
         self.test = Batches(make_store(test, self.runtime, context), search.batch_size)
 

@@ -75,6 +75,24 @@ class ArchitectureMeta(_Meta):
     params: Cost
 
 
+class InitSourceMeta(_Meta):
+    """The source of inherited weights: its dataset, and how many classes it has, and has in common with the target."""
+
+    dataset: str
+    classes: Count
+    shared: Count
+
+
+class InitMeta(_Meta):
+    """The weights with which a training began, where they were not new ones."""
+
+    weights: Literal["handed"]
+    method: str
+    strategy: str
+    head: Literal["handed", "new"]
+    source: InitSourceMeta | None = None
+
+
 class TrainedMeta(ImagesMeta):
     """Metadata that all networks of one training share."""
 
@@ -82,6 +100,7 @@ class TrainedMeta(ImagesMeta):
     branches: Literal[1, 2] = 1
     dataset: str | None = None
     recipe: dict[str, Any] | None = None
+    init: InitMeta | None = None
     epoch_rule: str | None = None
     digests: dict[str, str] = {}
     counts: list[Count] | None = None
@@ -112,6 +131,13 @@ class RecipeMeta(_Meta):
     strategy: Literal["none", "head", "finetune", "scratch"]
 
 
+class SourceMeta(_Meta):
+    """The source on which a supernet was trained."""
+
+    dataset: str
+    classes: list[str]
+
+
 class SupernetMeta(ImagesMeta):
     """A supernet, trained on the source or adapted to the target."""
 
@@ -120,10 +146,24 @@ class SupernetMeta(ImagesMeta):
     digests: dict[str, str]
 
 
+class EpochsMeta(_Meta):
+    """The training of a supernet on the source."""
+
+    epochs: Count
+
+
+class SourceSupernetMeta(SupernetMeta):
+    """A supernet that is trained on the source."""
+
+    recipe: EpochsMeta
+
+
 class AdaptedMeta(SupernetMeta):
     """A supernet that is adapted to the target."""
 
     recipe: RecipeMeta
+    source: SourceMeta | None = None
+    """None where no weight of it was trained on a source."""
 
 
 def described(model: type[Described], meta: dict[str, Any], path: Path) -> Described:

@@ -21,6 +21,7 @@ SHARED = {
     "barlow_options",
     "dataset",
     "head_options",
+    "inheritance",
     "longtail",
     "loss_options",
     "origins",

@@ -24,7 +24,7 @@ GOLDEN = {
     "imbalance": ["imbalance", "target.root", "target.validation"],
     "supernet": [*TRAINING, "seed", "space", "supernet"],
     "adapt": ["adapt", *TRAINING, "seed", "space"],
-    "search": [*NUMERICS, "search", "seed", "space"],
+    "search": ["retrain.init", *NUMERICS, "search", "seed", "space"],
     "retrain": ["retrain", *TRAINING, "seed", "space"],
     "evaluate": ["evaluate", *NUMERICS, "seed", "space"],
 }

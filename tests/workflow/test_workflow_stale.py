@@ -34,6 +34,8 @@ def test_a_finished_project_has_nothing_stale(finished: Project) -> None:
         ("evaluate.bins", 9, {"evaluate"}, {"evaluate"}),
         ("retrain.epochs", 3, {"retrain", "evaluate"}, {"retrain"}),
         ("search.population", 5, {"search", "retrain", "evaluate"}, {"search"}),
+        ("retrain.init", "handed", {"search", "retrain", "evaluate"}, {"search", "retrain"}),
+        ("retrain.finetune.epochs", 3, {"retrain", "evaluate"}, {"retrain"}),
         ("adapt.strategy", "finetune", set(CHAIN), {"adapt"}),
         ("imbalance.ratio", 5.0, {"imbalance", *CHAIN}, {"imbalance"}),
         ("supernet.optimizer.lr", 0.05, {"supernet", *CHAIN}, {"supernet"}),
@@ -209,3 +211,29 @@ def test_the_same_architecture_is_not_trained_twice(project: Project) -> None:
     project.edit("results/architecture.json", "{", "{ ")
     project.run("snakemake", "--touch", "--cores", "1", "--", "results/architecture.json")
     assert project.planned() == {"retrain", "evaluate"}
+
+
+def test_another_adaptation_trains_again_what_inherits_it_and_nothing_else(project: Project) -> None:
+    trained = "train the chosen subnet"
+    for name, value in {"search.method": "fixed", "search.architecture": [1, 2], "retrain.epochs": 1}.items():
+        project.set(name, value)
+    project.run("dvc", "repro")
+    before = project.bytes("models/final.safetensors")
+    project.set("adapt.head.epochs", 2)
+    output = project.run("snakemake", "--cores", "2").output
+    assert ("adapt: " in output, trained in output) == (True, False)
+    assert project.planned() == set()
+    project.set("adapt.head.epochs", 3)
+    stages = re.findall(r"^Running stage '(\w+)'", project.run("dvc", "repro").output, re.MULTILINE)
+    assert stages == ["adapt", "search"]
+    assert project.bytes("models/final.safetensors") == before
+    for name, value in {"retrain.init": "handed", "retrain.finetune.epochs": 1}.items():
+        project.set(name, value)
+    project.run("dvc", "repro")
+    before = project.bytes("models/final.safetensors")
+    project.set("adapt.head.epochs", 2)
+    assert trained in project.run("snakemake", "--cores", "2").output
+    assert project.bytes("models/final.safetensors") != before
+    project.set("adapt.head.epochs", 4)
+    stages = re.findall(r"^Running stage '(\w+)'", project.run("dvc", "repro").output, re.MULTILINE)
+    assert stages == ["adapt", "search", "retrain", "evaluate"]

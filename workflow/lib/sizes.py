@@ -102,7 +102,7 @@ def _images(params: Params, step: str) -> int:
         candidates = max(search.candidates, search.population * search.generations)
         return candidates * (search.calibration.rows + rows(params, "target") // 5) // 3
     if step == "retrain":
-        return rows(params, "target") * params.retrain.epochs * (3 if params.retrain.references else 1)
+        return rows(params, "target") * params.retrain.acting.epochs * (3 if params.retrain.references else 1)
     return rows(params, "target")
 
 
@@ -112,7 +112,12 @@ def _trained(params: Params, step: str) -> list[Any]:
         return [_stage(params)]
     if step == "search":
         return [params.search.darts] if params.search.method == "darts" else []
-    return [getattr(params, step)] if step in SHARED else []
+    return [_section(params, step)] if step in SHARED else []
+
+
+def _section(params: Params, step: str) -> Any:
+    """Return a step's section, its recipe the one that acts."""
+    return params.retrain.acting if step == "retrain" else getattr(params, step)
 
 
 def _stage(params: Params) -> Any:
@@ -126,7 +131,7 @@ def _passes(params: Params, sampling: str) -> int:
 
 
 def _batch(params: Params, step: str) -> int:
-    part = _stage(params) if step == "adapt" else getattr(params, step)
+    part = _stage(params) if step == "adapt" else _section(params, step)
     return int(part.batch_size)
 
 

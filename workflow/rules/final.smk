@@ -2,6 +2,7 @@ rule retrain:
     input:
         record=record("retrain"),
         architecture="results/architecture.json",
+        handed="models/handed.safetensors",
         longtail="data/longtail.parquet",
         train=split("target/train"),
         validation=split("target/validation"),
@@ -30,7 +31,7 @@ rule retrain:
         asks=asks("retrain"),
         note=note,
     message:
-        told("retrain: train the chosen subnet and its references from scratch")
+        told("retrain: train the chosen subnet and its references")
     shell:
         "imbnas retrain {params.options} --log {log} && {params.note}"
 

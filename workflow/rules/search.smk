@@ -11,6 +11,7 @@ checkpoint search:
         facts="results/search.json",
         front="results/front.parquet",
         architecture="results/architecture.json",
+        handed="models/handed.safetensors",
     log:
         "logs/search.log",
     benchmark:

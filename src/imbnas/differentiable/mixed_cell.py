@@ -34,6 +34,16 @@ class RelaxedCells(nn.Module):
         self.supernet = supernet
         self.layout = Layout((KIND,), tuple(node for _, node in EDGES), OPERATIONS)
 
+    def supernet_state(self) -> dict[str, Tensor]:
+        """Return the weights as those of a supernet: an operation's BatchNorm without its own has weight 1, bias 0."""
+        state = self.supernet.state_dict()
+        for name, module in self.supernet.named_modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.affine:
+                assert module.running_mean is not None
+                state[f"{name}.weight"] = torch.ones_like(module.running_mean)
+                state[f"{name}.bias"] = torch.zeros_like(module.running_mean)
+        return state
+
     @property
     def head(self) -> nn.Module:
         """The classifier."""

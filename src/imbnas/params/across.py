@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from imbnas.cell_graph import is_connected
 from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
-from imbnas.params.differentiable import idle_option
+from imbnas.params.differentiable import FROZEN, idle_option
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.recipe import AugmentParams
@@ -120,6 +120,33 @@ def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
             raise ValueError(f"retrain.{name} is {value} in the space {space.name}, expected 0, or the space darts")
 
 
+def check_inheritance(
+    space: SpaceParams, supernet: SupernetParams, adapt: AdaptParams, search: SearchParams, retrain: RetrainParams
+) -> None:
+    """Raise ValueError where the final training is to inherit weights that nobody trains, or that fit no subnet."""
+    if retrain.init != "handed":
+        return
+    if space.name == "darts":
+        raise ValueError(
+            "retrain.init is handed in the space darts, expected scratch: a derived network has another size, and "
+            "other normalisation, than the search network"
+        )
+    descends = search.method == "darts"
+    if descends and search.darts.objective != "labels":
+        raise ValueError(
+            f"retrain.init is handed with search.darts.objective {search.darts.objective}, expected scratch, or the "
+            "objective labels, with which a classifier is trained"
+        )
+    own = getattr(adapt, adapt.strategy).epochs if adapt.strategy in ("finetune", "scratch") else 0
+    searched = search.darts.epochs if descends and adapt.strategy not in FROZEN else 0
+    before = supernet.epochs if adapt.strategy != "scratch" else 0
+    if not (before or own or searched):
+        raise ValueError(
+            f"retrain.init is handed with supernet.epochs {supernet.epochs} and adapt.strategy {adapt.strategy}, "
+            "expected scratch, or a supernet that is trained: there are first weights alone to hand on"
+        )
+
+
 def check_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:
     """Raise ValueError where `retrain` has corrected the classes' shares that `evaluate` is to correct."""
     corrected = retrain.prior_corrected()
@@ -171,6 +198,6 @@ def _augments(
         yield f"adapt.{adapt.strategy}", getattr(adapt, adapt.strategy).augment
     if search.method == "darts":
         yield "search.darts", search.darts.augment
-    yield "retrain", retrain.augment
+    yield retrain.acting_name, retrain.acting.augment
     if retrain.head.name != "none":
         yield "retrain.head", retrain.head.augment

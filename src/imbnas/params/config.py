@@ -82,6 +82,7 @@ class Params(Section):
         across.check_padding(
             self.source.dataset, self.target.dataset, self.supernet, self.adapt, self.search, self.retrain
         )
+        across.check_inheritance(self.space, self.supernet, self.adapt, self.search, self.retrain)
         across.check_corrections(self.retrain, self.evaluate)
         memory.refuse(self.needs(), memory.MOST, "")
         return self

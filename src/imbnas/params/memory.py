@@ -63,7 +63,8 @@ def needs(
         trained.append(("adapt", f"adapt.{adapt.strategy}", getattr(adapt, adapt.strategy).batch_size))
     if search.method == "darts":
         trained.append(("search", "search.darts", search.darts.batch_size))
-    trained.append(("retrain", "retrain", retrain.batch_size * bool(retrain.epochs)))
+    recipe = retrain.acting
+    trained.append(("retrain", retrain.acting_name, recipe.batch_size * bool(recipe.epochs)))
     for step, name, rows in trained:
         what = f"is {rows}, with images of {side} pixels a step that takes"
         yield Need(f"{name}.batch_size", (step,), what, _rows(rows, source if step == "supernet" else target) * image)

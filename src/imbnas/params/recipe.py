@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.section import Section
-from imbnas.params.shared import Batch, Epochs, Fraction, Pixels
+from imbnas.params.shared import Batch, Epochs, Fraction, Pixels, Positive
 
 Tau = Literal["auto"] | Annotated[float, Field(ge=0.0)]
 PolicyName = Literal["none", "autoaugment-cifar10", "autoaugment-imagenet", "autoaugment-svhn", "randaugment"]
@@ -114,3 +114,14 @@ class RecipeParams(Section):
     """Mixing of images, after the augmentation."""
     label_smoothing: Fraction = 0.0
     """Share of the target probability spread over all classes."""
+
+
+class CalibrationParams(Section):
+    """BatchNorm statistics of each subnet, measured on long-tailed training rows without augmentation."""
+
+    rows: Positive = 512
+    """How many rows, at most all of them."""
+    sampling: Literal["instance", "balanced"] = "instance"
+    """`instance`: drawn like the long tail; `balanced`: the same number of each class as far as there are any."""
+    batch_size: Batch = 256
+    """Rows in one forward pass; the statistics are the mean over the passes."""

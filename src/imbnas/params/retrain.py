@@ -1,4 +1,4 @@
-"""Section `retrain`: training the chosen subnet and two reference subnets from scratch on the long tail."""
+"""Section `retrain`: training the chosen subnet and two reference subnets on the long tail."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from imbnas.params.barlow_options import PretrainParams
 from imbnas.params.head_options import HeadRecipeParams, SecondStageName
+from imbnas.params.inheritance import Init
 from imbnas.params.longtail import (
     ClassifierTraining,
     SamplerParams,
@@ -15,7 +16,7 @@ from imbnas.params.longtail import (
     prior_corrected,
 )
 from imbnas.params.loss_options import LOSSES, LossName
-from imbnas.params.recipe import OptimizerParams, RecipeParams
+from imbnas.params.recipe import CalibrationParams, OptimizerParams, RecipeParams
 from imbnas.params.section import View
 from imbnas.params.shared import Epochs, Fraction, NonNegative, SpaceParams, TrainingNumerics
 
@@ -39,10 +40,25 @@ class SecondStageParams(HeadRecipeParams):
     """Of linear and cosine."""
 
 
+class FinetuneParams(RecipeParams):
+    """The final training where its weights are inherited."""
+
+    epochs: Epochs = 12
+    optimizer: OptimizerParams = OptimizerParams(lr=0.02)
+    """The optimiser; the weights are trained already, so its rate is lower than from scratch."""
+    calibration: CalibrationParams = CalibrationParams()
+    """BatchNorm statistics of the inherited network, measured before its training as the search does."""
+
+
 class RetrainParams(ClassifierTraining, RecipeParams):
     """The final training."""
 
     epochs: Epochs = 120
+    init: Init = "scratch"
+    """`scratch`: new weights; `handed`: those that the search hands on, its adapted supernet's, for the chosen subnet
+    and its references alike, trained by `finetune` in place of this section's own recipe."""
+    finetune: FinetuneParams = FinetuneParams()
+    """Of `init: handed`: epochs, batches, optimiser, schedule, augmentation, mixing and smoothing."""
     rows: Literal["train", "train+validation"] = "train"
     """Whether the validation rows are trained on too, now that the search has used them."""
     loss: LossName = "effective-number"
@@ -62,11 +78,34 @@ class RetrainParams(ClassifierTraining, RecipeParams):
 
     @model_validator(mode="after")
     def _first_stage(self) -> Self:
-        check_smoothing("", self.loss, self.label_smoothing)
+        inherited = self.init == "handed"
+        check_smoothing("finetune." if inherited else "", self.loss, self.acting.label_smoothing)
         self._check_margins()
+        if inherited:
+            self._inherited()
         if self.branches == "bilateral":
             self._bilateral()
         return self
+
+    @property
+    def acting(self) -> RetrainParams:
+        """The parameters with the recipe that acts in the place of the section's own: `finetune`'s, for `handed`."""
+        if self.init == "scratch":
+            return self
+        return self.model_copy(update={name: getattr(self.finetune, name) for name in RecipeParams.model_fields})
+
+    @property
+    def acting_name(self) -> str:
+        """The dotted name of the recipe that acts."""
+        return "retrain" if self.init == "scratch" else "retrain.finetune"
+
+    def _inherited(self) -> None:
+        if self.branches != "one":
+            raise ValueError(
+                f"branches is {self.branches} with init handed, expected one: a supernet's path has no second branch"
+            )
+        if self.pretrain.epochs:
+            raise ValueError(f"pretrain.epochs is {self.pretrain.epochs} with init handed, expected 0")
 
     def _bilateral(self) -> None:
         classifier = self.classifier.chosen(self.loss)

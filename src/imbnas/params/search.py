@@ -7,25 +7,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.differentiable import DartsParams
+from imbnas.params.inheritance import StartParams
+from imbnas.params.recipe import CalibrationParams
 from imbnas.params.section import Section, View, short
-from imbnas.params.shared import MOST_BLOCKS, Batch, CostLimit, Count, Numerics, Positive, Rounds, SpaceParams
+from imbnas.params.shared import MOST_BLOCKS, Batch, CostLimit, Count, Numerics, Rounds, SpaceParams
 
 Choose = Literal["best", "cheapest-within-one-error"]
 COST_METHODS = ("macs", "params")
 """Methods that take the largest architecture within the limits."""
 PROXY_METHODS = ("synflow", "jacobian")
 """Methods that score networks at initialisation."""
-
-
-class CalibrationParams(Section):
-    """BatchNorm statistics of each subnet, measured on long-tailed training rows without augmentation."""
-
-    rows: Positive = 512
-    """How many rows, at most all of them."""
-    sampling: Literal["instance", "balanced"] = "instance"
-    """`instance`: drawn like the long tail; `balanced`: the same number of each class as far as there are any."""
-    batch_size: Batch = 256
-    """Rows in one forward pass; the statistics are the mean over the passes."""
 
 
 class SearchParams(Section):
@@ -109,3 +100,4 @@ class SearchView(View):
     space: SpaceParams
     runtime: Numerics
     search: SearchParams
+    retrain: StartParams

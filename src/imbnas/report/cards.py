@@ -38,6 +38,7 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         "## Training",
         f"{imbalance['rows']:,} images, imbalance ratio {imbalance['measured_ratio']:.4g}, seed {details['seed']}. "
         f"Kept: the {details['epoch_rule']} epoch. The test split was opened once all was chosen.",
+        *_start(details),
         _table(("parameter", "value"), recipe),
         "## Architecture",
         _choice(details["search"]),
@@ -138,6 +139,32 @@ def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:
             cells.append(percent(entry[score]) + ("" if low is None else f"{mark}[{percent(low)}, {percent(high)}]"))
         rows.append([TITLES[name], *cells])
     return rows
+
+
+def _start(details: dict[str, Any]) -> list[str]:
+    """Return with which weights the training began and what they had seen; nothing for new ones."""
+    init = details.get("init")
+    if init is None:
+        return []
+    head = "its head with them" if init["head"] == "handed" else "its head with new ones"
+    parts = [
+        "It began with the weights of its path in the supernet that the search handed on, "
+        f"`models/handed.safetensors` (adaptation {code(init['strategy'])}, search {code(init['method'])}), {head}; so "
+        "did the references. Its training alone does not say what it cost: the steps before it count too."
+    ]
+    source = init["source"]
+    if source is None:
+        return [*parts, "The supernet was trained on the long tail alone, on no source."]
+    name, shared, classes = markdown(source["dataset"]), source["shared"], len(details["imbalance"]["classes"])
+    if shared:
+        parts.append(
+            f"**The supernet was trained on {name}, which has {shared} of the {classes} classes by name.** It held "
+            "rows of them that the long tail lacks, balanced over classes: the scores are not comparable with those of "
+            "networks that saw the long tail alone. A fair rival is trained on the rows of source and target together."
+        )
+    else:
+        parts.append(f"The supernet was trained on {name}, which has none of the {classes} classes by name.")
+    return parts
 
 
 def _choice(search: dict[str, Any]) -> str:

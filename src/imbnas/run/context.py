@@ -42,6 +42,8 @@ class Context:
     device: str = "cpu"
     reused_seconds: float = 0.0
     """What the parts of the result took that an earlier run has left."""
+    cost_notes: dict[str, str] = field(default_factory=dict)
+    """What the details of the cost say of the step beside its seconds: what it owes to other steps, for instance."""
     _digest: str = ""
     _parts: dict[str, Any] = field(default_factory=dict)
     _earlier: dict[str, Any] = field(default_factory=lambda: {"seconds": 0.0, "attempts": 0})
@@ -174,7 +176,7 @@ class Context:
             for file in (path, self.path("cost")):
                 remove_parts(file)
             steps = self._costs_before(path)
-            steps[self.step] = {**spent, "device": self.device, "processor": processor_model()}
+            steps[self.step] = {**spent, "device": self.device, "processor": processor_model(), **self.cost_notes}
             order = {name: k for k, name in enumerate(STEPS)}
             steps = dict(sorted(steps.items(), key=lambda item: order.get(item[0], len(order))))
             table = {"steps": steps, "total_seconds": round(sum(entry["seconds"] for entry in steps.values()), 3)}

@@ -20,6 +20,7 @@ PATHS: dict[str, str] = {
     "search_facts": "results/search.json",
     "front": "results/front.parquet",
     "architecture": "results/architecture.json",
+    "handed": "models/handed.safetensors",
     "final": "models/final.safetensors",
     "references": "models/references.safetensors",
     "retrain_losses": "results/plots/retrain.csv",
@@ -67,13 +68,13 @@ STEPS: dict[str, Step] = {
     ),
     "search": Step(
         ("adapted", "longtail", "target_train", "target_validation"),
-        ("search", "search_facts", "front", "architecture"),
+        ("search", "search_facts", "front", "architecture", "handed"),
         "Rank subnets on the validation rows under a cost constraint.",
     ),
     "retrain": Step(
-        ("architecture", "longtail", "target_train", "target_validation"),
+        ("architecture", "handed", "longtail", "target_train", "target_validation"),
         ("final", "references", "retrain_losses"),
-        "Train the chosen subnet and two references from scratch on the long tail.",
+        "Train the chosen subnet and two references on the long tail.",
     ),
     "evaluate": Step(
         (

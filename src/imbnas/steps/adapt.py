@@ -113,8 +113,16 @@ def _meta(view: AdaptView, tail: Rows, source: dict[str, Any], head: dict[str, A
         "space": view.space.model_dump(mode="json"),
         "seed": view.seed,
         "recipe": view.adapt.model_dump(mode="json"),
+        "source": _source(view.adapt, source),
         "head": head,
         "digests": {**source["digests"], "target_train": tail.split.info.digest},
         "counts": tail.counts,
         **image_meta(tail.split),
     }
+
+
+def _source(adapt: AdaptParams, source: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the dataset and the classes on which the weights were trained first, None where they were on none."""
+    if adapt.strategy == "scratch" or not source["recipe"]["epochs"]:
+        return None
+    return {"dataset": source["dataset"], "classes": source["classes"]}

@@ -245,6 +245,7 @@ def _details(view: EvaluateView, inputs: Inputs, rule: Rule, scores: dict[str, d
         "imbalance": inputs.imbalance,
         "space": meta["space"],
         "recipe": meta.get("recipe"),
+        **({"init": meta["init"]} if "init" in meta else {}),
         "epoch_rule": meta.get("epoch_rule"),
         "logit_adjustment": {
             "tau": params.logit_adjustment,

@@ -1,4 +1,4 @@
-"""Step `retrain`: train the chosen subnet from scratch on the long tail, and two references with the same recipe."""
+"""Step `retrain`: train the chosen subnet on the long tail, and two references with the same recipe."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.head_stages import HEAD_STAGES
+from imbnas.steps.inherit import Inheritance, recipe_meta
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.rows import Rows, image_meta, read_tail, read_validation, validation_rows
@@ -32,6 +33,8 @@ class Outcome:
     """The result of training: each network's state, cost, losses and kind of head, and training states on disk."""
 
     costs: dict[Architecture, Cost] = field(default_factory=dict)
+    inherited: Inheritance | None = None
+    """The weights with which the networks begin; None: new ones."""
     networks: dict[Architecture, dict[str, Tensor]] = field(default_factory=dict)
     losses: dict[Architecture, list[float]] = field(default_factory=dict)
     """Of each epoch of the first stage."""
@@ -50,7 +53,7 @@ def run(view: RetrainView, context: Context) -> None:
     rows = _training_rows(view, context, tail, held_out)
     judges = read_validation(context, held_out, "retrain.head.tau auto") if view.retrain.head.judged else None
     step = TrainingStep.start(context, view.runtime, space, rows, view.seed)
-    outcome = Outcome()
+    outcome = Outcome(inherited=Inheritance.read(step, view.space, view.retrain))
     for name, entry in entries.items():
         architecture = tuple(entry["architecture"])
         if architecture in outcome.networks:
@@ -101,9 +104,10 @@ def _network(
     second stage to do: other heads then cost seconds. States stay on disk until the step's outputs are written, so that
     a step that is killed during the next network repeats nothing.
     """
-    context, recipe, tag = step.context, view.retrain, "-".join(map(str, architecture))
+    context, recipe, tag = step.context, view.retrain.acting, "-".join(map(str, architecture))
     model, outcome.head = new_network(step, recipe, architecture)
-    only_first = view.model_copy(update={"retrain": recipe.model_copy(update={"head": SecondStageParams(epochs=0)})})
+    first = view.retrain.model_copy(update={"head": SecondStageParams(epochs=0)})
+    only_first = view.model_copy(update={"retrain": first})
     kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
     # One process looks for all: a file that the first is writing must not be there for some and absent for others.
     look, own = step.runtime.ranks.shared, context.state_path.name
@@ -119,6 +123,9 @@ def _network(
         else:
             context.reused_seconds += found.seconds
     else:
+        if outcome.inherited is not None:
+            assert isinstance(model, Subnet)  # the parameters refuse to inherit two branches
+            outcome.inherited.give(step, recipe, model, architecture)
         losses, states = train_network(step, recipe, model, tag)
         outcome.losses[architecture] = losses
         outcome.states += states
@@ -152,13 +159,14 @@ def _save(
         "step": "retrain",
         "space": view.space.model_dump(mode="json"),
         "seed": view.seed,
-        "recipe": view.retrain.model_dump(mode="json"),
+        "recipe": recipe_meta(view.retrain),
         "head": outcome.head,
         "branches": 1 if view.retrain.branches == "one" else 2,
         "epoch_rule": "last",
         "digests": digests,
         "counts": tail.counts,
         "trained_counts": step.rows.counts,
+        **({} if outcome.inherited is None else {"init": outcome.inherited.described}),
         **image_meta(tail.split),
     }
     described = {

@@ -14,7 +14,7 @@ from imbnas.seeds import stream
 from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
-from imbnas.steps.path_scorer import calibration_rows
+from imbnas.steps.handed import hand_on
 from imbnas.steps.rows import Rows, read_tail
 from imbnas.steps.search_account import write_account, write_given, write_no_account
 from imbnas.steps.search_darts import DartsSearch
@@ -25,7 +25,7 @@ from imbnas.steps.workbench import TrainingStep
 
 
 def run(view: SearchView, context: Context) -> None:
-    """Write all candidates with their scores, and the chosen architecture beside two references."""
+    """Write all candidates with their scores, the chosen architecture beside two references, and what is handed on."""
     tail, held_out = read_tail(context)
     info = tail.split.info
     space = make_space(view.space)
@@ -50,6 +50,7 @@ def run(view: SearchView, context: Context) -> None:
             context.log(line)
         outcome = {"score": chosen.score.value, "standard_error": chosen.score.standard_error}
         _write_architecture(view, context, setting, chosen.architecture, outcome, scoring.validation, scoring.objective)
+        hand_on(context, view.retrain.init, view.space, view.search.method)
         state.finish()
 
 
@@ -98,10 +99,11 @@ def _write_architecture(
 def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, held_out: Rows) -> None:
     """Descend on a continuous architecture and take the cells derived after the last epoch."""
     step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed)
-    search = DartsSearch(step, view, held_out, calibration_rows(step, view.search.calibration))
+    search = DartsSearch(step, view, held_out)
     found = search.run()
     write_no_account(context, view)
     _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation)
+    hand_on(context, view.retrain.init, view.space, view.search.method, found.weights)
     for line in setting.space.describe(found.architecture):
         context.log(line)
     search.state.finish()
@@ -125,3 +127,4 @@ def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
         )
     write_given(context, view, architecture, cost)
     _write_architecture(view, context, setting, architecture, {"score": None, "standard_error": None})
+    hand_on(context, view.retrain.init, view.space, view.search.method)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from imbnas.data.order import InstanceSampler
 from imbnas.data.stored import write_table
@@ -15,6 +16,7 @@ from imbnas.differentiable.bilevel_search import BilevelSearch, search_architect
 from imbnas.differentiable.epoch_table import trajectory_table
 from imbnas.differentiable.feeds import Feed, blind_halves, stratified_halves
 from imbnas.differentiable.learners import Learner
+from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.differentiable.relaxation import ArchitectureParameters
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, SamplerParams
@@ -34,23 +36,28 @@ REVERSED = SamplerParams(name="reversed")
 
 @dataclass(frozen=True)
 class Found:
-    """The result of the search: the architecture, the search network's score, the rows that judged it (none: None)."""
+    """The result of the search: the architecture, the search network's score, the rows that judged it (none: None).
+
+    `weights` are those of a supernet that the search has trained, None where it left them as they were, or where its
+    network is no supernet of the networks that it derives.
+    """
 
     architecture: Architecture
     outcome: dict[str, Any]
     validation: Rows | None
+    weights: dict[str, Tensor] | None
 
 
 class DartsSearch:
     """One differentiable search of the chain, from parameters and files."""
 
-    def __init__(self, step: TrainingStep, view: SearchView, held_out: Rows, calibration: Rows) -> None:
-        """Take what the step has read; `calibration` are the rows that BatchNorm statistics are measured on."""
+    def __init__(self, step: TrainingStep, view: SearchView, held_out: Rows) -> None:
+        """Take what the step has read."""
         self.step, self.view, self.context, self.tail = step, view, step.context, step.rows
         self.params: DartsParams = view.search.darts
         validation = validation_rows(step.context, held_out)
         self.validation = validation if len(validation) and not self.params.blind else None
-        self.judge = Judge(step, view, self.validation, calibration)
+        self.judge = Judge(step, view, self.validation)
         self.state = step.state("darts")
 
     def run(self) -> Found:
@@ -74,7 +81,11 @@ class DartsSearch:
                 "least was opened"
             )
         outcome = {"score": row["score"], "standard_error": row["standard_error"]}
-        return Found(tuple(row["architecture"]), outcome, self.validation)
+        network = loaded.learner.network
+        weights = None
+        if isinstance(network, RelaxedCells) and not loaded.frozen:
+            weights = network.supernet_state()
+        return Found(tuple(row["architecture"]), outcome, self.validation, weights)
 
     # The rows
 

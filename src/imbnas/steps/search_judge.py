@@ -16,6 +16,7 @@ from imbnas.search.marking import score_of
 from imbnas.spaces.darts_genotype import CELLS, decode, encode
 from imbnas.spaces.darts_ops import SKIP
 from imbnas.spaces.relaxed import Relaxed
+from imbnas.steps.recalibration import calibration_rows
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batchnorms
@@ -23,10 +24,10 @@ from imbnas.training.scoring import Batches, Scorer
 
 
 class Judge:
-    """Describes each epoch of a search; `calibration` are the rows that BatchNorm statistics are measured on."""
+    """Describes each epoch of a search."""
 
-    def __init__(self, step: TrainingStep, view: SearchView, validation: Rows | None, calibration: Rows) -> None:
-        self.step, self.view, self.validation, self.calibration = step, view, validation, calibration
+    def __init__(self, step: TrainingStep, view: SearchView, validation: Rows | None) -> None:
+        self.step, self.view, self.validation = step, view, validation
         self._batches: tuple[Batches, Batches] | None = None
 
     def derived(self, relaxed: Relaxed) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class Judge:
             assert self.validation is not None
             calibration = self.view.search.calibration
             self._batches = (
-                Batches(self.step.store(self.calibration), calibration.batch_size),
+                Batches(self.step.store(calibration_rows(self.step, calibration)), calibration.batch_size),
                 Batches(self.step.store(self.validation), self.view.search.batch_size),
             )
         step = self.step

@@ -18,7 +18,8 @@ from imbnas.search.trie import TrieScorer
 from imbnas.seeds import derive
 from imbnas.spaces.cost import CostTable
 from imbnas.spaces.networks import Architecture
-from imbnas.steps.path_scorer import calibration_rows, path_scorer
+from imbnas.steps.path_scorer import path_scorer
+from imbnas.steps.recalibration import calibration_rows
 from imbnas.steps.rows import Rows, read_validation
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.scoring import Batches

@@ -11,7 +11,7 @@ from torch import Tensor
 from imbnas.data.stored import Info
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
-from imbnas.metadata import AdaptedMeta, SupernetMeta, described
+from imbnas.metadata import AdaptedMeta, SourceSupernetMeta, described
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.networks import Supernet
 from imbnas.spaces.registry import make_space
@@ -26,7 +26,7 @@ def read_supernet(path: Path, space: SpaceParams, writer: str) -> tuple[dict[str
     `space`, and for tensors that are not those of such a supernet, or not finite.
     """
     header = load_header(path, "supernet")
-    found = described(AdaptedMeta if writer == "adapt" else SupernetMeta, header.meta, path)
+    found = described(SourceSupernetMeta if writer == "supernet" else AdaptedMeta, header.meta, path)
     if header.meta["space"] != space.model_dump(mode="json"):
         raise UserError(f"{path}: made for another space than `space` describes, run {writer}")
     made = make_space(space)
