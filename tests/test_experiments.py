@@ -145,3 +145,10 @@ def test_seconds_are_shares_of_scratch_with_and_without_what_every_step_costs() 
     }
     lines = adaptation_page._seconds(spent).splitlines()
     assert lines[2] == "| head | 6.0 | 3.0 | 0.136 | 1.00 | 0.050 |"
+
+
+def test_functions_of_cells_are_counted() -> None:
+    from distinct_cells import figures
+
+    scored = [(0, 0, 0, 4, 0, 0), (3, 0, 0, 4, 0, 0), (3, 3, 0, 0, 0, 0), (0, 0, 0, 3, 0, 0)]
+    assert figures(scored) == {"scored": 4, "functions": 3, "disconnected": 1, "with dead operations": 2}
