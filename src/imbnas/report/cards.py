@@ -84,8 +84,8 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
         ),
         _overlap(details["overlap"]),
         "## Limits",
-        "The tail was made from a dataset that people collected and labelled, with their choices and errors in it; it "
-        "is no sample of how rare the classes are in the world."
+        "The tail was made from a dataset that people collected and labelled, with their choices and errors in it; "
+        "class frequencies do not reflect those in the real world."
         if imbalance["profile"] not in ("natural", "counts")
         else "The class counts are the dataset's own or given by its user; labels were not checked.",
         "Scores of a rare class rest on few test rows where its column above is small.",
