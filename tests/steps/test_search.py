@@ -146,6 +146,7 @@ def test_another_limit_rule_or_objective_scores_nothing_again(
         "search__max_macs": limit,
         "search__objective": "accuracy",
         "search__choose": "cheapest-within-one-error",
+        "retrain__init": "handed",
     }
     shutil.rmtree(fresh / ".imbnas")
     assert tiny_chain.run(fresh, "search", **change) == 0

@@ -108,7 +108,8 @@ def _kept(
             context.reused_seconds += seconds
 
     return KeptScores(
-        context.kept_path(depends.model_dump_json(by_alias=True)),
+        # What the weights are for, which `retrain` says, is nothing to a score.
+        context.kept_path(depends.model_dump_json(by_alias=True, exclude={"retrain"})),
         context.state_path.name,
         score,
         coding,
