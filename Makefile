@@ -21,7 +21,7 @@ SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/table.smk workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
-.PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan adaptation golden coverage bench \
+.PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan adaptation inheritance golden coverage bench \
 	darts-results darts-speed regret docs clean
 
 help: ## this list
@@ -93,6 +93,9 @@ table-plan: $(READY) ## how many trainings a truth table lacks, and about how ma
 
 adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)
+
+inheritance: $(READY) ## inherited weights beside training from scratch (hours; DATA=DIR: CIFAR-10 and -100): docs/results/
+	$(BIN)/python experiments/inheritance.py $(if $(wildcard $(DATA)),--data $(DATA)) $(INHERITANCE)
 
 golden: $(READY) ## heads on published networks' features (GOLDEN=DIR holds them): docs/results/golden.md
 	$(BIN)/python experiments/golden.py --data $(GOLDEN)

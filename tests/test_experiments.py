@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,3 +153,68 @@ def test_functions_of_cells_are_counted() -> None:
 
     scored = [(0, 0, 0, 4, 0, 0), (3, 0, 0, 4, 0, 0), (3, 3, 0, 0, 0, 0), (0, 0, 0, 3, 0, 0)]
     assert figures(scored) == {"scored": 4, "functions": 3, "disconnected": 1, "with dead operations": 2}
+
+
+def test_the_experiment_on_inheritance_is_resumed_cell_by_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pair digits at a tiny size: lengths are chosen on validation rows, and what is there is not made again."""
+    import inheritance
+    import inheritance_page
+    from adaptation_place import Place
+
+    small = {
+        "space": {"stem": {"channels": 4}, "stages": {"channels": [4], "repeats": [1], "strides": [2]}},
+        "supernet": {"epochs": 1, "probe_paths": 1},
+        "adapt": {"head": {"epochs": 1}},
+        "search": {"method": "random", "candidates": 2, "calibration": {"rows": 64}},
+        "retrain": {"batch_size": 128, "head": {"epochs": 1}},
+    }
+    lengths = {inheritance.SCRATCH: (1, 2), inheritance.HANDED: (1,), inheritance.JOINT: (1,)}
+    monkeypatch.setitem(inheritance.PAIRS, "digits", inheritance.Pair({}, lengths, True))
+    made, step = [], Place.step
+    monkeypatch.setattr(Place, "step", lambda *a, **k: (made.append(a[1]), step(*a, **k))[1])
+    bench = inheritance.bench(tmp_path, "digits", tmp_path, small)
+    found = bench.measured(2, 1)
+    assert made.count("search") == 2
+    assert made.count("retrain") == 2 * 3 * 3 + 3, "two seeds of three starts and losses, and another length"
+    made.clear()
+    again = inheritance.bench(tmp_path, "digits", tmp_path, small).measured(2, 1)
+    assert (made, again) == ([], found)
+    for arm in found["arms"]:
+        cells = [inheritance.Cell(arm["start"], arm["loss"], epochs, 0) for epochs in lengths[arm["start"]]]
+        scores = {cell.epochs: bench.scored(cell)["validation"]["final"] for cell in cells}
+        assert scores[arm["epochs"]] == max(scores.values())
+    from imbnas.training.checkpoint import load_meta
+
+    metas = {
+        start: load_meta(bench.place.root / "cells" / inheritance.Cell(start, "cRT", 1, 1).name / "final.safetensors")
+        for start in (inheritance.HANDED, inheritance.JOINT)
+    }
+    assert metas[inheritance.HANDED]["init"]["source"]["shared"] == 10
+    source = len(np.load(bench.place.root / "data/source/train/images.npy", mmap_mode="r"))
+    assert sum(metas[inheritance.JOINT]["trained_counts"]) == sum(metas[inheritance.HANDED]["counts"]) + source
+    page = inheritance_page.page(2, 1, {"digits": found})
+    assert "Nothing yet" in page
+    assert page.count("| handed minus scratch |") == 3
+
+
+def test_defaults_follow_the_rule_on_inheritance_alone() -> None:
+    import inheritance
+    import inheritance_page
+
+    rng = np.random.default_rng(3)
+
+    def pair(shared: bool, **gains: float) -> dict[str, Any]:
+        arms = []
+        for start in (inheritance.SCRATCH, inheritance.HANDED, *([inheritance.JOINT] if shared else [])):
+            for loss in inheritance.LOSSES:
+                gain = gains.get("loss", 0.0) * (loss == "cRT") + gains.get(start.split(",")[-1].split()[0], 0.0)
+                cells = [{"test": {"final": 0.4 + gain + 1e-4 * rng.normal()}} for _ in range(5)]
+                arms.append({"start": start, "loss": loss, "cells": cells})
+        return {"arms": arms}
+
+    better = {"loss": 0.02, "handed": 0.03}
+    three = {"a": pair(True, **better), "b": pair(True, **better), "c": pair(False, **better)}
+    assert inheritance_page.decision(three) == ("cRT", "handed")
+    assert inheritance_page.decision({**three, "c": pair(False, loss=0.02)})[1] == "scratch", "not on every pair"
+    assert inheritance_page.decision({**three, "c": pair(False, handed=0.03)})[0] == "deferred re-weighting"
+    assert inheritance_page.decision({**three, "a": pair(True, **better, source=0.05)})[1] == "scratch", "the rival won"

@@ -1,4 +1,4 @@
-"""Whether the final training begins with weights that the search hands on: both steps see it."""
+"""The start of the final training, with new weights or with those that the search hands on: both steps see it."""
 
 from __future__ import annotations
 

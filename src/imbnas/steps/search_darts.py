@@ -38,8 +38,8 @@ REVERSED = SamplerParams(name="reversed")
 class Found:
     """The result of the search: the architecture, the search network's score, the rows that judged it (none: None).
 
-    `weights` are those of a supernet that the search has trained, None where it left them as they were, or where its
-    network is no supernet of the networks that it derives.
+    `weights` are those of a supernet that the search has trained, None where it left them as they were, or where
+    the networks that it derives are not paths of it.
     """
 
     architecture: Architecture
