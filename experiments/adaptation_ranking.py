@@ -111,7 +111,9 @@ def retrained(place: Place, judge: Judge, path: Architecture, seed: int) -> floa
     moved |= {"references": folder / "references.safetensors", "cost": folder / "cost.json"}
     record = {"architecture": list(path), "blocks": [], "macs": 0, "params": 0}
     name = place.params().space.name
-    write_json(moved["architecture"], {"space": name, "chosen": record, "references": {}})
+    write_json(
+        moved["architecture"], {"space": name, "chosen": record, "limits": {"max_macs": None, "max_params": None}}
+    )
     place.step("retrain", place.params(seed, retrain={"references": False}), **moved)
     return judge.subnet(moved["final"])
 

@@ -40,7 +40,8 @@ KINDS: list[tuple[dict[str, Any], int]] = [
     ({"name": "ncm"}, 2),
 ]
 """Heads and numbers of branches that a network's file may describe."""
-ARCHITECTURES = {"final": (0, 1), "random": (3, 2), "largest": (2, 2)}
+ARCHITECTURES = {"final": (0, 1), "random-1": (3, 2), "random-2": (1, 1), "random-3": (0, 2), "largest": (2, 2)}
+REFERENCES = [name for name in ARCHITECTURES if name != "final"]
 
 
 def subnet_meta(architecture: tuple[int, ...], info: Info, load_side: int | None = None) -> dict[str, Any]:
@@ -125,13 +126,16 @@ def write_networks(root: Path, info: Info, references: bool = True, load_side: i
     chosen = ARCHITECTURES["final"]
     meta = subnet_meta(chosen, info, load_side)
     save_weights(root / PATHS["final"], subnet_weights(chosen, info, 1), {"kind": "subnet", **meta})
-    others = {name: ARCHITECTURES[name] for name in ("random", "largest")} if references else {}
+    others = {name: ARCHITECTURES[name] for name in REFERENCES} if references else {}
     tensors = {
         f"{name}.{key}": value
         for seed, (name, architecture) in enumerate(others.items(), 2)
         for key, value in subnet_weights(architecture, info, seed).items()
     }
+    macs = described(chosen, info)["macs"]
     networks = {name: described(architecture, info) for name, architecture in others.items()}
+    for entry in networks.values():
+        entry["gap"] = entry["macs"] / macs - 1.0
     common = {key: value for key, value in meta.items() if key not in described(chosen, info)}
     save_weights(root / PATHS["references"], tensors, {"kind": "references", "networks": networks, **common})
 
@@ -155,7 +159,7 @@ def write_other_network(path: Path, info: Info, head: dict[str, Any], branches: 
 def write_search(root: Path, info: Info, scored: bool = True) -> None:
     """Write results/search.parquet and results/architecture.json; not `scored` is what the method `fixed` writes."""
     chosen = ARCHITECTURES["final"]
-    listed = [chosen, ARCHITECTURES["random"], (1, 1)] if scored else [chosen]
+    listed = [chosen, ARCHITECTURES["random-1"], (1, 1)] if scored else [chosen]
     costs = [described(architecture, info) for architecture in listed]
     scores = pa.array([0.5, 0.4, 0.3] if scored else [None], pa.float64())
     columns = {
@@ -179,7 +183,6 @@ def write_search(root: Path, info: Info, scored: bool = True) -> None:
             "standard_error": 0.02 if scored else None,
             **described(chosen, info),
         },
-        "references": {name: described(ARCHITECTURES[name], info) for name in ("random", "largest")},
         "limits": {"max_macs": None, "max_params": None},
     }
     write_json(root / PATHS["architecture"], record)

@@ -261,7 +261,7 @@ class TestErrors:
 class TestReferences:
     def test_each_is_its_own_network(self, project: Path) -> None:
         found = load_references(project / PATHS["references"])
-        assert list(found) == ["random", "largest"]
+        assert list(found) == fake.REFERENCES
         for name, network in found.items():
             assert tuple(network.meta["architecture"]) == fake.ARCHITECTURES[name]
             assert not network.model.training

@@ -36,7 +36,7 @@ PARAMS: dict[str, Any] = {
         "weighting": {"defer": 0.5},
     },
     "search": {"method": "random", "candidates": 6, "calibration": {"rows": 64}},
-    "retrain": {"epochs": 3, "batch_size": 32},
+    "retrain": {"epochs": 3, "batch_size": 32, "references": {"random": 2}},
     "evaluate": {"resamples": 50},
 }
 

@@ -255,9 +255,9 @@ def lookup(
     from imbnas.search.lookup import found_cells
 
     places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
-    for cell in found_cells(places["architecture"], table, dataset):
+    for cell in found_cells(places["architecture"], places["references"], table, dataset):
         score = f"{100 * cell.accuracy:5.2f} %  rank {cell.rank:5}  regret {100 * cell.regret:5.2f}"
-        print(f"{visible(cell.name):8} {score}  {cell.cell}")
+        print(f"{visible(cell.name):9} {score}  {cell.cell}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from imbnas.errors import UserError
 from imbnas.files import canonical_json
+from imbnas.network_names import PATTERN
 from imbnas.params.section import explain
 from imbnas.params.shared import MOST_BLOCKS, Cost, Count, Side, SpaceParams
 
@@ -75,6 +76,12 @@ class ArchitectureMeta(_Meta):
     params: Cost
 
 
+class ReferenceMeta(ArchitectureMeta):
+    """A network to compare with: what it costs more than the chosen one, as a share of that one's MACs."""
+
+    gap: float
+
+
 class InitSourceMeta(_Meta):
     """The source of inherited weights: its dataset, and how many classes it has, and has in common with the target."""
 
@@ -122,7 +129,7 @@ class SubnetMeta(TrainedMeta, ArchitectureMeta):
 class ReferencesMeta(TrainedMeta):
     """The networks that the chosen one is compared with, by name; empty if they were not trained."""
 
-    networks: dict[Literal["random", "largest"], ArchitectureMeta] = {}
+    networks: dict[Annotated[str, Field(pattern=PATTERN)], ReferenceMeta] = {}
 
 
 class RecipeMeta(_Meta):

@@ -14,14 +14,13 @@ from imbnas.data.raw import Reading, Shape
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.metadata import ReferencesMeta, SubnetMeta, described
+from imbnas.network_names import by_place
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.networks import Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import META
 from imbnas.training.checkpoint import load_header, load_tensors
 
-REFERENCES = ("random", "largest")
-"""The networks that the chosen one is compared with, in the order in which they are shown."""
 _EXPECTED = "expected a single network such as models/final.safetensors, the output of `imbnas retrain`"
 _KINDS = {"supernet": "a supernet", "references": "the reference networks"}
 
@@ -79,12 +78,12 @@ def load_subnet(path: Path) -> Network:
 
 
 def load_references(path: Path) -> dict[str, Network]:
-    """Return the reference networks in a file of kind "references" by name; none when they were not trained."""
+    """Return the reference networks in a file of kind "references" by name, in the order in which they are shown."""
     header = load_header(path, "references")
     found = described(ReferencesMeta, header.meta, path)
     common = {key: value for key, value in header.meta.items() if key != "networks"}
     made: dict[str, _Made] = {}
-    for name in (name for name in REFERENCES if name in found.networks):
+    for name in sorted(found.networks, key=by_place):
         meta = {**common, **header.meta["networks"][name]}
         made[name] = _Made(path, described(SubnetMeta, meta, path), meta)
     expected = {

@@ -48,7 +48,7 @@ def test_the_model_card_has_the_metrics_figures(project: Path, details: dict[str
     low, high = details["networks"]["final"]["intervals"]["balanced_accuracy"]
     shown = f"{100 * metrics['balanced_accuracy']:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
     assert chosen[1].strip() == shown
-    assert len(others) == 2
+    assert [cells[0].strip() for cells in others] == ["random 1", "random 2", "random 3", "largest"]
     assert f"{metrics['params']:,} parameters" in text
     assert [cells[1].strip() for cells in rows(text, "block")] == details["networks"]["final"]["blocks"]
     assert ["epochs", "`0`"] in [[cell.strip() for cell in line] for line in rows(text, "parameter")]

@@ -11,6 +11,7 @@ from imbnas.cell_graph import is_connected, live_cell
 from imbnas.errors import UserError
 from imbnas.search.lookup import found_cells, read_accuracies
 from imbnas.spaces.nasbench201 import from_string
+from imbnas.training.checkpoint import save_weights
 
 
 @pytest.mark.data
@@ -41,17 +42,25 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 
 
 def write_architecture(path: Path, space: str) -> Path:
-    cells = {"chosen": (3, 3, 3, 1, 3, 3), "random": (1, 1, 1, 1, 1, 1), "largest": (3, 3, 3, 3, 3, 3)}
-    described = {name: {"architecture": choices} for name, choices in cells.items()}
-    path.write_text(json.dumps({"space": space, "chosen": described.pop("chosen"), "references": described}))
+    path.write_text(json.dumps({"space": space, "chosen": {"architecture": (3, 3, 3, 1, 3, 3)}}))
+    return path
+
+
+def write_references(path: Path) -> Path:
+    cells = {"largest": (3, 3, 3, 3, 3, 3), "random-2": (3, 0, 3, 0, 3, 3), "random-1": (1, 1, 1, 1, 1, 1)}
+    networks = {name: {"architecture": choices} for name, choices in cells.items()}
+    save_weights(path, {}, {"kind": "references", "networks": networks})
     return path
 
 
 @pytest.mark.data
 def test_a_found_cell_is_looked_up(published_accuracies: Path, tmp_path: Path) -> None:
-    chosen, at_random, largest = found_cells(
-        write_architecture(tmp_path / "a.json", "nasbench201"), published_accuracies, "cifar10"
-    )
+    found, references = write_architecture(tmp_path / "a.json", "nasbench201"), tmp_path / "references.safetensors"
+    (alone,) = found_cells(found, references, published_accuracies, "cifar10")
+    cells = found_cells(found, write_references(references), published_accuracies, "cifar10")
+    assert [cell.name for cell in cells] == ["chosen", "random-1", "random-2", "largest"]
+    chosen, at_random, _, largest = cells
+    assert chosen == alone
     assert (
         chosen.cell == "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
     )
@@ -69,4 +78,4 @@ def test_a_found_cell_is_looked_up(published_accuracies: Path, tmp_path: Path) -
 def test_an_architecture_of_another_space_is_refused(tmp_path: Path) -> None:
     path = write_architecture(tmp_path / "a.json", "darts")
     with pytest.raises(UserError, match=r"a\.json: an architecture of darts, expected one of nasbench201"):
-        found_cells(path, tmp_path / "table.csv", "cifar10")
+        found_cells(path, tmp_path / "absent", tmp_path / "table.csv", "cifar10")

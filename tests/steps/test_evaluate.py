@@ -143,7 +143,7 @@ class TestDetails:
 
     def test_every_network_is_measured(self, finished: Path) -> None:
         details, metrics = fake.read(finished, "details"), fake.read(finished, "metrics")
-        assert list(details["networks"]) == ["final", "random", "largest"]
+        assert list(details["networks"]) == list(fake.ARCHITECTURES)
         assert {key: details["networks"]["final"][key] for key in evaluate.HEADLINE}.items() <= metrics.items()
         assert metrics["test_overlap"] == details["overlap"]["source"] == 0
         for name, row in details["networks"].items():
@@ -256,7 +256,7 @@ class TestLogitAdjustment:
         assert (expected != logits.argmax(axis=1)).any()
         shares = np.exp(adjusted) / np.exp(adjusted).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(table["confidence"], shares.max(axis=1), rtol=1e-4)
-        assert (predictions(project, "random")["predicted"].to_numpy() >= 2).mean() > 0.5
+        assert (predictions(project, "random-1")["predicted"].to_numpy() >= 2).mean() > 0.5
         details = fake.read(project, "details")
         assert details["logit_adjustment"] == {"tau": tau, "counts": trained}
         assert fake.read(finished, "details")["logit_adjustment"] == {"tau": 0.0, "counts": None}

@@ -12,8 +12,14 @@ import tiny_chain
 from torch import Tensor
 
 from imbnas.cell_graph import is_connected, live_cell
+from imbnas.data.stored import read_split
+from imbnas.params.config import parse
+from imbnas.params.reference_options import ReferencesParams
 from imbnas.spaces.cells import CellSupernet
+from imbnas.spaces.constraints import Limits
 from imbnas.spaces.networks import Architecture
+from imbnas.spaces.registry import make_space
+from imbnas.steps.references import draw_references
 
 SPACE = {
     "name": "nasbench201",
@@ -50,11 +56,14 @@ def test_what_a_search_leaves_behind_is_canonical_and_connected(adapted: Path, t
     scored = [tuple(map(int, text.split("-"))) for text in table["architecture"]]
     assert len(set(scored)) == 48
     found = described(root)
-    assert min(table["macs"]) <= found["chosen"]["macs"] <= found["references"]["largest"]["macs"]
-    for cell in [
-        *scored,
-        *(tuple(entry["architecture"]) for entry in (found["chosen"], *found["references"].values())),
-    ]:
+    info = read_split(root / "data/target/train", root).info
+    space = make_space(parse(tiny_chain.changed(**CHAIN), "params").space)
+    costs = space.cost_table(info.shape, len(info.classes))
+    chosen = tuple(found["chosen"]["architecture"])
+    references = draw_references(ReferencesParams(random=6), space, costs, Limits(), chosen, 0, print)
+    assert len(references) == 7
+    assert min(table["macs"]) <= found["chosen"]["macs"] <= references["largest"]["macs"]
+    for cell in [*scored, chosen, *(tuple(entry["architecture"]) for entry in references.values())]:
         assert is_connected(cell)
         assert live_cell(cell) == cell
 

@@ -100,7 +100,7 @@ def test_an_experiment_elsewhere(project: Project) -> None:
 def test_plots_show_the_losses_of_each_network(project: Project) -> None:
     project.run("dvc", "plots", "show", "--out", "shown")
     page = (project.path / "shown/index.html").read_text()
-    for network in ("chosen", "random", "largest"):
+    for network in ("chosen", "random-1", "largest"):
         assert f'"network": "{network}", "epoch": "2", "loss": ' in page
     assert '"strokeDash": {"field": "network"' in page
 

@@ -102,7 +102,7 @@ def _images(params: Params, step: str) -> int:
         candidates = max(search.candidates, search.population * search.generations)
         return candidates * (search.calibration.rows + rows(params, "target") // 5) // 3
     if step == "retrain":
-        return rows(params, "target") * params.retrain.acting.epochs * (3 if params.retrain.references else 1)
+        return rows(params, "target") * params.retrain.acting.epochs * (1 + params.retrain.references.count)
     return rows(params, "target")
 
 

@@ -19,7 +19,7 @@ from imbnas.params.config import Params, load, parse
 from imbnas.params.dvc import missing
 from imbnas.params.reading import decode, read
 from imbnas.params.reference import leaves
-from imbnas.params.section import is_model
+from imbnas.params.section import Section, is_model, is_section
 
 WIDTH = 80
 """Columns to which DVC's dumper (ruamel.yaml) fills a mapping on one line."""
@@ -60,19 +60,20 @@ def _read_back(text: str) -> dict[str, Any] | None:
 def _edits(key: str, value: Any) -> list[tuple[list[str], Any]]:
     """Return the path and value of each parameter that KEY=VALUE sets: several where KEY is a section."""
     path = path_of(key)
-    if not isinstance(value, dict) or not _is_section(path):
+    section = _section(path)
+    if section is None or not isinstance(section.spelled_out(value), dict):
         return [(path, value)]
     return [(path_of(name), item) for name, item in leaves(nested(path, value)).items()]
 
 
-def _is_section(path: Sequence[str]) -> bool:
+def _section(path: Sequence[str]) -> type[Section] | None:
     model: Any = Params
     for part in path:
         fields = {field.alias or key: field.annotation for key, field in model.model_fields.items()}
         model = fields.get(part)
-        if not is_model(model):
-            return False
-    return True
+        if not is_section(model):
+            return None
+    return model
 
 
 def _with(tree: Any, path: Sequence[str], value: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from imbnas.errors import UserError
 from imbnas.params.config import Params, defaults
 from imbnas.params.schema import describe
-from imbnas.params.section import is_model
+from imbnas.params.section import is_model, is_section
 
 _CITED = re.compile(r"[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+),? \d{4}|arXiv \d{4}\.\d{5}")
 _LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
@@ -123,6 +123,8 @@ def _leaves(model: type[BaseModel], tree: dict[str, Any], prefix: str) -> Iterat
     models = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
     for key, value in tree.items():
         inner = models.get(key)
+        if is_section(inner):
+            value = inner.spelled_out(value)
         if is_model(inner) and isinstance(value, dict):
             yield from _leaves(inner, value, f"{prefix}{key}.")
         else:

@@ -1,10 +1,10 @@
-"""Section `retrain`: training the chosen subnet and two reference subnets on the long tail."""
+"""Section `retrain`: training the chosen subnet and its references on the long tail."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from imbnas.params.barlow_options import PretrainParams
 from imbnas.params.head_options import HeadRecipeParams, SecondStageName
@@ -17,6 +17,7 @@ from imbnas.params.longtail import (
 )
 from imbnas.params.loss_options import LOSSES, LossName
 from imbnas.params.recipe import CalibrationParams, OptimizerParams, RecipeParams
+from imbnas.params.reference_options import ReferencesParams, or_truth
 from imbnas.params.section import View
 from imbnas.params.shared import Epochs, Fraction, NonNegative, SpaceParams, TrainingNumerics
 
@@ -71,8 +72,8 @@ class RetrainParams(ClassifierTraining, RecipeParams):
     """In the space darts: chance that an edge is dropped, reached at the end of the training (DARTS: 0.2)."""
     pretrain: PretrainParams = PretrainParams()
     """Self-supervised training before the final one (SSF-NAS)."""
-    references: bool = True
-    """Whether one random subnet and the largest within the constraint are trained too, with the same recipe."""
+    references: Annotated[ReferencesParams, Field(json_schema_extra=or_truth)] = ReferencesParams()
+    """Networks to compare the chosen one with. `true` is one random subnet and the largest, `false` is none."""
     head: SecondStageParams = SecondStageParams(epochs=10, optimizer=OptimizerParams(weight_decay=0.0))
     """The second stage."""
 

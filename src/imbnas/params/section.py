@@ -22,6 +22,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
+    @classmethod
+    def spelled_out(cls, given: Any) -> Any:
+        """Return the mapping that a shorter form of the section stands for; anything else as it is."""
+        return given
+
     @model_validator(mode="before")
     @classmethod
     def _no_truth_for_numbers(cls, given: Any) -> Any:
@@ -65,11 +70,14 @@ def merged(model: type[BaseModel], tree: Mapping[str, Any], more: Mapping[str, A
     """Return `tree` with `more` put over it; both are trees of `model`, in JSON values.
 
     Sections are merged, anything else is replaced whole: lists, and mappings whose keys are the user's (`study.axes`).
+    A section's shorter form counts as the mapping that it stands for.
     """
     sections = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
     result = dict(tree)
     for key, value in more.items():
         section, present = sections.get(key), result.get(key)
+        if is_section(section):
+            present, value = section.spelled_out(present), section.spelled_out(value)
         if is_model(section) and isinstance(present, Mapping) and isinstance(value, Mapping):
             result[key] = merged(section, present, value)
         else:
@@ -80,6 +88,11 @@ def merged(model: type[BaseModel], tree: Mapping[str, Any], more: Mapping[str, A
 def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
     """Return whether a field's type is a model, hence the field a section."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def is_section(annotation: Any) -> TypeGuard[type[Section]]:
+    """Return whether a field's type is a section of params.yaml."""
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _listed_numbers(annotation: Any) -> list[int]:

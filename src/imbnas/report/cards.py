@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from imbnas.files import write_bytes
+from imbnas.network_names import title
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, percent, write_page
 from imbnas.report.search_facts import sentences
-from imbnas.report.style import TITLES
 
 _SCORES = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1", "ece")
 
@@ -137,7 +137,7 @@ def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:
         for score in _SCORES:
             low, high = entry["intervals"].get(score) or (None, None)
             cells.append(percent(entry[score]) + ("" if low is None else f"{mark}[{percent(low)}, {percent(high)}]"))
-        rows.append([TITLES[name], *cells])
+        rows.append([title(name), *cells])
     return rows
 
 

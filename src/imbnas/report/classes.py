@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from imbnas.report.style import INK, NETWORKS, SHADES, TITLES, drawing, readable
+from imbnas.network_names import FINAL, LARGEST, kind, title
+from imbnas.report.style import INK, NETWORKS, SHADES, drawing, readable
 
 NAMED = 20
 """With at most so many classes each is named and has its interval; with more a running mean takes the names' place."""
@@ -32,8 +33,7 @@ def draw_classes(path: Path, table: pd.DataFrame, rule: str) -> None:
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         shade(axes, final, "recall", "{:.1%}".format)
-        for network in ("largest", "random", "final"):
-            line(axes, table[table["network"] == network], network, "recall")
+        lines(axes, table, "recall")
         _points(axes, final)
         axes.set_title("Accuracy of each class", pad=44)
         axes.set_xlabel(f"training images of the class (log scale)\n{rule}")
@@ -106,10 +106,21 @@ def shade(axes: Axes, final: pd.DataFrame, column: str, text: Callable[[float], 
         )
 
 
-def line(axes: Axes, table: pd.DataFrame, network: str, column: str) -> None:
-    """Join a network's classes; beyond NAMED of them, by a running mean over a tenth of the classes."""
-    if table.empty or (network == "final" and len(table) <= NAMED):
-        return
+def lines(axes: Axes, table: pd.DataFrame, column: str) -> None:
+    """Draw a line for the chosen network, for the largest one, and for the mean of the random ones.
+
+    That of the chosen one is left out where its classes are points. `table` is in the order of the axis.
+    """
+    for network in (LARGEST, "random", FINAL):
+        part = table[table["network"].map(kind) == network]
+        number = part["network"].nunique()
+        if not part.empty and not (network == FINAL and len(part) <= NAMED):
+            mean = part.groupby("label", sort=False).agg({"count": "first", column: "mean"})
+            _line(axes, mean, network, column, f"random, mean of {number}" if number > 1 else title(network))
+
+
+def _line(axes: Axes, table: pd.DataFrame, network: str, column: str, label: str) -> None:
+    """Join the classes; beyond NAMED of them, by a running mean over a tenth of the classes."""
     values, x = table[column].to_numpy(float), positions(table)
     marker = "o"
     if len(table) > NAMED:
@@ -117,7 +128,7 @@ def line(axes: Axes, table: pd.DataFrame, network: str, column: str) -> None:
         values = np.convolve(values, kernel, mode="valid")
         x = np.exp(np.convolve(np.log(x), kernel, mode="valid"))
         marker = ""
-    axes.plot(x, values, marker=marker, ms=3.5, lw=1.6, color=NETWORKS[network], alpha=0.9, label=TITLES[network])
+    axes.plot(x, values, marker=marker, ms=3.5, lw=1.6, color=NETWORKS[network], alpha=0.9, label=label)
 
 
 def window_title(final: pd.DataFrame) -> str | None:
@@ -144,7 +155,7 @@ def _points(axes: Axes, final: pd.DataFrame) -> None:
             capsize=2.0,
             markersize=6.5,
             markeredgecolor="white",
-            label=f"{TITLES['final']}, with 95% intervals",
+            label=f"{title(FINAL)}, with 95% intervals",
             zorder=3,
         )
         write_names(axes, final, lower, upper)

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from imbnas.errors import visible
-from imbnas.report.tables import TITLES, count, print_table
+from imbnas.network_names import title
+from imbnas.report.tables import count, print_table
 
 
 def print_guide(places: Mapping[str, Path], console: Console, workflow: bool) -> None:
@@ -81,7 +82,7 @@ def _ranking(networks: Mapping[str, Any]) -> list[str]:
     for name, row in networks.items():
         bottom, top = row["intervals"]["balanced_accuracy"]
         if name != "final" and bottom <= high and low <= top:
-            same.append(TITLES[name])
+            same.append(title(name))
     if not same:
         return []
     return [f"  Its interval overlaps that of {' and '.join(same)}:", "  a single run does not rank them."]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from imbnas.report.classes import NAMED, cloud, count_axis, line, positions, shade, window_title, write_names
-from imbnas.report.style import NETWORKS, TITLES, drawing
+from imbnas.network_names import FINAL, title
+from imbnas.report.classes import NAMED, cloud, count_axis, lines, positions, shade, window_title, write_names
+from imbnas.report.style import NETWORKS, drawing
 
 NORMS = {
     "linear": "norm of the class's weights",
@@ -31,8 +32,7 @@ def draw_weights(path: Path, table: pd.DataFrame, head: str, rule: str) -> None:
         # From zero, so that a difference looks as large as it is; a head of zeros still has an axis.
         axes.set_ylim(0.0, 1.12 * max(float(table["norm"].max()), 1e-6))
         shade(axes, final, "norm", "{:.3g}".format)
-        for network in ("largest", "random", "final"):
-            line(axes, table[table["network"] == network], network, "norm")
+        lines(axes, table, "norm")
         if len(final) <= NAMED:
             axes.plot(
                 positions(final),
@@ -41,7 +41,7 @@ def draw_weights(path: Path, table: pd.DataFrame, head: str, rule: str) -> None:
                 color=NETWORKS["final"],
                 markersize=6.5,
                 markeredgecolor="white",
-                label=TITLES["final"],
+                label=title(FINAL),
                 zorder=3,
             )
             norms = final["norm"].to_numpy(float)

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
+from imbnas.network_names import LARGEST, kind
 from imbnas.report.front_figure import name_score
-from imbnas.report.style import INK, MUTED, NETWORKS, TITLES, drawing
+from imbnas.report.style import INK, MUTED, NETWORKS, drawing
 
 _TIME = LinearSegmentedColormap.from_list("imbnas-time", ["#dfe3e8", "#a9b2bc", "#68737f", "#333c46"])
 
@@ -120,16 +121,22 @@ def _chosen(axes: Axes, chosen: pd.DataFrame, scale: float) -> None:
     )
 
 
+def _once(axes: Axes, label: str) -> str:
+    """Return a label, or what keeps one out of the legend that is in it already."""
+    return "_" if label in axes.get_legend_handles_labels()[1] else label
+
+
 def _reference(axes: Axes, reference: Reference, scored: pd.DataFrame, scale: float) -> None:
-    marker, title = {"random": "s", "largest": "D"}[reference.name], TITLES[reference.name]
+    which = kind(reference.name)
+    marker, colour = {"random": "s", LARGEST: "D"}[which], NETWORKS[which]
     match = scored[scored["architecture"] == reference.architecture]
     if match.empty:
         axes.axvline(
             reference.macs / scale,
-            color=NETWORKS[reference.name],
+            color=colour,
             linewidth=1.2,
-            linestyle="--" if reference.name == "random" else "-.",
-            label=f"{title} (not scored)",
+            linestyle="--" if which == "random" else "-.",
+            label=_once(axes, f"{which} (not scored)"),
             zorder=1,
         )
         return
@@ -140,7 +147,7 @@ def _reference(axes: Axes, reference: Reference, scored: pd.DataFrame, scale: fl
         markersize=9,
         markerfacecolor="none",
         markeredgewidth=1.8,
-        color=NETWORKS[reference.name],
-        label=title,
+        color=colour,
+        label=_once(axes, which),
         zorder=3,
     )

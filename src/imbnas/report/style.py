@@ -18,9 +18,7 @@ from imbnas.files import write_with
 DPI = 160
 INK, MUTED, LINE = "#1f2933", "#6b7785", "#c9d0d8"
 NETWORKS = {"final": "#0b5fa5", "random": "#2a9d8f", "largest": "#d9731a"}
-"""Colour of each evaluated network."""
-TITLES = {"final": "chosen", "random": "random", "largest": "largest"}
-"""What a reader calls each evaluated network."""
+"""Colour of each kind of evaluated network."""
 SHADES = {"many": "#e3eef9", "medium": "#f3f3ec", "few": "#fdebdc"}
 """Background of each shot group."""
 

@@ -12,10 +12,8 @@ from rich.text import Text
 
 from imbnas.errors import UserError, visible
 from imbnas.files import read_json
+from imbnas.network_names import title
 from imbnas.sealed import DamagedError, read_record
-
-TITLES = {"final": "chosen", "random": "random", "largest": "largest"}
-"""What each network is called in tables."""
 
 
 def print_results(details: Path, cost: Path, console: Console) -> None:
@@ -47,12 +45,12 @@ def results_table(details: dict[str, Any]) -> Group:
     level = f"{details['confidence']['level']:.0%}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("network")
-    for title in (f"balanced [{level} CI]", "acc.", "many", "medium", "few", "MACs", "params"):
-        table.add_column(title, justify="right", no_wrap=True)
+    for column in (f"balanced [{level} CI]", "acc.", "many", "medium", "few", "MACs", "params"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, row in details["networks"].items():
         low, high = row["intervals"]["balanced_accuracy"]
         table.add_row(
-            TITLES[name],
+            title(name),
             f"{_percent(row['balanced_accuracy'])} [{_percent(low)}, {_percent(high)}]",
             *(_percent(row[key]) for key in ("accuracy", "many", "medium", "few")),
             count(row["macs"]),

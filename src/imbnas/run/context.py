@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,14 +107,15 @@ class Context:
         if self._cost_file.exists():
             self._earlier = self._read_earlier()
 
-    def kept_path(self, view_json: str) -> Path:
+    def kept_path(self, view_json: str, apart: Sequence[str] = ()) -> Path:
         """Return where a part of the result that depends on `view_json` alone, of all parameters, may be kept.
 
-        Inputs, code and versions count as they do for the step; `identify` comes first.
+        Inputs, those `apart` excepted, code and versions count as they do for the step; `identify` comes first.
         """
         if not self._parts:
             raise RuntimeError("identify() comes before kept_path()")
-        return self._kept / _hash({**self._parts, "params": view_json})
+        parts = {name: part for name, part in self._parts.items() if name not in apart}
+        return self._kept / _hash({**parts, "params": view_json})
 
     @property
     def _kept(self) -> Path:

@@ -74,7 +74,7 @@ STEPS: dict[str, Step] = {
     "retrain": Step(
         ("architecture", "handed", "longtail", "target_train", "target_validation"),
         ("final", "references", "retrain_losses"),
-        "Train the chosen subnet and two references on the long tail.",
+        "Train the chosen subnet and its references on the long tail.",
     ),
     "evaluate": Step(
         (

@@ -10,8 +10,10 @@ import pandas as pd
 from imbnas.cell_graph import EDGES, OPERATIONS, is_connected, live_cell
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, check_regular, read_json
+from imbnas.network_names import by_place
 from imbnas.spaces.nasbench201 import from_string, to_string
 from imbnas.spaces.networks import Architecture
+from imbnas.training.checkpoint import load_meta
 
 COLUMNS = {
     "cifar10": "CIFAR10TestAccuracy200Epochs",
@@ -62,8 +64,10 @@ class FoundCell:
     regret: float
 
 
-def found_cells(architecture: Path, table: Path, dataset: str) -> list[FoundCell]:
+def found_cells(architecture: Path, references: Path, table: Path, dataset: str) -> list[FoundCell]:
     """Return the chosen cell and those it is compared with; regret is the best cell's accuracy minus its own.
+
+    `references` is the file of the networks to compare with, which need not be there yet.
 
     Raises:
         UserError: for an architecture of another space, and as `read_accuracies` does.
@@ -75,8 +79,10 @@ def found_cells(architecture: Path, table: Path, dataset: str) -> list[FoundCell
     accuracies = {cell: value for cell, value in published.items() if is_connected(cell) and live_cell(cell) == cell}
     best = max(accuracies.values())
     cells = []
-    for name, described in {"chosen": found["chosen"], **found["references"]}.items():
-        choices = live_cell(described["architecture"])
+    others = load_meta(references, "references")["networks"] if references.exists() else {}
+    described = {"chosen": found["chosen"], **{name: others[name] for name in sorted(others, key=by_place)}}
+    for name, one in described.items():
+        choices = live_cell(one["architecture"])
         accuracy = published[choices]
         rank = 1 + sum(value > accuracy for value in accuracies.values())
         cells.append(FoundCell(name, to_string(choices), accuracy, rank, best - accuracy))

@@ -95,6 +95,8 @@ def run(view: EvaluateView, context: Context) -> None:
     scores: dict[str, dict[str, Any]] = {}
     for name, network in networks.items():
         described = {key: network.meta[key] for key in ("architecture", "blocks", "macs", "params")}
+        if "gap" in network.meta:
+            described["gap"] = network.meta["gap"]
         described |= {"head": network.meta.get("head", {"name": "linear"}), "branches": network.meta.get("branches", 1)}
         scores[name] = {**score(answers[name], names, protocol), **described}
         figures = [f"{key.replace('_', ' ')} {scores[name][key]:.4f}" for key in ("balanced_accuracy", "accuracy")]
@@ -124,7 +126,7 @@ def _read(view: EvaluateView, context: Context) -> Inputs:
         raise UserError(f"{context.path('target_test')}: holds no rows, expected a test split, run target")
     counts, imbalance = _read_tail(context, len(test.info.classes))
     search = read_json(context.path("architecture"), "the output of `imbnas search`")
-    if not isinstance(search, dict) or not {"chosen", "references", "objective", "limits"} <= set(search):
+    if not isinstance(search, dict) or not {"chosen", "objective", "limits"} <= set(search):
         raise UserError(f"{context.path('architecture')}: not an architecture file, run search")
     facts = read_json(context.path("search_facts"), "the output of `imbnas search`")
     if not isinstance(facts, dict) or not set(FACTS) <= set(facts):
@@ -211,8 +213,9 @@ def _draw(
     draw_reliability(figures / "reliability.png", bins, errors, note)
     write_reliability(plots / "reliability.csv", bins)
     references = [
-        Reference(name, "-".join(map(str, entry["architecture"])), entry["macs"])
-        for name, entry in inputs.search["references"].items()
+        Reference(name, "-".join(map(str, network.meta["architecture"])), network.meta["macs"])
+        for name, network in inputs.networks.items()
+        if name != "final"
     ]
     limit = inputs.search["limits"]["max_macs"]
     if inputs.search.get("method") == "darts":

@@ -1,4 +1,4 @@
-"""Step `retrain`: train the chosen subnet on the long tail, and two references with the same recipe."""
+"""Step `retrain`: train the chosen subnet on the long tail, and its references with the same recipe."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from imbnas.errors import UserError
 from imbnas.files import read_json
+from imbnas.params.reference_options import ReferencesParams
 from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.run.context import Context
 from imbnas.spaces.cost import Cost, count
@@ -18,6 +19,7 @@ from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.head_stages import HEAD_STAGES
 from imbnas.steps.inherit import Inheritance, recipe_meta
+from imbnas.steps.references import draw_references, read_limits
 from imbnas.steps.retrain_head import SecondStage
 from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.rows import Rows, image_meta, read_tail, read_validation, validation_rows
@@ -48,8 +50,8 @@ def run(view: RetrainView, context: Context) -> None:
     """Write the final network, and the references beside it."""
     found = read_json(context.path("architecture"), "the output of `imbnas search`")
     space = make_space(view.space)
-    entries = _entries(found, space, context, view)
     tail, held_out = read_tail(context)
+    entries = _entries(found, space, context, view, tail)
     rows = _training_rows(view, context, tail, held_out)
     judges = read_validation(context, held_out, "retrain.head.tau auto") if view.retrain.head.judged else None
     step = TrainingStep.start(context, view.runtime, space, rows, view.seed)
@@ -69,20 +71,25 @@ def run(view: RetrainView, context: Context) -> None:
         state.finish()
 
 
-def _entries(found: Any, space: SearchSpace, context: Context, view: RetrainView) -> dict[str, dict[str, Any]]:
-    """Return the architectures to train by name, checked against the space; UserError names the file."""
+def _entries(
+    found: Any, space: SearchSpace, context: Context, view: RetrainView, tail: Rows
+) -> dict[str, dict[str, Any]]:
+    """Return the architectures to train by name, the chosen one checked against the space; UserError names the file."""
     path = context.path("architecture")
-    if not isinstance(found, dict) or not {"space", "chosen", "references"} <= set(found):
-        raise UserError(f"{path}: not an architecture file, expected space, chosen and references; run search")
+    if not isinstance(found, dict) or not {"space", "chosen", "limits"} <= set(found):
+        raise UserError(f"{path}: not an architecture file, expected space, chosen and limits; run search")
     if found["space"] != view.space.name:
         raise UserError(f"{path}: is of the space {found['space']}, expected {view.space.name}; run search")
-    entries = {"chosen": found["chosen"], **(found["references"] if view.retrain.references else {})}
-    for name, entry in entries.items():
-        try:
-            space.check_canonical(entry["architecture"])
-        except (UserError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: {name}: {error}; run search") from None
-    return entries
+    try:
+        chosen = space.check_canonical(found["chosen"]["architecture"])
+    except (UserError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: chosen: {error}; run search") from None
+    limits, info = read_limits(found["limits"], path), tail.split.info
+    table = space.cost_table(info.shape, len(info.classes))
+    if not limits.allow(table.cost(chosen)):
+        raise UserError(f"{path}: chosen: is not within the limits beside it; run search")
+    references = draw_references(view.retrain.references, space, table, limits, chosen, view.seed, context.log)
+    return {"chosen": found["chosen"], **references}
 
 
 def _training_rows(view: RetrainView, context: Context, tail: Rows, held_out: Rows) -> Rows:
@@ -100,23 +107,23 @@ def _network(
 ) -> None:
     """Train one network, both stages, and add it to the outcome.
 
-    A network whose first stage an earlier run has trained with the same parameters is taken from there when there is a
-    second stage to do: other heads then cost seconds. States stay on disk until the step's outputs are written, so that
-    a step that is killed during the next network repeats nothing.
+    A network whose first stage an earlier run has trained with the same parameters is taken from there: other heads
+    then cost seconds, and another number of references those that are new. What this very run has trained is taken only
+    where a second stage is to be done: to force a run is to train anew. States stay on disk until the step's outputs
+    are written, so that a step that is killed during the next network repeats nothing.
     """
     context, recipe, tag = step.context, view.retrain.acting, "-".join(map(str, architecture))
     model, outcome.head = new_network(step, recipe, architecture)
-    first = view.retrain.model_copy(update={"head": SecondStageParams(epochs=0)})
-    only_first = view.model_copy(update={"retrain": first})
-    kept = Trained(context.kept_path(only_first.model_dump_json(by_alias=True)), tag)
+    kept = _kept(step, view, tag)
     # One process looks for all: a file that the first is writing must not be there for some and absent for others.
     look, own = step.runtime.ranks.shared, context.state_path.name
-    found = look(kept.load) if recipe.head.name != "none" else None
-    if found is not None:
+    found = look(kept.load)
+    if found is not None and (recipe.head.name != "none" or found.run != own):
         outcome.states.append(step.state(tag))
         model.load_state_dict(found.state)
         outcome.losses[architecture] = found.losses
-        context.log(f"{tag}: trained by an earlier run in {found.seconds:.0f} s; only the head stage is left")
+        left = "; only the head stage is left" if recipe.head.name != "none" else ""
+        context.log(f"{tag}: trained by an earlier run in {found.seconds:.0f} s{left}")
         # What an earlier attempt of this run has spent is in its cost already.
         if found.run == own and context.cost()["attempts"] > 1:
             outcome.seconds += found.seconds
@@ -129,7 +136,6 @@ def _network(
         losses, states = train_network(step, recipe, model, tag)
         outcome.losses[architecture] = losses
         outcome.states += states
-        found = look(kept.load)
         if found is None:
             found = Kept(model.state_dict(), context.cost()["seconds"] - outcome.seconds, own, losses)
             if step.runtime.ranks.first:
@@ -144,6 +150,15 @@ def _network(
         outcome.states += stage.states
     outcome.costs[architecture] = count(model, step.shape)
     outcome.networks[architecture] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+
+
+def _kept(step: TrainingStep, view: RetrainView, tag: str) -> Trained:
+    """Return where the network is kept after its first stage, whatever the others are and what follows."""
+    first = view.retrain.model_copy(
+        update={"head": SecondStageParams(epochs=0), "references": ReferencesParams(random=0, largest=False)}
+    )
+    view_json = view.model_copy(update={"retrain": first}).model_dump_json(by_alias=True)
+    return Trained(step.context.kept_path(view_json, apart=("architecture",)), tag)
 
 
 def _save(
@@ -169,8 +184,8 @@ def _save(
         **({} if outcome.inherited is None else {"init": outcome.inherited.described}),
         **image_meta(tail.split),
     }
-    described = {
-        name: {key: entry[key] for key in ("architecture", "blocks", "macs", "params")}
+    described: dict[str, dict[str, Any]] = {
+        name: {key: entry[key] for key in ("architecture", "blocks", "macs", "params", "gap") if key in entry}
         for name, entry in entries.items()
     }
     for entry in described.values():

@@ -10,10 +10,10 @@ from imbnas.params.search import SearchView
 from imbnas.run.context import Context
 from imbnas.search.archive import Archive
 from imbnas.search.findings import choose
-from imbnas.seeds import stream
-from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
+from imbnas.spaces.constraints import Limits, feasible
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
+from imbnas.steps.described import describe
 from imbnas.steps.handed import hand_on
 from imbnas.steps.rows import Rows, read_tail
 from imbnas.steps.search_account import write_account, write_given, write_no_account
@@ -25,7 +25,7 @@ from imbnas.steps.workbench import TrainingStep
 
 
 def run(view: SearchView, context: Context) -> None:
-    """Write all candidates with their scores, the chosen architecture beside two references, and what is handed on."""
+    """Write all candidates with their scores, the chosen architecture, and what is handed on."""
     tail, held_out = read_tail(context)
     info = tail.split.info
     space = make_space(view.space)
@@ -54,16 +54,6 @@ def run(view: SearchView, context: Context) -> None:
         state.finish()
 
 
-def _describe(setting: Setting, architecture: Architecture) -> dict[str, Any]:
-    cost = setting.table.cost(architecture)
-    return {
-        "architecture": list(architecture),
-        "blocks": setting.space.describe(architecture),
-        "macs": cost.macs,
-        "params": cost.params,
-    }
-
-
 def _write_architecture(
     view: SearchView,
     context: Context,
@@ -73,13 +63,12 @@ def _write_architecture(
     validation: Rows | None = None,
     objective: str | None = None,
 ) -> None:
-    """Write the chosen architecture and the two that it is compared with; nothing of how it was found but the method.
+    """Write the chosen architecture and the limits; nothing of how it was found but the method.
 
-    Another budget that ends in the same choice so gives the same bytes, and `retrain` stays as it is.
+    Another budget that ends in the same choice so gives the same bytes, and `retrain` stays as it is. `retrain` draws
+    the networks that it compares with from this file.
     """
-    space, table, limits = setting.space, setting.table, setting.limits
-    rng = stream(view.seed, "search", "reference")
-    references = {"random": sample_feasible(space, table, rng, limits), "largest": largest(table, limits)}
+    limits = setting.limits
     digests = adapted_digests(context.path("adapted"))
     if validation is not None:
         digests["validation"] = validation.split.info.digest
@@ -88,8 +77,7 @@ def _write_architecture(
         "method": view.search.method,
         "objective": objective or view.search.objective,
         "validation_rows": len(validation) if validation is not None else 0,
-        "chosen": {**outcome, **_describe(setting, best)},
-        "references": {name: _describe(setting, found) for name, found in references.items()},
+        "chosen": {**outcome, **describe(setting.space, setting.table, best)},
         "limits": {"max_macs": limits.max_macs, "max_params": limits.max_params},
         "digests": digests,
     }
