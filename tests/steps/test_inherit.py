@@ -186,12 +186,12 @@ def test_a_cosine_head_is_inherited_with_the_training_s_own_scale(chain: Path, t
 
 
 def test_another_head_trains_nothing_again(inherited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imbnas.steps import workbench
+    from imbnas.training.loop import Trainer
 
     root = tiny_chain.copy(inherited, tmp_path)
     assert tiny_chain.run(root, "retrain", **INHERIT, retrain__head={"name": "crt", "epochs": 1}) == 0
-    names, real = [], workbench.train
-    monkeypatch.setattr(workbench, "train", lambda job, *rest: (names.append(job.name), real(job, *rest))[1])
+    names, real = [], Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self: (names.append(self.training.name), real(self))[1])
     assert tiny_chain.run(root, "retrain", **INHERIT, retrain__head={"name": "linear", "epochs": 1}) == 0
     assert set(names) == {"retrain-head"}
     names.clear()
