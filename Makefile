@@ -21,8 +21,8 @@ SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/table.smk workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
-.PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan adaptation inheritance golden coverage bench \
-	darts-results darts-speed regret docs clean
+.PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
+	adaptation inheritance golden coverage bench darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -112,8 +112,11 @@ darts-results: $(READY) ## differentiable searches on digits, seed by seed: docs
 darts-speed: $(READY) ## time of a search step beside a plain transcription of the DARTS loop
 	$(BIN)/python benchmarks/darts.py $(DARTS)
 
-regret: $(READY) ## random search, evolution and DARTS on NAS-Bench-201: make regret TABLE=file.csv (DATA=DIR: CIFAR-10)
-	$(BIN)/python benchmarks/regret.py $(TABLE) $(if $(wildcard $(DATA)),--data $(DATA)) $(DARTS)
+regret: $(READY) ## search methods on NAS-Bench-201, 200 seeds each: docs/results/regret.md (TABLE=file.csv)
+	$(BIN)/python benchmarks/regret.py $(TABLE) $(REGRET)
+
+regret-darts: $(READY) ## DARTS on NAS-Bench-201: docs/results/regret-darts.md (TABLE=file.csv, DATA=DIR: CIFAR-10)
+	$(BIN)/python benchmarks/regret_darts.py $(TABLE) --data $(DATA) $(DARTS)
 
 docs: $(VENV)/.docs ## the documentation as a site: docs/_build/html/docs/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs -b html . docs/_build/html

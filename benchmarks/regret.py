@@ -1,79 +1,143 @@
-"""Regret on NAS-Bench-201: random search, evolution and DARTS, looked up in the published table.
+"""Regret on NAS-Bench-201: what each search method finds by looking cells up in the published table.
 
-`python benchmarks/regret.py TABLE --data DIR` writes docs/results/regret.md. Regret is the best cell's accuracy minus
-that of the found one, in points. The tabular methods see the accuracies that they are judged by, so that theirs is the
-least regret that a budget of so many trainings allows; DARTS never sees one. With --data, a directory that holds
-CIFAR-10 as torchvision reads it, DARTS searches first, once for each of --searches seeds; finished searches are not run
-again.
+`python benchmarks/regret.py TABLE` writes docs/results/regret.md and its figure. Regret is the best cell's accuracy minus
+that of the best one found so far, in points. The methods see the accuracies that judge them, so that theirs is the least
+regret that a budget of so many trainings allows; `macs` and `params` look cells up from the most expensive one down and
+need none to decide.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from scipy import stats
 
-from imbnas.cell_graph import OPERATIONS
 from imbnas.files import write_bytes
-from imbnas.params import presets
-from imbnas.params.config import Params, parse
-from imbnas.run.runner import run_step
+from imbnas.report.style import drawing
+from imbnas.run.context import processor_model
 from imbnas.search.archive import Archive, Score
 from imbnas.search.lookup import COLUMNS, read_accuracies
 from imbnas.search.methods import Field, evolution, random_search
+from imbnas.seeds import stream
 from imbnas.spaces.chain import Outline
 from imbnas.spaces.cost import Cost
-from imbnas.spaces.nasbench201 import NasBench201Space, to_string
+from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.networks import Architecture
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = NasBench201Space(Outline(16, 1, (16, 32, 64), (5, 5, 5), (1, 2, 2), None))
-TRAINED_EPOCHS = 200
-"""Epochs of the trainings behind the published accuracies."""
-STEPS = ("source", "target", "imbalance", "supernet", "adapt", "search")
-RATIOS = (1.0, 100.0)
-SETTING: dict[str, Any] = {
-    "space.name": "nasbench201",
-    "space.stages.repeats": [1, 1, 1],
-    "space.last_channels": None,
-    "source.share": 0.4,
-    "retrain.drop_path": 0.0,
-    "supernet.sampling": "uniform",
-    "adapt.sampling": "uniform",
-    "runtime.threads": 1,
-    "target.dataset": "cifar10",
-    "target.image_size": 16,
-    "target.validation.per_class": 0,
-    "imbalance.n_max": 500,
-    "search.darts.branches": "one",
-    "search.darts.architecture.schedule": "constant",
-    "search.darts.batch_size": 64,
+COSTS = SPACE.cost_table((32, 32, 3), 10)
+Accuracies = dict[Architecture, float]
+Method = Callable[[Field, Archive, int, int], None]
+"""A search: it fills an archive within a budget of evaluations, with a seed."""
+POPULATION = 20
+SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Budgets that the table shows, as far as the curves reach."""
+
+
+def _random(field: Field, archive: Archive, budget: int, seed: int) -> None:
+    random_search(field, archive, budget, seed)
+
+
+def _evolution(field: Field, archive: Archive, budget: int, seed: int) -> None:
+    size = min(POPULATION, budget)
+    evolution(
+        field,
+        archive,
+        population=size,
+        generations=-(-budget // size),
+        parents=max(1, size // 2),
+        mutation=0.2,
+        seed=seed,
+    )
+
+
+# Optuna takes half a second to import: each process pays it once.
+def _tpe(field: Field, archive: Archive, budget: int, seed: int) -> None:
+    from imbnas.search.optuna_methods import tpe
+
+    tpe(field, archive, budget, seed)
+
+
+def _nsga2(field: Field, archive: Archive, budget: int, seed: int) -> None:
+    from imbnas.search.optuna_methods import nsga2
+
+    nsga2(field, archive, min(POPULATION, max(2, budget)), -(-budget // POPULATION), seed)
+
+
+def by_cost(figure: Callable[[Cost], int]) -> Method:
+    """Return the method that takes the most expensive cells first; a seed decides among those of equal cost."""
+
+    def search(field: Field, archive: Archive, budget: int, seed: int) -> None:
+        rng = stream(seed, "regret", "ties")
+        cells = [cell for cell in field.space.enumerate() if field.allowed(cell)]
+        order = rng.permutation(len(cells))
+        ranked = sorted(order.tolist(), key=lambda place: -figure(COSTS.cost(cells[place])))
+        archive.evaluate([cells[place] for place in ranked[:budget]], 0)
+
+    return search
+
+
+METHODS: dict[str, Method] = {
+    "random": _random,
+    "evolution": _evolution,
+    "tpe": _tpe,
+    "nsga2": _nsga2,
+    "macs": by_cost(lambda cost: cost.macs),
+    "params": by_cost(lambda cost: cost.params),
 }
-"""What a search changes in the preset darts-digits: the benchmark's cell once a stage, CIFAR-10 at 16x16 pixels."""
 
 
-def best_of(accuracies: dict[Architecture, float], search: Callable[[Field, Archive], None]) -> float:
-    """Return the accuracy of the best cell that a search has looked up."""
+def curve(accuracies: Accuracies, method: Method, budget: int, seed: int, folder: Path) -> np.ndarray:
+    """Return the regret after each of `budget` evaluations; a search that ends early keeps its last one."""
 
     def score(architectures: Sequence[Architecture]) -> Iterator[tuple[Architecture, Score]]:
         for architecture in architectures:
-            yield architecture, Score(accuracies[architecture])
+            value = accuracies[architecture]
+            yield architecture, Score(value, value, value, 0.0)
 
-    archive = Archive(score, lambda architecture: Cost(0, 0))
-    search(Field(SPACE, lambda architecture: True, SPACE.sample), archive)
-    return archive.value(archive.ranked()[0].architecture)
+    path = folder / f"{os.getpid()}.jsonl"
+    archive = Archive(path, score, COSTS.cost, "accuracy")
+    method(Field(SPACE, lambda architecture: architecture in accuracies, SPACE.sample), archive, budget, seed)
+    path.unlink(missing_ok=True)
+    found = np.array([accuracies[architecture] for architecture in archive.entries])[:budget]
+    best = np.maximum.accumulate(found)
+    return max(accuracies.values()) - np.append(best, np.full(budget - len(best), best[-1]))
 
 
-def interval(values: list[float]) -> str:
+_TABLE: Accuracies = {}
+"""What `_load` has read, once in each process."""
+
+
+def _load(table: Path, dataset: str) -> None:
+    _TABLE.update(read_accuracies(table, dataset))
+
+
+def _curves(name: str, budget: int, seeds: Sequence[int]) -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder:
+        return np.array([curve(_TABLE, METHODS[name], budget, seed, Path(folder)) for seed in seeds])
+
+
+def curves(table: Path, dataset: str, budget: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:
+    """Return each method's regrets (seeds, budget)."""
+    parts = [range(seeds)[start :: 4 * jobs] for start in range(min(seeds, 4 * jobs))]
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _load, (table, dataset)) as pool:
+        tasks = {name: [pool.submit(_curves, name, budget, part) for part in parts] for name in METHODS}
+        return {name: np.concatenate([task.result() for task in own]) for name, own in tasks.items()}
+
+
+def interval(values: Sequence[float]) -> str:
     """Return the mean and the half-width of its 95 % interval (Student's t), in points."""
     points = [100.0 * value for value in values]
     if len(points) < 2:
@@ -82,74 +146,10 @@ def interval(values: list[float]) -> str:
     return f"{statistics.mean(points):.2f} ± {error:.2f}"
 
 
-@dataclass(frozen=True)
-class Searched:
-    """A differentiable search: its seed, its rows' imbalance ratio, the cell and the processor's seconds."""
-
-    seed: int
-    ratio: float
-    architecture: Architecture
-    seconds: float
-
-
-def parameters(data: Path, seed: int, ratio: float, epochs: int) -> Params:
-    """Return the parameters of a search."""
-    tree = presets.params("darts-digits").tree()
-    changes = {**SETTING, "target.root": str(data), "seed": seed, "imbalance.ratio": ratio}
-    for dotted, value in {**changes, "search.darts.epochs": epochs}.items():
-        *sections, leaf = dotted.split(".")
-        place = tree
-        for section in sections:
-            place = place[section]
-        place[leaf] = value
-    return parse(tree, "regret")
-
-
-def search(folder: Path, params: Params) -> Searched:
-    """Run the chain up to `search` in `folder` unless it is finished."""
-    done = folder / "done.json"
-    if not done.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / params.source.root).mkdir(parents=True)
-        seconds = 0.0
-        for step in STEPS:
-            begin = time.process_time()
-            code = run_step(step, params, folder, log_file=folder / "logs" / f"{step}.log")
-            if code:
-                raise SystemExit(code)
-            seconds = time.process_time() - begin
-        found = json.loads((folder / "results/architecture.json").read_text())["chosen"]["architecture"]
-        write_bytes(done, json.dumps({"architecture": found, "seconds": seconds}).encode())
-    kept = json.loads(done.read_text())
-    return Searched(params.seed, params.imbalance.ratio, tuple(kept["architecture"]), kept["seconds"])
-
-
-def equivalents(epochs: int) -> float:
-    """Return how many of the published trainings a first-order search of so many epochs costs, in MACs.
-
-    A search network runs all operations of an edge, and its two levels together see each row once an epoch.
-    """
-    table = SPACE.cost_table((32, 32, 3), 10)
-    network = table.fixed.macs + sum(cost.macs for row in table.blocks for cost in row)
-    mean = table.fixed.macs + sum(cost.macs for row in table.blocks for cost in row) / len(OPERATIONS)
-    return network / mean * epochs / TRAINED_EPOCHS
-
-
-def tabular(accuracies: dict[Architecture, float], budgets: list[int], seeds: int) -> list[str]:
-    """Return the table's rows of random search and evolution."""
-    best, rows = max(accuracies.values()), []
-    for budget in budgets:
-        for name, method in _methods(budget).items():
-            regrets = [best - best_of(accuracies, method(seed)) for seed in range(seeds)]
-            rows.append(f"| {name} | {budget} | {seeds} | {interval(regrets)} |")
-    return rows
-
-
-def free(accuracies: dict[Architecture, float]) -> list[str]:
+def free(accuracies: Accuracies) -> list[str]:
     """Return the table's rows of what costs no training: the mean over all cells, and the most expensive cell."""
     best = 100.0 * max(accuracies.values())
-    costs = SPACE.cost_table((32, 32, 3), 10)
-    largest = max(accuracies, key=lambda cell: (costs.cost(cell).macs, costs.cost(cell).params))
+    largest = max(accuracies, key=lambda cell: (COSTS.cost(cell).macs, COSTS.cost(cell).params))
     mean = 100.0 * statistics.mean(accuracies.values())
     return [
         f"| one random cell, expected | 0 | all cells | {best - mean:.2f} |",
@@ -157,101 +157,81 @@ def free(accuracies: dict[Architecture, float]) -> list[str]:
     ]
 
 
-def _methods(budget: int) -> dict[str, Callable[[int], Callable[[Field, Archive], None]]]:
-    """Return the methods that a budget of trainings allows, by name."""
-
-    def at_random(seed: int) -> Callable[[Field, Archive], None]:
-        return lambda field, archive: random_search(field, archive, budget, seed)
-
-    def bred(seed: int) -> Callable[[Field, Archive], None]:
-        size = min(20, budget // 2)
-        return lambda field, archive: evolution(
-            field,
-            archive,
-            population=size,
-            generations=budget // size,
-            parents=max(1, size // 2),
-            mutation=0.2,
-            seed=seed,
-        )
-
-    return {"random search": at_random} | ({"evolution": bred} if budget >= 4 else {})
+def draw(path: Path, found: dict[str, np.ndarray]) -> None:
+    """Draw the mean regret by the number of evaluations, with the middle half of the seeds as a band."""
+    with drawing(path, 7.0, 4.2) as figure:
+        axes = figure.subplots()
+        for name, regrets in found.items():
+            steps = np.arange(1, regrets.shape[1] + 1)
+            low, high = 100.0 * np.quantile(regrets, [0.25, 0.75], axis=0)
+            (line,) = axes.plot(steps, 100.0 * regrets.mean(axis=0), label=name, linewidth=1.6)
+            axes.fill_between(steps, low, high, alpha=0.15, color=line.get_color(), linewidth=0.0)
+        axes.set_title("Regret by the number of cells looked up")
+        axes.set_xscale("log")
+        axes.set_xlabel("cells looked up")
+        axes.set_ylabel("regret in points")
+        axes.set_ylim(0.0, 1.05 * max(100.0 * regrets[:, 0].mean() for regrets in found.values()))
+        axes.grid()
+        axes.legend()
 
 
-def differentiable(accuracies: dict[Architecture, float], found: list[Searched], epochs: int) -> list[str]:
-    """Return the table's rows of DARTS."""
-    best, rows = max(accuracies.values()), []
-    for ratio in dict.fromkeys(one.ratio for one in found):
-        regrets = [best - accuracies[one.architecture] for one in found if one.ratio == ratio]
-        on = "balanced rows" if ratio == 1 else f"rows of imbalance ratio {ratio:g}"
-        rows.append(f"| DARTS on {on} | {equivalents(epochs):.2g} | {len(regrets)} | {interval(regrets)} |")
-    return rows
-
-
-def cells(accuracies: dict[Architecture, float], found: list[Searched]) -> list[str]:
-    """Return a table of the cells that DARTS chose."""
-    lines = ["", "| seed | ratio | accuracy | rank | seconds | cell |", "|---:|---:|---:|---:|---:|---|"]
-    for one in found:
-        accuracy = accuracies[one.architecture]
-        rank = 1 + sum(value > accuracy for value in accuracies.values())
-        cell = to_string(one.architecture).replace("|", "\\|")
-        lines.append(f"| {one.seed} | {one.ratio:g} | {100 * accuracy:.2f} | {rank:,} | {one.seconds:.0f} | {cell} |")
-    chosen = Counter(OPERATIONS[choice] for one in found for choice in one.architecture)
-    shares = ", ".join(f"{name} {chosen[name] / len(found):.1f}" for name in OPERATIONS)
-    return [*lines, "", f"Operations in a chosen cell, of six: {shares}."]
-
-
-def document(options: argparse.Namespace, accuracies: dict[Architecture, float], found: list[Searched]) -> str:
+def document(dataset: str, accuracies: Accuracies, found: dict[str, np.ndarray], head: dict[str, object]) -> str:
     """Return the page."""
+    seeds, budget = next(iter(found.values())).shape
+    shown = [count for count in SHOWN if count <= budget]
     lines = [
-        f"# Regret on NAS-Bench-201, {options.dataset}",
+        f"# Regret on NAS-Bench-201, {dataset}",
         "",
-        f"Made by `make regret`. The best of {len(accuracies):,} cells has {100 * max(accuracies.values()):.2f} % test",
-        "accuracy in the published table. Regret is how far a found cell is below it, in points, with 95 % intervals",
-        "(Student's t). Random search and evolution look up the same accuracies that judge them, so theirs is the",
-        "least regret possible with so many trainings.",
+        f"Made by `make regret TABLE=file.csv` at commit {head['commit']} in {head['seconds']:.0f} s, {head['jobs']} processes",
+        f"on {head['processor']}. The best of {len(accuracies):,} cells has {100 * max(accuracies.values()):.2f} % test accuracy",
+        "in the published table. Regret is how far the best of the cells looked up so far is below it, in points: the mean of",
+        f"{seeds} seeds with 95 % intervals (Student's t). The methods look up the accuracies that judge them, so theirs is the",
+        "least regret possible with so many trainings. `macs` and `params` look up the most expensive cells first, ties in",
+        "random order. [DARTS](regret-darts.md) has a page of its own.",
         "",
-        "| method | networks trained | runs | regret in points |",
+        "![regret by the number of cells looked up](regret.png)",
+        "",
+        "Lines are means, bands hold the middle half of the seeds.",
+        "",
+        f"| method | {' | '.join(map(str, shown))} |",
+        f"|---|{'---:|' * len(shown)}",
+        *(
+            f"| {name} | {' | '.join(interval(regrets[:, count - 1].tolist()) for count in shown)} |"
+            for name, regrets in found.items()
+        ),
+        "",
+        "| without any training | networks trained | runs | regret in points |",
         "|---|---:|---:|---:|",
         *free(accuracies),
-        *tabular(accuracies, options.budgets, options.seeds),
     ]
-    if found:
-        lines += [
-            *differentiable(accuracies, found, options.epochs),
-            "",
-            f"DARTS: first order, {options.epochs} epochs, one cell per stage, CIFAR-10 at 16x16 pixels, at most",
-            "500 rows per class; it trains only its own network. Its budget is the MACs of such a search divided by",
-            f"those of a training of {TRAINED_EPOCHS} epochs on the same rows and skeleton; seconds are processor",
-            "time.",
-            *cells(accuracies, found),
-        ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Search where data is given, look up, and write the table."""
+    """Look up, draw, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="CSV of all cells and their accuracies, may be compressed")
     parser.add_argument("--dataset", choices=list(COLUMNS), default="cifar10")
-    parser.add_argument("--seeds", type=int, default=20, help="runs of the tabular methods")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[1, 2, 10, 100])
-    parser.add_argument("--data", type=Path, help="directory of CIFAR-10, on which DARTS then searches")
-    parser.add_argument("--searches", type=int, default=3, help="seeds of DARTS, for each ratio")
-    parser.add_argument("--epochs", type=int, default=50, help="of a search")
-    parser.add_argument("--folder", type=Path, default=ROOT / "benchmarks/runs/regret")
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--budget", type=int, default=100, help="cells that each search looks up")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--output", type=Path, default=ROOT / "docs/results/regret.md")
     options = parser.parse_args()
+    begin = time.monotonic()
     accuracies = read_accuracies(options.table, options.dataset)
-    found = []
-    for seed in range(options.searches if options.data else 0):
-        for ratio in RATIOS:
-            params = parameters(options.data.resolve(), seed, ratio, options.epochs)
-            found.append(search(options.folder / f"{ratio:g}" / str(seed), params))
-            print(f"seed {seed}, ratio {ratio:g}: {to_string(found[-1].architecture)}", flush=True)
-    write_bytes(options.output, document(options, accuracies, sorted(found, key=lambda one: one.ratio)).encode())
-    print(f"{options.output}: written")
+    found = curves(options.table, options.dataset, options.budget, options.seeds, options.jobs)
+    draw(options.output.with_suffix(".png"), found)
+    seconds = time.monotonic() - begin
+    commit = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    head = {
+        "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip() or "unknown",
+        "seconds": seconds,
+        "jobs": options.jobs,
+        "processor": processor_model(),
+    }
+    write_bytes(options.output, document(options.dataset, accuracies, found, head).encode())
+    print(f"{options.output}: written, {len(found)} methods x {options.seeds} seeds in {seconds:.0f} s")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
