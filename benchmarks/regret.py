@@ -13,7 +13,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -106,18 +105,15 @@ METHODS: dict[str, Method] = {
 }
 
 
-def curve(accuracies: Accuracies, method: Method, budget: int, seed: int, folder: Path) -> np.ndarray:
+def curve(accuracies: Accuracies, method: Method, budget: int, seed: int) -> np.ndarray:
     """Return the regret after each of `budget` evaluations; a search that ends early keeps its last one."""
 
     def score(architectures: Sequence[Architecture]) -> Iterator[tuple[Architecture, Score]]:
         for architecture in architectures:
-            value = accuracies[architecture]
-            yield architecture, Score(value, value, value, 0.0)
+            yield architecture, Score(accuracies[architecture])
 
-    path = folder / f"{os.getpid()}.jsonl"
-    archive = Archive(path, score, COSTS.cost, "accuracy")
+    archive = Archive(score, COSTS.cost)
     method(Field(SPACE, lambda architecture: architecture in accuracies, SPACE.sample), archive, budget, seed)
-    path.unlink(missing_ok=True)
     found = np.array([accuracies[architecture] for architecture in archive.entries])[:budget]
     best = np.maximum.accumulate(found)
     return max(accuracies.values()) - np.append(best, np.full(budget - len(best), best[-1]))
@@ -132,8 +128,7 @@ def _load(table: Path, dataset: str) -> None:
 
 
 def _curves(name: str, budget: int, seeds: Sequence[int]) -> np.ndarray:
-    with tempfile.TemporaryDirectory() as folder:
-        return np.array([curve(_TABLE, METHODS[name], budget, seed, Path(folder)) for seed in seeds])
+    return np.array([curve(_TABLE, METHODS[name], budget, seed) for seed in seeds])
 
 
 def curves(table: Path, dataset: str, budget: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:

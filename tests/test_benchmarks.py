@@ -211,7 +211,7 @@ def test_regret_falls_with_the_budget_and_a_search_costs_about_one_training(tmp_
     # An accuracy that counts 3x3 convolutions: the best cell has six of them, and is the most expensive one.
     accuracies = {path: sum(choice == 3 for choice in path) / 6 for path in regret.SPACE.enumerate()}
     found = {
-        name: np.array([regret.curve(accuracies, method, 60, seed, tmp_path) for seed in range(4)])
+        name: np.array([regret.curve(accuracies, method, 60, seed) for seed in range(4)])
         for name, method in regret.METHODS.items()
     }
     assert set(found) == {"random", "evolution", "tpe", "nsga2", "macs", "params"}

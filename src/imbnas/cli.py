@@ -246,18 +246,43 @@ def table(
 
 @app.command()
 def lookup(
-    table: Annotated[Path, typer.Argument(help="CSV of NAS-Bench-201's cells and their accuracies.")],
-    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="Whose accuracies.")] = "cifar10",
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet of architectures and what each scores alone.")],
+    column: Annotated[
+        str | None,
+        typer.Option("--column", metavar="NAME", help="Which score; default: test, or cifar10's published one."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="The same for NAS-Bench-201: cifar10, cifar100, ...")
+    ] = None,
+    condition: Annotated[str | None, typer.Option("--condition", metavar="NAME", help="Of `make table`'s.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="Where rows of several are there.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option("--precision", metavar="NAME", help="The same.")] = None,
     root: Root = Path(),
     path: Moves = None,
 ) -> None:
-    """Look up how well a found cell of NAS-Bench-201 does when trained alone, in a table of published accuracies."""
+    """Look up how well a found network and its references do when trained alone, in a table of any column and cells."""
     from imbnas.search.lookup import found_cells
+    from imbnas.search.scored_cells import Selection, default_column
 
+    if column is not None and dataset is not None:
+        raise UserError(f"--column {column} --dataset {dataset}: found both, expected one of them")
     places = {name: root / place for name, place in PATHS.items()} | _moves(path or [])
-    for cell in found_cells(places["architecture"], places["references"], table, dataset):
-        score = f"{100 * cell.accuracy:5.2f} %  rank {cell.rank:5}  regret {100 * cell.regret:5.2f}"
+    selection = Selection(column or dataset or default_column(table), condition, device, precision)
+    cells, candidates = found_cells(places["architecture"], places["references"], table, selection)
+    for cell in cells:
+        score = "not in the table"
+        if cell.score is not None and cell.regret is not None:
+            value, lost = (
+                (f"{100 * cell.score:5.2f} %", f"{100 * cell.regret:5.2f}")
+                if candidates.share
+                else (f"{cell.score:g}", f"{cell.regret:g}")
+            )
+            score = f"{value}  rank {cell.rank:5}  regret {lost}"
         print(f"{visible(cell.name):9} {score}  {cell.cell}")
+    seeds = f", mean of {candidates.seeds} seeds" if candidates.seeds > 1 else ""
+    print(f"{candidates.column} of {len(candidates.scores):,} cells in {visible(table)}{seeds}")
 
 
 @app.command()

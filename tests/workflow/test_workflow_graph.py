@@ -250,7 +250,7 @@ def test_a_stage_is_what_the_rule_says(rules: dict[str, Any], dvc: dict[str, Any
     stage = dvc["stages"][step]
     assert stage["params"][0] == {"code.json": [f"code.{step}"]}
     assert sorted(stage["params"][1:]) == uses(step)
-    raw = {"source": "${source.root}", "target": "${target.root}", "imbalance": "${target.root}"}
+    raw = {"source": "${source.root}", "target": "${target.root}", "imbalance": "${target.root}", "search": "tables"}
     # Of the source the target reads one file, of other splits it is all of them.
     inputs = {file if step == "target" else place(file) for file in rules[step]["input"]}
     expected = [*inputs, "requirements.lock", *([raw[step]] if step in raw else [])]

@@ -12,6 +12,7 @@ import pytest
 from workflow_project import ROOT
 
 from imbnas.errors import UserError
+from imbnas.params import presets
 
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 import controller
@@ -112,6 +113,22 @@ def test_a_file_of_class_counts_is_compared_by_content(tmp_path: Path) -> None:
     (tmp_path / "counts.txt").write_text("2\n1\n")
     assert controller.counts("imbalance", tree) != before
     assert controller.counts("target", tree) == []
+
+
+def test_a_table_of_scores_is_part_of_what_decides_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tables").mkdir()
+    tree = presets.params("digits").tree()
+    assert controller.counts("search", tree) == []
+    tree["search"]["table"] = "tables/t.csv"
+    absent = controller.counts("search", tree)
+    (tmp_path / "tables/t.csv").write_text("architecture,validation\n")
+    empty = controller.counts("search", tree)
+    (tmp_path / "tables/t.csv").write_text("architecture,validation\n0-0,0.5\n")
+    lines = {absent[0], empty[0], *controller.counts("search", tree)}
+    assert len(lines) == 3
+    assert all(line.startswith("tables/t.csv: ") for line in lines)
+    assert controller.counts("retrain", tree) == []
 
 
 def test_settings_have_the_types_that_yaml_gives(tmp_path: Path) -> None:

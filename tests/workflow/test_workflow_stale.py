@@ -25,6 +25,15 @@ def test_a_finished_project_has_nothing_stale(finished: Project) -> None:
     assert finished.stale() == set()
 
 
+def test_a_table_that_scores_architectures_makes_the_search_stale(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    (project.path / "tables/t.csv").write_text("architecture,validation\n")
+    assert project.planned() == set(), "no parameter names it"
+    assert project.stale() == {"search"}, "DVC knows the directory alone"
+    project.set("search.table", "tables/t.csv")
+    assert project.planned() >= {"search", "retrain", "evaluate"}
+
+
 @pytest.mark.parametrize(
     ("name", "value", "rules", "stages"),
     [

@@ -24,6 +24,7 @@ PROJECT = [
         "workflow",
         "profiles",
         "slurm",
+        "tables",
         "local",
         "src",
         "dvc.yaml",

@@ -199,10 +199,16 @@ def parameters(step: str, tree: Mapping[str, Any]) -> list[str]:
 
 
 def counts(step: str, tree: Mapping[str, Any]) -> list[str]:
-    """Return a line for the file of class counts that `step` reads, if it does; `tree` holds the parameters."""
-    if step != "imbalance" or tree[step]["profile"] != "counts":
+    """Return a line for the user's file that `step` reads, if it does; `tree` holds the parameters.
+
+    It is the file of class counts of `imbalance`, and the table of scores of `search`.
+    """
+    if step == "search" and tree[step]["table"] is not None:
+        path = Path(tree[step]["table"])
+    elif step == "imbalance" and tree[step]["profile"] == "counts":
+        path = Path(tree["target"]["root"]) / tree[step]["counts"]
+    else:
         return []
-    path = Path(tree["target"]["root"]) / tree[step]["counts"]
     return [f"{path}: {_digest(path)}"]
 
 

@@ -76,7 +76,7 @@ class Study:
 
         What it depends on besides, its parameters, is in its digest.
         """
-        if not self._main or step != "imbalance":
+        if not self._main or step not in ("imbalance", "search"):
             return ""
         return "; ".join(controller.counts(step, self.params(step, digest).tree()))
 

@@ -50,7 +50,7 @@ LONGEST_NAME = 4096
 """Bytes of a path that systems take."""
 
 
-def _file_name(value: str) -> str:
+def file_name(value: str) -> str:
     """Refuse what no file can be called."""
     if not is_utf8(value) or "\0" in value or len(value.encode()) >= LONGEST_NAME:
         raise ValueError(
@@ -71,8 +71,8 @@ def _plain_path(value: str) -> str:
     return value
 
 
-FileName = Annotated[str, AfterValidator(_file_name)]
-RootPath = Annotated[str, AfterValidator(_file_name), AfterValidator(_plain_path)]
+FileName = Annotated[str, AfterValidator(file_name)]
+RootPath = Annotated[str, AfterValidator(file_name), AfterValidator(_plain_path)]
 
 
 class Splits(Section):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from imbnas.params.dataset import file_name
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.inheritance import StartParams
 from imbnas.params.recipe import CalibrationParams
@@ -17,6 +19,20 @@ COST_METHODS = ("macs", "params")
 """Methods that take the largest architecture within the limits."""
 PROXY_METHODS = ("synflow", "jacobian")
 """Methods that score networks at initialisation."""
+
+
+TABLES = "tables"
+"""The directory of the tables that score architectures: DVC knows it as an input."""
+
+
+def _below_tables(value: str) -> str:
+    """Refuse a file elsewhere, whose changes DVC would not see."""
+    if posixpath.normpath(value) != value or not value.startswith(f"{TABLES}/"):
+        raise ValueError(f"found {value}, expected a file below {TABLES}/, as in {TABLES}/cifar10-lt-16.parquet")
+    return value
+
+
+TablePath = Annotated[str, AfterValidator(file_name), AfterValidator(_below_tables)]
 
 
 class SearchParams(Section):
@@ -63,13 +79,20 @@ class SearchParams(Section):
     """BatchNorm calibration."""
     batch_size: Batch = 512
     """Validation rows in one forward pass; does not change scores beyond rounding."""
+    table: TablePath | None = None
+    """A table below `tables/`, CSV or Parquet, that scores architectures in place of the supernet, whose weights are
+    not looked at; only its cells are candidates. null: no table."""
+    table_column: Annotated[str, Field(min_length=1, max_length=200)] = "validation"
+    """Of `table`: the column to maximise."""
+    table_condition: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Of `table`: the condition, where it holds several."""
     darts: DartsParams = DartsParams()
     """Of the method `darts`."""
 
     @property
     def judged(self) -> bool:
         """Say whether candidates are scored on validation rows."""
-        return self.method not in (*COST_METHODS, *PROXY_METHODS, "darts", "fixed")
+        return self.table is None and self.method not in (*COST_METHODS, *PROXY_METHODS, "darts", "fixed")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -78,10 +101,14 @@ class SearchParams(Section):
                 f"method is {self.method} and architecture is {short(self.architecture)}, "
                 "expected choices for fixed only"
             )
-        if self.choose != "best" and not self.judged:
+        if self.table is not None and self.method in (*PROXY_METHODS, "darts", "fixed"):
             raise ValueError(
-                f"choose is {self.choose} with method {self.method}, expected best: only scores on validation rows "
-                "have an error"
+                f"table is {self.table} with method {self.method}, expected null: it takes no scores from a table"
+            )
+        if self.choose != "best" and not self.judged:
+            scored = f"table {self.table}" if self.table is not None else f"method {self.method}"
+            raise ValueError(
+                f"choose is {self.choose} with {scored}, expected best: only scores on validation rows have an error"
             )
         if self.parents > self.population:
             raise ValueError(f"parents is {self.parents}, expected at most population ({self.population})")

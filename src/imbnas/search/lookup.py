@@ -1,26 +1,22 @@
-"""Published accuracies of NAS-Bench-201's cells, from a table that the user brings."""
+"""Looks networks up in tables of what each scores when trained alone: published ones, or those of `make table`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from imbnas.cell_graph import EDGES, OPERATIONS, is_connected, live_cell
+from imbnas.cell_graph import EDGES, NONE, OPERATIONS, live_cell
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, check_regular, read_json
 from imbnas.network_names import by_place
+from imbnas.search.scored_cells import PUBLISHED as COLUMNS
+from imbnas.search.scored_cells import ScoredCells, Selection, choices_of, read_scores
 from imbnas.spaces.nasbench201 import from_string, to_string
 from imbnas.spaces.networks import Architecture
 from imbnas.training.checkpoint import load_meta
 
-COLUMNS = {
-    "cifar10": "CIFAR10TestAccuracy200Epochs",
-    "cifar100": "CIFAR100TestAccuracy200Epochs",
-    "imagenet16-120": "ImageNetTestAccuracy200Epochs",
-}
-"""Column of each dataset: mean test accuracy in percent after 200 epochs."""
 NAME = "ArchitectureString"
 CELLS = len(OPERATIONS) ** len(EDGES)
 
@@ -52,38 +48,55 @@ def read_accuracies(path: Path, dataset: str) -> dict[Architecture, float]:
 
 @dataclass(frozen=True)
 class FoundCell:
-    """A cell of results/architecture.json in the published table; accuracy and regret in [0, 1].
+    """A network of results/architecture.json in a table; `rank` counts from 1 for the highest score.
 
-    `rank` counts from 1 among the cells that a search may choose: connected ones, each in its canonical form alone.
+    Ranks and regret, the best score minus its own, are among the architectures that a search may choose: connected
+    ones, each in its canonical form alone. None: the table does not hold the network.
     """
 
     name: str
     cell: str
-    accuracy: float
-    rank: int
-    regret: float
+    score: float | None
+    rank: int | None
+    regret: float | None
 
 
-def found_cells(architecture: Path, references: Path, table: Path, dataset: str) -> list[FoundCell]:
-    """Return the chosen cell and those it is compared with; regret is the best cell's accuracy minus its own.
+def found_cells(
+    architecture: Path, references: Path, table: Path, selection: Selection
+) -> tuple[list[FoundCell], ScoredCells]:
+    """Return the chosen network and those it is compared with, and the scores of all cells that a search may choose.
 
     `references` is the file of the networks to compare with, which need not be there yet.
 
     Raises:
-        UserError: for an architecture of another space, and as `read_accuracies` does.
+        UserError: for a file that is not an architecture, for a table that holds none of the networks, and as
+            `read_scores` does.
     """
     found = read_json(architecture, "the output of `imbnas search`")
-    if found.get("space") != "nasbench201":
-        raise UserError(f"{architecture}: an architecture of {found.get('space')}, expected one of nasbench201")
-    published = read_accuracies(table, dataset)
-    accuracies = {cell: value for cell, value in published.items() if is_connected(cell) and live_cell(cell) == cell}
-    best = max(accuracies.values())
-    cells = []
+    if not isinstance(found, dict) or not {"space", "chosen"} <= set(found):
+        raise UserError(f"{architecture}: not an architecture file, expected space and chosen; run search")
+    cells_of_benchmark = found["space"] == "nasbench201"
     others = load_meta(references, "references")["networks"] if references.exists() else {}
-    described = {"chosen": found["chosen"], **{name: others[name] for name in sorted(others, key=by_place)}}
-    for name, one in described.items():
-        choices = live_cell(one["architecture"])
-        accuracy = published[choices]
-        rank = 1 + sum(value > accuracy for value in accuracies.values())
-        cells.append(FoundCell(name, to_string(choices), accuracy, rank, best - accuracy))
-    return cells
+    try:
+        entries = {"chosen": found["chosen"], **{name: others[name] for name in sorted(others, key=by_place)}}
+        networks = {name: tuple(map(int, entry["architecture"])) for name, entry in entries.items()}
+        if cells_of_benchmark:
+            networks = {name: live_cell(network) for name, network in networks.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{architecture}: not an architecture file ({error!r}), run search") from None
+    read = read_scores(table, selection, choices_of)
+    scores = dict(read.scores)
+    if cells_of_benchmark:
+        scores = {cell: value for cell, value in scores.items() if len(cell) == len(EDGES) and live_cell(cell) == cell}
+        scores.pop((NONE,) * len(EDGES), None)
+    if not any(network in scores for network in networks.values()):
+        raise UserError(f"{table}: holds none of the networks of {architecture}, expected one at least")
+    candidates = replace(read, scores=scores)
+    best = max(scores.values())
+    cells = []
+    for name, network in networks.items():
+        score = scores.get(network)
+        text = to_string(network) if cells_of_benchmark else "-".join(map(str, network))
+        rank, regret = (None, None) if score is None else (candidates.rank(score), best - score)
+        cells.append(FoundCell(name, text, score, rank, regret))
+    return cells, candidates

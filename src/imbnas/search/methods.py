@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,8 @@ class Field:
     """The field of a search: the space, a test whether an architecture is within the limits, and a feasible draw.
 
     `excess` says how far an architecture is over each limit, as a fraction of it; nothing above zero means feasible.
-    `largest` returns the feasible architecture with the most operations, or parameters.
+    `largest` returns the feasible architecture with the most operations, or parameters. `listed` are all feasible
+    architectures where a table names the candidates; None: whatever the space holds within the limits.
     """
 
     space: SearchSpace
@@ -31,6 +32,7 @@ class Field:
     draw: Callable[[np.random.Generator], Architecture]
     excess: Callable[[Architecture], tuple[float, ...]] = lambda architecture: ()
     largest: Callable[[Literal["macs", "params"]], Architecture] | None = None
+    listed: Sequence[Architecture] | None = None
 
 
 SearchMethod = Callable[[Field, Archive, SearchParams, int], None]
@@ -45,7 +47,7 @@ def random_search(field: Field, archive: Archive, candidates: int, seed: int) ->
 
 def exhaustive(field: Field, archive: Archive) -> None:
     """Evaluate every feasible architecture of a space small enough to enumerate."""
-    archive.evaluate([a for a in field.space.enumerate() if field.allowed(a)], 0)
+    archive.evaluate(list(_feasible(field)), 0)
 
 
 def evolution(
@@ -117,7 +119,7 @@ def _distinct(field: Field, seen: set[Architecture], count: int, rng: np.random.
     is left.
     """
     chosen = _breed(field, seen, count, lambda: field.draw(rng))
-    if len(chosen) < count and field.space.size <= 100_000:
+    if len(chosen) < count and (field.listed is not None or field.space.size <= 100_000):
         left = [a for a in _feasible(field) if a not in seen and a not in set(chosen)]
         order = rng.permutation(len(left))[: count - len(chosen)]
         chosen += [left[int(k)] for k in order]
@@ -125,7 +127,7 @@ def _distinct(field: Field, seen: set[Architecture], count: int, rng: np.random.
 
 
 def _feasible(field: Field) -> Iterator[Architecture]:
-    return (a for a in field.space.enumerate() if field.allowed(a))
+    return (a for a in (field.space.enumerate() if field.listed is None else field.listed) if field.allowed(a))
 
 
 def _evolution(field: Field, archive: Archive, params: SearchParams, seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import optuna
 
 from imbnas.search.archive import Archive
@@ -40,14 +41,17 @@ def _run(study: optuna.Study, field: Field, archive: Archive, candidates: int, p
 
     A proposal over a limit costs no evaluation: it is told as worthless with its excess, so that the sampler moves
     away. One without a way from input to output is told as failed. One evaluated before, whose canonical form is the
-    same, is told its known score. A resumed search replays the same proposals.
+    same, is told its known score. Where a table names the candidates, a proposal stands for the nearest of them: so few
+    of a space's architectures are in a table that a sampler would hardly meet one. A resumed search replays the same
+    proposals.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space: dict[str, optuna.distributions.BaseDistribution] = {
         f"block{k}": optuna.distributions.CategoricalDistribution(list(range(count)))
         for k, count in enumerate(field.space.choices)
     }
-    wanted = min(candidates, field.space.size)
+    wanted = min(candidates, field.space.size if field.listed is None else len(field.listed))
+    listed = None if field.listed is None else np.array(field.listed)
     for number in range(PROPOSALS * candidates):
         if len(archive.entries) >= wanted:
             return
@@ -57,6 +61,8 @@ def _run(study: optuna.Study, field: Field, archive: Archive, candidates: int, p
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
         architecture = field.space.canonical(proposed)
+        if listed is not None and field.listed is not None:
+            architecture = field.listed[int((listed != architecture).sum(axis=1).argmin())]
         over = field.excess(architecture)
         for k, amount in enumerate(over):
             trial.set_constraint(f"limit{k}", amount)

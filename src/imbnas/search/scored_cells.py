@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, check_regular
+from imbnas.spaces.nasbench201 import from_string
 from imbnas.spaces.networks import Architecture
+from imbnas.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +57,11 @@ class ScoredCells:
         return 1 + sum(value > score for value in self.scores.values())
 
 
+def default_column(path: Path) -> str:
+    """Return the column that a table is looked up in where none is named: `test`, else CIFAR-10's published one."""
+    return "test" if "test" in _read(path).columns else "cifar10"
+
+
 def read_scores(path: Path, selection: Selection, parse: Callable[[str], Architecture | None]) -> ScoredCells:
     """Return a column of a CSV file, which may be compressed, or of a Parquet file (by its suffix).
 
@@ -88,11 +95,34 @@ def read_scores(path: Path, selection: Selection, parse: Callable[[str], Archite
     return _means(path, by_seed, column)
 
 
+def choices_of(text: str) -> Architecture | None:
+    """Return the architecture that a text names, as results/search.parquet has it or in NAS-Bench-201's notation."""
+    try:
+        return from_string(text) if "|" in text else tuple(int(part) for part in text.split("-"))
+    except (UserError, ValueError):
+        return None
+
+
+def cell_parser(space: SearchSpace) -> Callable[[str], Architecture | None]:
+    """Return the same for architectures of a space alone."""
+
+    def parse(text: str) -> Architecture | None:
+        found = choices_of(text)
+        try:
+            return None if found is None else space.check(found)
+        except UserError:
+            return None
+
+    return parse
+
+
 def _means(path: Path, by_seed: dict[int, dict[Architecture, float]], column: str) -> ScoredCells:
     cells = {cell: None for own in by_seed.values() for cell in own}
     whole = [own for own in by_seed.values() if len(own) == len(cells)]
     if not whole or not cells:
-        raise UserError(f"{path}: holds {len(cells)} cells and no seed with all of them, expected a seed that is complete")
+        raise UserError(
+            f"{path}: holds {len(cells)} cells and no seed with all of them, expected a seed that is complete"
+        )
     scores, errors, count = {}, {}, len(whole)
     for cell in cells:
         values = [own[cell] for own in whole]

@@ -122,14 +122,15 @@ class SearchSpace(ABC):
             raise UserError(f"architecture: {found} names operations that do not act, expected {expected}")
         return accepted
 
-    def _is_one(self, architecture: Architecture) -> bool:
+    def is_one(self, architecture: Architecture) -> bool:
+        """Return whether a tuple of choices is an architecture: connected and in its canonical form."""
         return self.connected(architecture) and self.canonical(architecture) == architecture
 
     # Architectures
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Return a uniformly random architecture."""
-        while not self._is_one(drawn := self._draw(rng)):
+        while not self.is_one(drawn := self._draw(rng)):
             pass
         return drawn
 
@@ -177,7 +178,7 @@ class SearchSpace(ABC):
                 f"space: has {self.size} architectures, expected at most {ENUMERABLE} to list them all; "
                 "choose another search.method or a smaller space"
             )
-        return filter(self._is_one, itertools.product(*map(range, self.choices)))
+        return filter(self.is_one, itertools.product(*map(range, self.choices)))
 
     def check(self, architecture: Sequence[int]) -> Architecture:
         """Return the architecture as a tuple; raise UserError naming the block when it is none of this space."""

@@ -20,6 +20,7 @@ from imbnas.steps.search_account import write_account, write_given, write_no_acc
 from imbnas.steps.search_darts import DartsSearch
 from imbnas.steps.search_scoring import make_scoring
 from imbnas.steps.search_setting import Setting, explore
+from imbnas.steps.search_table import read_given
 from imbnas.steps.supernets import adapted_digests
 from imbnas.steps.workbench import TrainingStep
 
@@ -30,7 +31,8 @@ def run(view: SearchView, context: Context) -> None:
     info = tail.split.info
     space = make_space(view.space)
     table = space.cost_table(info.shape, len(info.classes))
-    setting = Setting(space, table, Limits.of(table, view.search.max_macs, view.search.max_params))
+    limits = Limits.of(table, view.search.max_macs, view.search.max_params)
+    setting = Setting(space, table, limits, read_given(view.search, context, space))
     feasible(setting.table, setting.limits)
     if view.search.method == "fixed":
         _fixed(view, context, setting)
@@ -41,7 +43,7 @@ def run(view: SearchView, context: Context) -> None:
     step = TrainingStep.start(context, view.runtime, space, tail, view.seed)
     state = step.state("scores")
     with state.held():
-        scoring = make_scoring(step, view, setting.table, held_out, state.pause)
+        scoring = make_scoring(step, view, setting.table, held_out, state.pause, setting.given)
         archive = Archive(scoring.score, setting.table.cost)
         explore(view, setting, archive)
         choice = choose(archive, view.search.choose, scoring.marking)
@@ -80,6 +82,7 @@ def _write_architecture(
         "chosen": {**outcome, **describe(setting.space, setting.table, best)},
         "limits": {"max_macs": limits.max_macs, "max_params": limits.max_params},
         "digests": digests,
+        **({} if setting.given is None else {"table": setting.given.described()}),
     }
     write_json(context.path("architecture"), record)
 

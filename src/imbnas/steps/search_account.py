@@ -21,14 +21,16 @@ def write_account(context: Context, view: SearchView, scoring: Scoring, archive:
     chosen = choice.chosen
     write_table(context.path("search"), candidate_table(archive, chosen.architecture))
     found = describe(archive, choice, view.search.choose, scoring.marking, view.seed)
-    write_json(context.path("search_facts"), {**_head(view, scoring.objective), **found})
+    table = {} if scoring.given is None else {"table": scoring.given.described()}
+    write_json(context.path("search_facts"), {**_head(view, scoring.objective), **table, **found})
     write_table(context.path("front"), front_table(archive.entries.values(), chosen.architecture))
     error = "" if chosen.score.standard_error is None else f" (standard error {chosen.score.standard_error:.4f})"
     first = (
         f"evaluated {len(archive.entries)} architectures, chose {'-'.join(map(str, chosen.architecture))} "
         f"with {scoring.objective} {chosen.score.value:.4f}{error}"
     )
-    return [first, *sentences(found)]
+    told = [] if scoring.given is None else [f"scores are those of {scoring.given.file}, not of the supernet"]
+    return [first, *told, *sentences(found)]
 
 
 def write_given(context: Context, view: SearchView, architecture: Architecture, cost: Cost) -> None:

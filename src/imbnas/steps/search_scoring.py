@@ -21,6 +21,7 @@ from imbnas.spaces.networks import Architecture
 from imbnas.steps.path_scorer import path_scorer
 from imbnas.steps.recalibration import calibration_rows
 from imbnas.steps.rows import Rows, read_validation
+from imbnas.steps.search_table import GivenScores
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.scoring import Batches
 
@@ -38,13 +39,24 @@ class Scoring:
     objective: str
     marking: Marking | None = None
     validation: Rows | None = None
+    given: GivenScores | None = None
 
 
 def make_scoring(
-    step: TrainingStep, view: SearchView, table: CostTable, held_out: Rows, pause: Callable[[], None]
+    step: TrainingStep,
+    view: SearchView,
+    table: CostTable,
+    held_out: Rows,
+    pause: Callable[[], None],
+    given: GivenScores | None = None,
 ) -> Scoring:
-    """Return the scoring that the method asks for; `pause` is called after each candidate and may raise."""
+    """Return the scoring that the method asks for, or the table that is `given` in its place.
+
+    `pause` is called after each candidate and may raise.
+    """
     method = view.search.method
+    if given is not None:
+        return Scoring(given.score, given.objective, given=given)
     if method in COST_METHODS:
         return Scoring(lambda found: ((a, Score(float(getattr(table.cost(a), method)))) for a in found), method)
     if method in PROXY_METHODS:
