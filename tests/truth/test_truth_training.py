@@ -226,3 +226,20 @@ def test_another_device_is_another_row(finished: Path) -> None:
     found = records.Records(Table(finished / "tables/tiny.yaml", finished), "NVIDIA H100")
     found.load()
     assert not found.found, "what the processor has trained is not done on a GPU"
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("2-0-0-1-0-4", "cells[1]: architecture: 2-0-0-1-0-4 names operations that do not act, expected 0-0-0-1-0-0"),
+        (
+            "2-0-0-0-0-0",
+            "cells[1]: architecture: 2-0-0-0-0-0 has no way from input to output, expected a connected one",
+        ),
+    ],
+)
+def test_only_canonical_cells_are_trained(cell: str, message: str, tmp_path: Path) -> None:
+    file = write_spec(tmp_path, cells=[CELLS[0], cell])
+    with pytest.raises(UserError) as caught:
+        shards.opened(Table(file, tmp_path))
+    assert str(caught.value) == f"{file}: {message}"

@@ -11,7 +11,7 @@ from imbnas.params.section import merged
 from imbnas.params.truth import TruthParams
 from imbnas.truth.trained_rows import Row
 
-CELLS = ["3-1-4-2-4-4", "1-2-3-1-4-2", "2-0-0-1-0-4"]
+CELLS = ["3-1-4-2-4-4", "1-2-3-1-4-2", "2-0-0-1-4-0"]
 SPEC: dict[str, Any] = {
     "space": {
         "name": "nasbench201",

@@ -51,8 +51,11 @@ def opened(table: Table) -> Records:
 def check_cells(table: Table) -> None:
     """Raise UserError for a cell that is not in its canonical form, or has no way from input to output."""
     space = make_space(table.spec.space)
-    for architecture in table.spec.architectures:
-        space.check_canonical(architecture)
+    for number, architecture in enumerate(table.spec.architectures):
+        try:
+            space.check_canonical(architecture)
+        except UserError as error:
+            raise UserError(f"{table.file}: cells[{number}]: {error}") from None
 
 
 def trained(records: Records, cell: Cell, log: Log, keep: bool = True) -> Row:
