@@ -34,6 +34,8 @@ def test_the_default_study_trains_one_supernet_a_seed() -> None:
     [
         ("evaluate.bins", [10, 15], "evaluate"),
         ("retrain.epochs", [1, 2], "retrain"),
+        ("retrain.finetune.epochs", [1, 2], "retrain"),
+        ("retrain.init", ["scratch", "handed"], "search"),
         ("search.method", ["random", "tpe"], "search"),
         ("supernet.epochs", [1, 2], "supernet"),
         ("target.test_fraction", [0.2, 0.3], "target"),
