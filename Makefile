@@ -78,7 +78,7 @@ accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply`
 experiments: $(READY) ## the table of DVC's experiments: main scores, cost, parameters that differ (SHOW=--md: Markdown)
 	@$(BIN)/dvc exp show --no-pager --only-changed $(SHOW) \
 		--keep 'balanced_accuracy|few|macs|seconds' \
-		--drop 'Created|State|Executor|accuracy|many|medium|macro_f1|ece|params|code\..*|.*/.*|requirements.lock'
+		--drop 'Created|State|Executor|accuracy|many|medium|macro_f1|ece|params|random_mean|over_random|largest|code\..*|.*/.*|requirements.lock'
 
 longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR holds it), into docs/results/
 	$(BIN)/python experiments/longtail.py --data $(DATA)

@@ -77,6 +77,10 @@ def compared(arguments: list[str], baseline: str | None = None) -> Comparison:
     return compare(arguments, *PLACES, baseline)
 
 
+def shown_p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
+
+
 class TestNumbers:
     def test_mean_deviation_and_paired_difference(self, make: Make) -> None:
         ce = [make(f"ce{seed}", seed, "ce", 0.5) for seed in (0, 1, 2)]
@@ -287,7 +291,7 @@ class TestShown:
         assert (
             f"| LDAM-DRW | 5 | {100 * mean['mean']:.2f} ± {100 * mean['std']:.2f} "
             f"| [{100 * low:.2f}, {100 * high:.2f}] "
-            f"| {100 * one.value:+.2f} [{100 * one.low:+.2f}, {100 * one.high:+.2f}]; p {one.p_holm:.3f} |" in lines
+            f"| {100 * one.value:+.2f} [{100 * one.low:+.2f}, {100 * one.high:+.2f}]; {shown_p(one.p_holm)} |" in lines
         )
         assert sum("; does not exclude 0; p " in line for line in lines) == 1
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy.stats import t as student
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from imbnas.errors import UserError
@@ -84,8 +85,28 @@ def predictions(root: Path, network: str = "final") -> pd.DataFrame:
 class TestMetrics:
     def test_headline_is_flat_and_complete(self, finished: Path) -> None:
         metrics = fake.read(finished, "metrics")
-        assert list(metrics) == [*evaluate.HEADLINE, "test_overlap"]
+        assert list(metrics) == [*evaluate.HEADLINE, "test_overlap", "random_mean", "over_random", "largest"]
         assert all(isinstance(value, int | float) for value in metrics.values())
+
+    def test_references_are_measured_as_scikit_learn_does(self, finished: Path) -> None:
+        metrics, found = fake.read(finished, "metrics"), fake.read(finished, "details")["references"]
+        scores = {}
+        for name in fake.ARCHITECTURES:
+            table = predictions(finished, name)
+            scores[name] = balanced_accuracy_score(table["label"], table["predicted"])
+        random = [score for name, score in scores.items() if name.startswith("random-")]
+        assert len(random) == 3
+        assert metrics["random_mean"] == pytest.approx(np.mean(random), abs=1e-6)
+        assert metrics["over_random"] == pytest.approx(scores["final"] - np.mean(random), abs=2e-6)
+        assert metrics["largest"] == pytest.approx(scores["largest"], abs=1e-6)
+        difference = found["random"]["difference"]["balanced_accuracy"]
+        half = student.ppf(0.975, 2) * np.std(random, ddof=1) * np.sqrt(1 + 1 / 3)
+        assert difference["low"] <= difference["value"] - half + 1e-5
+        assert difference["high"] >= difference["value"] + half - 1e-5
+        assert difference["covers"] == "networks and rows"
+        assert found["random"]["beaten"] == sum(scores["final"] > score for score in random)
+        assert found["random"]["networks"] == 3
+        assert found["largest"]["difference"]["balanced_accuracy"]["covers"] == "rows"
 
     def test_figures_agree_with_scikit_learn(self, finished: Path) -> None:
         labels, predicted = own_answers(finished)

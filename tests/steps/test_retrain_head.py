@@ -114,9 +114,9 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
     assert cost > json.loads(kept.read_text())["seconds"]
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "ncm", "retrain")
     assert tiny_chain.run(root, "retrain", **staged("none")) == 0
-    assert len(trained) == 1, "without a second stage nothing is taken from an earlier run"
+    assert trained == [], "the first stage is that of an earlier run with another head"
     assert tiny_chain.run(root, "retrain", **{**staged("ncm"), "retrain__epochs": 2}) == 0
-    assert len(trained) == 2, "other parameters of the first stage train it anew"
+    assert len(trained) == 1, "other parameters of the first stage train it anew"
 
 
 def test_a_network_s_seconds_count_once_whoever_trained_it(

@@ -23,7 +23,7 @@ Seeds = Literal["paired", "independent", "fixed"]
 """How runs of several seeds are compared: run k of both methods, one method's runs with all of the other's, or as
 they are, so that the test rows alone make the interval."""
 
-Covers = Literal["seeds and rows", "seeds", "rows"]
+Covers = Literal["seeds and rows", "seeds", "networks and rows", "rows"]
 """Whose noise is in an interval. `rows`: there is one run. `seeds`: each run has test rows of its own, whose noise is
 in the runs' values already."""
 

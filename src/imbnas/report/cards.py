@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from imbnas.files import write_bytes
 from imbnas.network_names import title
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, percent, write_page
+from imbnas.report.reference_facts import reference_sentences
 from imbnas.report.search_facts import sentences
 
 _SCORES = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1", "ece")
@@ -50,6 +52,7 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         f"Lowest recall of a class: {percent(final['worst_class'])} ({markdown(final['worst_class_name'])}). "
         f"Calibration error: {details['ece']['bins']} {details['ece']['rule']}. "
         "One run: the intervals say nothing of other seeds.",
+        *_beside(details),
     ]
     _write(path, parts)
 
@@ -126,7 +129,7 @@ def write_results_page(path: Path, details: dict[str, Any]) -> None:
         note,
         strong=frozenset({list(details["networks"]).index("final")}),
     )
-    write_page(path, "Results", [block])
+    write_page(path, "Results", [replace(block, note=" ".join([note, *_beside(details)]))])
 
 
 def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:
@@ -139,6 +142,19 @@ def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:
             cells.append(percent(entry[score]) + ("" if low is None else f"{mark}[{percent(low)}, {percent(high)}]"))
         rows.append([title(name), *cells])
     return rows
+
+
+def _beside(details: dict[str, Any]) -> list[str]:
+    """Return what is said of the references, and what the interval covers."""
+    said = reference_sentences(details)
+    if not said:
+        return []
+    covers = {
+        "rows": "The interval covers the test rows alone.",
+        "networks and rows": "The interval covers what another random network in the chosen one's place would give: "
+        "its architecture, its training's draws, the test rows.",
+    }[details["references"]["random"]["difference"]["balanced_accuracy"]["covers"]]
+    return [" ".join([*said, covers])]
 
 
 def _start(details: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from imbnas.errors import visible
 from imbnas.network_names import title
+from imbnas.report.reference_facts import reference_sentences
 from imbnas.report.tables import count, print_table
 
 
@@ -37,7 +39,11 @@ def guide(details: dict[str, Any], places: Mapping[str, Path], workflow: bool) -
     lines = [
         f"Found: a network with {count(final['macs'])} MACs and {count(final['params'])} parameters,",
         f"  {visible(places['final'])}",
-        *_ranking(networks),
+        *(
+            textwrap.fill(line, 78, initial_indent="  ", subsequent_indent="  ")
+            for line in reference_sentences(details)
+        ),
+        *([] if (details.get("references") or {}).get("random") else _ranking(networks)),
         *_nearness(details["search"]),
         "Look at:",
         *(f"  {visible(places[name])}{what}" for name, what in _PICTURES.items() if places[name].exists()),

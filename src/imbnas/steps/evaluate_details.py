@@ -1,0 +1,69 @@
+"""What results/details.json holds: how the scores were made, and those of every network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imbnas.data.stored import Info
+from imbnas.longtail.shots import GROUPS, Rule, rule_text, shot_groups, thresholds_of
+from imbnas.params.evaluate import EvaluateView
+from imbnas.report.scores import BIN_RULE, INTERVAL_RULE
+from imbnas.steps.evaluate_inputs import FACTS, Inputs
+
+
+def make_details(
+    view: EvaluateView,
+    inputs: Inputs,
+    rule: Rule,
+    scores: dict[str, dict[str, Any]],
+    references: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what stands behind the metrics: how they were made, and those of the other networks."""
+    params, info, meta = view.evaluate, inputs.test.info, inputs.networks["final"].meta
+    groups, limits = shot_groups(inputs.counts, rule), thresholds_of(rule)
+    chosen = inputs.search["chosen"]
+    return {
+        "dataset": info.dataset,
+        "seed": view.seed,
+        "test_rows": info.rows,
+        "overlap": _overlap(info),
+        "digests": {
+            **meta.get("digests", {}),
+            "target_test": info.digest,
+            "longtail": inputs.imbalance["digest"],
+        },
+        "imbalance": inputs.imbalance,
+        "space": meta["space"],
+        "recipe": meta.get("recipe"),
+        **({"init": meta["init"]} if "init" in meta else {}),
+        "epoch_rule": meta.get("epoch_rule"),
+        "logit_adjustment": {
+            "tau": params.logit_adjustment,
+            "counts": meta["trained_counts"] if params.logit_adjustment else None,
+        },
+        "shots": {
+            "rule": params.shots,
+            "thresholds": limits and {"many": limits.many_above, "few": limits.few_below},
+            "text": rule_text(rule),
+            "classes": {group: groups.count(group) for group in GROUPS},
+        },
+        "ece": {"bins": params.bins, "rule": BIN_RULE},
+        "confidence": {"level": params.confidence, "resamples": params.resamples, "rule": INTERVAL_RULE},
+        "search": {
+            "method": inputs.search.get("method"),
+            "objective": inputs.search["objective"],
+            "validation_rows": inputs.search.get("validation_rows"),
+            "evaluated": int(inputs.candidates["score"].notna().sum()),
+            "score": chosen["score"],
+            "standard_error": chosen["standard_error"],
+            "limits": inputs.search["limits"],
+            **{name: inputs.facts[name] for name in FACTS},
+        },
+        "references": references,
+        "networks": scores,
+    }
+
+
+def _overlap(info: Info) -> dict[str, int]:
+    """Return what splits have in common, see `split.Info`, with the zeros that a split's description leaves out."""
+    return dict.fromkeys(("train", "validation", "source", "training"), 0) | (info.overlap or {})
