@@ -24,7 +24,8 @@ import darts_plain
 from imbnas.data.augment import Augment
 from imbnas.data.order import InstanceSampler
 from imbnas.data.raw import Shape
-from imbnas.differentiable.bilevel_search import BilevelSearch, search_architecture
+from imbnas.differentiable.bilevel_search import SearchTrainer
+from imbnas.differentiable.descent import BilevelSearch
 from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Classifier
 from imbnas.differentiable.relaxation import ArchitectureParameters
@@ -78,7 +79,7 @@ def ours(options: argparse.Namespace, store: Memory, order: str) -> Callable[[],
 
     def epoch() -> None:
         state = ResumeState(folder, order, 1e9)
-        search_architecture(search, runtime, state, Log("search"))
+        SearchTrainer(search, runtime, state, Log("search")).fit()
         state.finish()
 
     return epoch

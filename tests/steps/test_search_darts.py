@@ -18,7 +18,8 @@ import torch
 from imbnas.cell_graph import is_connected, live_cell
 from imbnas.data.images import ImageStore
 from imbnas.data.stored import array_digest
-from imbnas.differentiable import bilevel_search, derive
+from imbnas.differentiable import derive
+from imbnas.differentiable.bilevel_search import SearchTrainer
 from imbnas.training.state import ResumeState
 
 SPACE = {
@@ -220,17 +221,18 @@ def test_after_the_head_strategy_only_the_architecture_learns(
     root = tiny_chain.copy(cells, tmp_path)
     change = {**CHAIN, "adapt__strategy": "head", "search__darts": SEARCH}
     seen: list[dict[str, Any]] = []
-    search = bilevel_search.search_architecture
+    fit = SearchTrainer.fit
 
-    def watched(one: bilevel_search.BilevelSearch, *rest: Any) -> Any:
+    def watched(trainer: SearchTrainer) -> Any:
+        one = trainer.search
         before = {name: value.clone() for name, value in one.learner.state_dict().items()}
-        rows = search(one, *rest)
+        rows = fit(trainer)
         after = one.learner.state_dict()
         assert all((before[name] == after[name]).all() for name in before)
         seen.append({"rows": len(one.feeds[1][0].rows), "inner": len(one.feeds[0])})
         return rows
 
-    monkeypatch.setattr("imbnas.steps.search_darts.search_architecture", watched)
+    monkeypatch.setattr(SearchTrainer, "fit", watched)
     assert tiny_chain.run(root, "adapt", "search", **change) == 0
     longtail = pd.read_parquet(root / "data/longtail.parquet")
     assert seen == [{"rows": len(longtail), "inner": 0}]
@@ -309,15 +311,15 @@ def test_what_cannot_be_is_told_in_one_line(
 def test_a_search_ruined_by_its_last_step_is_not_published(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ruined: str
 ) -> None:
-    root, check = tiny_chain.copy(cells, tmp_path), bilevel_search._Run.check_finished
+    root, check = tiny_chain.copy(cells, tmp_path), SearchTrainer.check_finished
 
-    def after_ruin(self: Any) -> None:
+    def after_ruin(self: SearchTrainer) -> None:
         with torch.no_grad():
-            for parameter in getattr(self, ruined).parameters():
+            for parameter in getattr(self.descent, ruined).parameters():
                 parameter.fill_(float("nan") if ruined == "parameters" else 1e35)
         check(self)
 
-    monkeypatch.setattr(bilevel_search._Run, "check_finished", after_ruin)
+    monkeypatch.setattr(SearchTrainer, "check_finished", after_ruin)
     before = bytes_of(root) if (root / "results/architecture.json").exists() else None
     assert searched(root, "search") == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from imbnas.data.order import InstanceSampler
 from imbnas.data.stored import write_table
-from imbnas.differentiable.bilevel_search import BilevelSearch, search_architecture
+from imbnas.differentiable.bilevel_search import SearchTrainer
+from imbnas.differentiable.descent import BilevelSearch
 from imbnas.differentiable.epoch_table import trajectory_table
 from imbnas.differentiable.feeds import Feed, blind_halves, stratified_halves
 from imbnas.differentiable.learners import Learner
@@ -71,7 +72,7 @@ class DartsSearch:
         if self.validation is None:
             self.context.log("no validation rows judge the search network: its trajectory has no score")
         with self.state.held():
-            rows, chosen = search_architecture(search, step.runtime, self.state, self.context.log)
+            rows, chosen = SearchTrainer(search, step.runtime, self.state, self.context.log).fit()
         table = step.space.cost_table(step.shape, step.classes)
         write_table(self.context.path("search"), trajectory_table(rows, chosen, layout.kinds, table.cost))
         row = rows[chosen]
