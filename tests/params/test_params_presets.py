@@ -92,8 +92,8 @@ def test_a_preset_has_kept_its_values(file: Path) -> None:
     now = read("digits" if file.stem == "params" else file.stem)
     old = named_by(written(file))
     changed = {name for name, value in leaves(now.tree()) if value != old.get(name, value)}
-    # More random references than one, so that they have a spread.
-    assert changed <= {"study.axes", "retrain.references.random"}
+    # More random references than one, so that they have a spread; a limit, as without one the largest win.
+    assert changed <= {"study.axes", "retrain.references.random", "search.max_macs"}
 
 
 def test_a_dataset_has_one_directory_in_all_presets() -> None:

@@ -29,6 +29,7 @@ CELLS = {
     "supernet.sampling": "mixture",
     "adapt.sampling": "mixture",
     "search.method": "darts",
+    "search.max_macs": None,
 }
 FIXED = {"search.method": "fixed", "search.architecture": [0] * 6, "target.validation.per_class": 0}
 NAN, INF = float("nan"), float("inf")

@@ -70,7 +70,7 @@ def test_settings_on_the_command_line_are_obeyed_or_refused(finished: Project) -
     assert finished.planned("--config", "seed=0") == set()
     # Snakemake takes what stands in braces for text; it gets its type back.
     assert (
-        finished.planned("--config", "search={max_macs: null, architecture: null}", "adapt={strategy: head}") == set()
+        finished.planned("--config", "search={max_params: null, architecture: null}", "adapt={strategy: head}") == set()
     )
     for setting in ("sead=3", "seed=three", "adapt=head"):
         line = only_line(finished.run("snakemake", "-n", "--config", setting, expect=None))
