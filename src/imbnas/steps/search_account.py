@@ -24,10 +24,11 @@ def write_account(context: Context, view: SearchView, scoring: Scoring, archive:
     table = {} if scoring.given is None else {"table": scoring.given.described()}
     write_json(context.path("search_facts"), {**_head(view, scoring.objective), **table, **found})
     write_table(context.path("front"), front_table(archive.entries.values(), chosen.architecture))
-    error = "" if chosen.score.standard_error is None else f" (standard error {chosen.score.standard_error:.4f})"
+    error = chosen.score.standard_error
+    shown = f"{chosen.score.value:.6g}" if error is None else f"{chosen.score.value:.4f} (standard error {error:.4f})"
     first = (
         f"evaluated {len(archive.entries)} architectures, chose {'-'.join(map(str, chosen.architecture))} "
-        f"with {scoring.objective} {chosen.score.value:.4f}{error}"
+        f"with {scoring.objective} {shown}"
     )
     told = [] if scoring.given is None else [f"scores are those of {scoring.given.file}, not of the supernet"]
     return [first, *told, *sentences(found)]
