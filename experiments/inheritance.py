@@ -44,7 +44,7 @@ CIFAR: Tree = {
     "imbalance": {"ratio": 100.0, "n_max": 2000},
     "supernet": {"epochs": 24, "batch_size": 128},
     "adapt": {"head": {"epochs": 20, "batch_size": 128}},
-    "search": {"population": 20, "generations": 8},
+    "search": {"population": 20, "generations": 8, "max_macs": None},
     "retrain": {"epochs": 24, "batch_size": 64, "optimizer": {"lr": 0.1, "weight_decay": 5.0e-4}},
 }
 """Cells of NAS-Bench-201 on 16 pixels, and about 5,000 rows from 2,000 to 20 a class."""

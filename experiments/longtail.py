@@ -88,7 +88,7 @@ def base(data: Path, download: bool, epochs: int, side: int) -> Tree:
         "imbalance": {"ratio": 100.0},
         "supernet": {"epochs": 0, "probe_paths": 1},
         "adapt": {"strategy": "scratch", "scratch": {"epochs": 0}},
-        "search": {"method": "fixed", "architecture": [0, 0, 0]},
+        "search": {"method": "fixed", "architecture": [0, 0, 0], "max_macs": None},
         "retrain": {
             "references": False,
             "epochs": epochs,
