@@ -3,9 +3,9 @@
     python experiments/inheritance.py --on digits
     python experiments/inheritance.py --data DIR
 
-`DIR` holds CIFAR-10 and CIFAR-100 as torchvision reads them. Everything is the product's own steps. A cell is one
-training of the chosen network and its references: by an arm (weights, loss), for some epochs, of one seed. What is
-finished is not computed again, so that the command may be killed and given again.
+`DIR` holds CIFAR-10 and CIFAR-100 as torchvision reads them, or CIFAR-100 as cifar100.npz. Everything is the
+product's own steps. A cell is one training of the chosen network and its references: by an arm (weights, loss), for
+some epochs, of one seed. What is finished is not computed again, so that the command may be killed and given again.
 """
 
 from __future__ import annotations
@@ -168,12 +168,18 @@ class Bench:
 
 def bench(work: Path, name: str, data: Path, changes: Tree | None = None) -> Bench:
     """Return the directory of a pair, its data linked into it, and the steps before the supernet run."""
-    pair = PAIRS[name]
-    place = Place(work / name.replace(" ", "-"), "digits", merged(pair.changes, changes or {}))
-    for section in ("source", "target"):
-        dataset = getattr(place.params(), section).dataset
-        folder = place.root / getattr(place.params(), section).root
-        if dataset != "digits" and not any(folder.iterdir()):
+    pair, archive = PAIRS[name], data.resolve() / "cifar100.npz"
+    every = merged(pair.changes, changes or {})
+    if every.get("source", {}).get("dataset") == "cifar100" and archive.is_file():
+        every = merged(every, {"source": {"dataset": "npz"}})
+    place = Place(work / name.replace(" ", "-"), "digits", every)
+    for section in (place.params().source, place.params().target):
+        folder = place.root / section.root
+        if section.dataset == "digits" or any(folder.iterdir()):
+            continue
+        if section.dataset == "npz":
+            (folder / archive.name).symlink_to(archive)
+        else:
             folder.rmdir()
             folder.symlink_to(data.resolve(), target_is_directory=True)
     place.prepare()
