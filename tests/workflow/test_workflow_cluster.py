@@ -172,11 +172,11 @@ def test_an_output_that_changed_after_the_plan_is_named(tmp_path: Path, monkeypa
     assert outputs.moved() == ["a", "b"]
 
 
-def test_states_of_ended_steps_are_forgotten_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_of_ended_steps_are_deleted_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = Path(".imbnas/resume/adapt")
     folder.mkdir(parents=True)
     for name in ("0.net.pt", "0.net.pt.done", "1.net.pt", "0.scores.jsonl", "0.scores.jsonl.done"):
         (folder / name).touch()
-    controller.forget()
+    controller.delete_finished_states()
     assert [file.name for file in folder.iterdir()] == ["1.net.pt"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from imbnas.params import presets
 
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 import controller
+import identity
 import outputs
 
 
@@ -41,39 +43,39 @@ def images(tmp_path: Path) -> Path:
     ],
 )
 def test_a_fingerprint_sees_every_change(images: Path, change: Callable[[Path], None]) -> None:
-    before = controller.fingerprint(images)
-    assert controller.fingerprint(images) == before
+    before = identity.fingerprint(images)
+    assert identity.fingerprint(images) == before
     change(images)
-    assert controller.fingerprint(images) != before
+    assert identity.fingerprint(images) != before
 
 
 def test_a_fingerprint_of_one_file_sees_its_change(images: Path) -> None:
-    before = controller.fingerprint(images / "train.txt")
+    before = identity.fingerprint(images / "train.txt")
     (images / "train.txt").write_text("longer than before")
-    assert controller.fingerprint(images / "train.txt") != before
+    assert identity.fingerprint(images / "train.txt") != before
 
 
 def test_a_fingerprint_follows_links_and_ends(images: Path, tmp_path: Path) -> None:
-    plain = controller.fingerprint(images)
+    plain = identity.fingerprint(images)
     # As in a directory of links to the real images: what they point to counts, under the link's name.
     linked = tmp_path / "linked"
     linked.symlink_to(images)
-    assert controller.fingerprint(linked) == plain
+    assert identity.fingerprint(linked) == plain
     (images / "loop").symlink_to(images)
     (images / "gone.png").symlink_to(images / "nothing")
-    assert controller.fingerprint(images) == plain
-    assert controller.fingerprint(tmp_path / "nothing") == controller.fingerprint(tmp_path / "nothing")
-    assert controller.fingerprint(tmp_path / "nothing") != plain
+    assert identity.fingerprint(images) == plain
+    assert identity.fingerprint(tmp_path / "nothing") == identity.fingerprint(tmp_path / "nothing")
+    assert identity.fingerprint(tmp_path / "nothing") != plain
 
 
 def test_raw_files_that_cannot_be_listed_are_named(images: Path, permissions_count: None) -> None:
     (images / "owl").chmod(0)
     with pytest.raises(UserError, match=rf"^{images}/owl: Permission denied, expected permission to use it$"):
-        controller.fingerprint(images)
+        identity.fingerprint(images)
     (images / "owl").chmod(0o700)
     (images / "jay/x.png").symlink_to("x.png")
     with pytest.raises(UserError, match=rf"^{images}/jay/x\.png: Too many levels of symbolic links, expected a link"):
-        controller.fingerprint(images)
+        identity.fingerprint(images)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +95,12 @@ def test_which_raw_files_are_watched(
 ) -> None:
     tree: dict[str, Any] = {"target": {"dataset": dataset, "root": str(images), "download": download}}
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    assert controller.watched("target", tree) == []
+    assert identity.watched("target", tree) == []
     # DVC takes the digest of a directory when the stage ends.
     monkeypatch.setenv("DVC_STAGE", "target")
-    lines = controller.watched("target", tree)
-    assert lines == ([f"files below {images}: {controller.fingerprint(images)}"] if watched else [])
-    assert controller.watched("supernet", tree) == []
+    lines = identity.watched("target", tree)
+    assert lines == ([f"files below {images}: {identity.fingerprint(images)}"] if watched else [])
+    assert identity.watched("supernet", tree) == []
 
 
 def test_a_file_of_class_counts_is_compared_by_content(tmp_path: Path) -> None:
@@ -107,35 +109,35 @@ def test_a_file_of_class_counts_is_compared_by_content(tmp_path: Path) -> None:
         "imbalance": {"profile": "counts", "counts": "counts.txt"},
     }
     (tmp_path / "counts.txt").write_text("1\n2\n")
-    before = controller.counts("imbalance", tree)
+    before = identity.user_files("imbalance", tree)
     (tmp_path / "counts.txt").touch()
-    assert controller.counts("imbalance", tree) == before
+    assert identity.user_files("imbalance", tree) == before
     (tmp_path / "counts.txt").write_text("2\n1\n")
-    assert controller.counts("imbalance", tree) != before
-    assert controller.counts("target", tree) == []
+    assert identity.user_files("imbalance", tree) != before
+    assert identity.user_files("target", tree) == []
 
 
 def test_a_table_of_scores_is_part_of_what_decides_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tables").mkdir()
     tree = presets.params("digits").tree()
-    assert controller.counts("search", tree) == []
+    assert identity.user_files("search", tree) == []
     tree["search"]["table"] = "tables/t.csv"
-    absent = controller.counts("search", tree)
+    absent = identity.user_files("search", tree)
     (tmp_path / "tables/t.csv").write_text("architecture,validation\n")
-    empty = controller.counts("search", tree)
+    empty = identity.user_files("search", tree)
     (tmp_path / "tables/t.csv").write_text("architecture,validation\n0-0,0.5\n")
-    lines = {absent[0], empty[0], *controller.counts("search", tree)}
+    lines = {absent[0], empty[0], *identity.user_files("search", tree)}
     assert len(lines) == 3
     assert all(line.startswith("tables/t.csv: ") for line in lines)
-    assert controller.counts("retrain", tree) == []
+    assert identity.user_files("retrain", tree) == []
 
 
 def test_settings_have_the_types_that_yaml_gives(tmp_path: Path) -> None:
     # Below the first level Snakemake's --config gives text.
     settings = {"a": {"n": "3", "x": "1.5", "none": "null", "yes": "true", "word": "head", "list": ["1", "b"]}, "b": 2}
     typed = {"a": {"n": 3, "x": 1.5, "none": None, "yes": True, "word": "head", "list": [1, "b"]}, "b": 2}
-    assert controller._typed(settings) == typed
+    assert identity._typed(settings) == typed
 
 
 def test_a_record_is_newer_than_outputs_that_were_linked_anew(tmp_path: Path) -> None:
@@ -169,3 +171,19 @@ def test_an_empty_record_does_not_cover_what_comes_later(tmp_path: Path) -> None
         outputs.settle(record, [str(output)])
         assert record.stat().st_mtime_ns > output.stat().st_mtime_ns
     assert early.read_bytes() == late.read_bytes() != b"{}"
+
+
+@pytest.mark.parametrize("file", ["Snakefile", "workflow/rules/jobs.smk", "workflow/lib/sizes.py"])
+def test_a_job_refuses_rules_that_were_edited_after_its_run_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(controller.HANDOVER, "")
+    shutil.copy(ROOT / "Snakefile", tmp_path)
+    shutil.copytree(ROOT / "workflow", tmp_path / "workflow")
+    run = controller.start_run(tmp_path, identity.Sources(ROOT / "params.yaml"))
+    assert controller.load_run(tmp_path, os.environ).params == run.params
+    with (tmp_path / file).open("a") as stream:
+        stream.write("# edited\n")
+    with pytest.raises(UserError, match="changed since the run began"):
+        controller.load_run(tmp_path, os.environ)

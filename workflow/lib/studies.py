@@ -15,6 +15,7 @@ from typing import Any
 
 import controller
 import environment
+import identity
 
 from imbnas.closure import module_digest
 from imbnas.files import canonical_json, digest_bytes, digest_file, write_bytes
@@ -35,7 +36,7 @@ class Study:
     def __init__(self, run: controller.Run, project: Path, main: bool) -> None:
         """Take the parameters of `run`; `main` says whether this is the controller."""
         self._run, self._project, self._main = run, project, main
-        self._fingerprint = cache(controller.fingerprint)
+        self._fingerprint = cache(identity.fingerprint)
 
     @cached_property
     def plan(self) -> Plan:
@@ -71,20 +72,20 @@ class Study:
         words = ["--config", self._run.snapshot, "--cell", str(number), "--code", self._run.code[step]]
         return shlex.join([*words, *(word for move in moves for word in ("--path", move))])
 
-    def counts(self, step: str, digest: str) -> str:
-        """Return the state of the file of class counts that a job reads; empty within a job.
+    def user_files(self, step: str, digest: str) -> str:
+        """Return the state of the user's file that a job reads; empty within a job.
 
         What it depends on besides, its parameters, is in its digest.
         """
         if not self._main or step not in ("imbalance", "search"):
             return ""
-        return "; ".join(controller.counts(step, self.params(step, digest).tree()))
+        return "; ".join(identity.user_files(step, self.params(step, digest).tree()))
 
     def watched(self, step: str, digest: str) -> str:
         """Return the state of all raw files of a job, where DVC asks for it; empty otherwise."""
         if step not in RAW:
             return ""
-        return "; ".join(controller.watched(step, self.params(step, digest).tree(), self._fingerprint))
+        return "; ".join(identity.watched(step, self.params(step, digest).tree(), self._fingerprint))
 
     def code(self, step: str) -> str:
         """Return a line for the code of a step."""
@@ -95,9 +96,9 @@ class Study:
         """A line for the lock file and what is installed; empty within a job."""
         if not self._main:
             return ""
-        lock = self._project / controller.LOCK
+        lock = self._project / identity.LOCK
         lines = [digest_file(lock) if lock.exists() else "absent", *environment.installed()]
-        return f"{controller.LOCK} and what is installed: {digest_bytes(canonical_json(lines).encode())[:16]}"
+        return f"{identity.LOCK} and what is installed: {digest_bytes(canonical_json(lines).encode())[:16]}"
 
     @cached_property
     def collect(self) -> list[str]:
@@ -128,7 +129,9 @@ class Study:
     def identity(self) -> str:
         """A digest of all that decides the results, as it was when this was first asked for."""
         jobs = [(step, digest) for step, digests in self.plan.jobs.items() for digest in digests]
-        lines = [f"{step} {digest} {self.counts(step, digest)} {self.watched(step, digest)}" for step, digest in jobs]
+        lines = [
+            f"{step} {digest} {self.user_files(step, digest)} {self.watched(step, digest)}" for step, digest in jobs
+        ]
         return digest_bytes("\n".join([*lines, *map(self.code, STEPS), *self.collect]).encode())
 
 

@@ -22,13 +22,14 @@ import raw_changes
 import sizes
 import studies
 from guard import guarded
+from identity import Sources
 from imbnas.errors import UserError
 from imbnas.run.graph import PATHS
 
 if workflow.modifier.skip_configfile:  # `config:` of a module
-    SOURCES = controller.Sources(Path("params.yaml"), (), config, True, "config of the module")
+    SOURCES = Sources(Path("params.yaml"), (), config, True, "config of the module")
 else:
-    SOURCES = controller.Sources(
+    SOURCES = Sources(
         Path("params.yaml"),
         tuple(Path(os.path.relpath(file)) for file in workflow.config_settings.configfiles),
         workflow.config_settings.config,
@@ -38,7 +39,9 @@ if any(workflow.modifier.path_modifier.replace_prefix(path) != path for path in 
     sys.exit("error: the module's prefix: found one, expected none: steps know where their files lie")
 controller.prepare(PROJECT)
 try:
-    RUN = controller.begin(PROJECT, SOURCES) if workflow.is_main_process else controller.join(PROJECT, os.environ)
+    RUN = (
+        controller.start_run(PROJECT, SOURCES) if workflow.is_main_process else controller.load_run(PROJECT, os.environ)
+    )
     if workflow.is_main_process:
         holders.hold("--unlock" in sys.argv[1:])
 except UserError as error:
@@ -82,7 +85,7 @@ def record(rule):
 
 
 def identity(step):
-    """Return the step's parameters, code, lock file and class counts, one line each."""
+    """Return the step's parameters, code, lock file and the user's file, one line each."""
     return RUN.identities[step]
 
 
@@ -180,14 +183,14 @@ onstart:
 
 
 onsuccess:
-    controller.forget()
+    controller.delete_finished_states()
     # DVC reads parameters and code when a stage ends, not when it begins: what it records must be what ran.
     stage = os.environ.get("DVC_STAGE")
     if stage:
         try:
             step = stage.rpartition(":")[2]
             steps = [step] if step in RUN.identities else RUN.identities
-            changed = [(name, step) for step in steps for name in RUN.drift(step, PROJECT, SOURCES)]
+            changed = [(name, step) for step in steps for name in RUN.changed_since_start(step, PROJECT, SOURCES)]
         except UserError as error:
             sys.exit(f"error: {error}")
         if changed:

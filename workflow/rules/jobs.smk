@@ -27,8 +27,8 @@ def study_outputs(step):
 
 
 def study_identity(step):
-    """Return the class counts of a job, its code and its environment; its parameters are in its digest."""
-    return [cache_by_digest(lambda digest: STUDY.counts(step, digest)), STUDY.code(step), STUDY.environment]
+    """Return the user's file of a job, its code and its environment; its parameters are in its digest."""
+    return [cache_by_digest(lambda digest: STUDY.user_files(step, digest)), STUDY.code(step), STUDY.environment]
 
 
 def study_options(step):
