@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from imbnas.data.order import InstanceSampler
 from imbnas.data.stored import write_table
 from imbnas.differentiable.bilevel_search import SearchTrainer
 from imbnas.differentiable.descent import BilevelSearch
 from imbnas.differentiable.epoch_table import trajectory_table
-from imbnas.differentiable.feeds import Feed, blind_halves, stratified_halves
-from imbnas.differentiable.learners import Learner
 from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.differentiable.relaxation import ArchitectureParameters
 from imbnas.params.differentiable import DartsParams
-from imbnas.params.longtail import ClassifierParams, ClassifierTraining, SamplerParams
+from imbnas.params.longtail import ClassifierParams, ClassifierTraining
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.search import SearchView
 from imbnas.seeds import derive
 from imbnas.spaces.networks import Architecture
-from imbnas.steps.objective import make_objective, make_sampler
+from imbnas.steps.objective import make_objective
 from imbnas.steps.rows import Rows, validation_rows
+from imbnas.steps.search_feeds import make_feeds
 from imbnas.steps.search_judge import Judge
 from imbnas.steps.search_learner import Loaded, load_learner
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.definition import Objective
-
-REVERSED = SamplerParams(name="reversed")
 
 
 @dataclass(frozen=True)
@@ -88,35 +82,6 @@ class DartsSearch:
             weights = network.supernet_state()
         return Found(tuple(row["architecture"]), outcome, self.validation, weights)
 
-    # The rows
-
-    def _feeds(self, learner: Learner, frozen: bool) -> tuple[Sequence[Feed], Sequence[Feed]]:
-        """Return the batches of both levels; where weights are frozen the architecture has all rows."""
-        params, labels = self.params, self.tail.labels
-        seed = derive(self.view.seed, "search", "halves")
-        if frozen:
-            halves = (np.arange(0), np.arange(len(labels)))
-        elif params.blind:
-            halves = blind_halves(len(labels), params.share, seed)
-        else:
-            halves = stratified_halves(labels, params.share, seed)
-        own = {"same": None, "instance": SamplerParams(), "class-balanced": SamplerParams(name="class-balanced")}
-        other = own[params.architecture.sampler]
-        pair = [params.sampler, REVERSED] if learner.draws == 2 else [params.sampler]
-        levels = (pair, pair if other is None else [other])
-        inner, outer = (
-            [self._feed(rows, sampler, f"{level}-{place}") for place, sampler in enumerate(samplers) if len(rows)]
-            for level, (rows, samplers) in enumerate(zip(halves, levels, strict=True))
-        )
-        return inner, outer
-
-    def _feed(self, rows: np.ndarray, sampler: SamplerParams, name: str) -> Feed:
-        seed = derive(self.view.seed, "search", "rows", name)
-        own = self.tail.labels[rows]
-        if self.params.blind:
-            return Feed(rows, InstanceSampler(own, seed), self.params.batch_size)
-        return Feed(rows, make_sampler(sampler, own, seed, self.params.epochs), self.params.batch_size)
-
     def _objective(self, scale: float) -> Objective:
         params = self.params
         section = ClassifierTraining(
@@ -129,8 +94,6 @@ class DartsSearch:
             section, RecipeParams(epochs=params.epochs), self.step.rows.counts, self.step.runtime.device
         )
 
-    # The search
-
     def _search(self, loaded: Loaded, parameters: ArchitectureParameters) -> BilevelSearch:
         return BilevelSearch(
             params=self.params,
@@ -139,7 +102,7 @@ class DartsSearch:
             parameters=parameters,
             store=self.step.store(),
             augment=self.step.augment(self.params.augment),
-            feeds=self._feeds(loaded.learner, loaded.frozen),
+            feeds=make_feeds(self.params, self.tail.labels, loaded.learner.draws, loaded.frozen, self.view.seed),
             objective=self._objective(loaded.scale),
             seed=self.view.seed,
             describe=lambda relaxed, epoch: {
