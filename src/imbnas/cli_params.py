@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imbnas.cli_options import ConfigFile
 from imbnas.errors import visible
 
 if TYPE_CHECKING:
     from imbnas.params.reference import Parameter
 
 params_app = typer.Typer(help="Look at the parameters of a project, and set them.", no_args_is_help=True)
-ConfigFile = Annotated[Path, typer.Option("--config", help="Parameter file, YAML or JSON.")]
 COLUMNS = 120
 
 

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
+from imbnas.cli_options import LogFile, Root
 from imbnas.errors import Interrupted
 
 truth_app = typer.Typer(help="Tables of architectures, each trained alone (`make table`).", no_args_is_help=True)
 Spec = Annotated[Path, typer.Argument(help="The file that describes the table, such as tables/cifar10-lt-16.yaml.")]
-Root = Annotated[Path, typer.Option("--root", help="Project directory, to which paths are relative.")]
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Raw files, in place of target.root.")]
-LogFile = Annotated[Path | None, typer.Option("--log", help="File that receives plain lines.")]
 
 
 @truth_app.command()
