@@ -288,7 +288,7 @@ def test_damaged_files_are_named(listed: Path, save_image, verify):
 )
 @pytest.mark.parametrize("piece", [1, 40, 1 << 18])
 def test_pieces_of_a_list_read_as_the_whole_line_by_line(tmp_path: Path, monkeypatch, odd: str, piece: int):
-    monkeypatch.setattr("imbnas.data.own_images._CHUNK", piece)
+    monkeypatch.setattr("imbnas.data.image_lists._CHUNK", piece)
     before = "".join(f"c{k % 3}/{k}.jpg {k % 3}\n" for k in range(20))
     text = before + odd + before.replace("c", "d") + "last.bmp 2"
     (tmp_path / "train.txt").write_text(text, encoding="utf-8-sig", newline="")
@@ -319,7 +319,7 @@ def test_pieces_of_a_list_read_as_the_whole_line_by_line(tmp_path: Path, monkeyp
 def test_a_wrong_line_is_named_by_its_number_in_the_file(
     tmp_path: Path, monkeypatch, piece: int, line: str, message: str
 ):
-    monkeypatch.setattr("imbnas.data.own_images._CHUNK", piece)
+    monkeypatch.setattr("imbnas.data.image_lists._CHUNK", piece)
     rows = [f"{k}.jpg {k % 2}" for k in range(20)]
     (tmp_path / "train.txt").write_text("\n".join([*rows[:13], line, *rows[13:]]))
     with pytest.raises(UserError) as error:

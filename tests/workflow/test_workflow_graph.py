@@ -78,7 +78,12 @@ for step in sys.argv[1:]:
     os.wait()
 """
 # Imported within functions, hence not seen when a step is merely imported.
-LAZY = {"src/imbnas/data/builtin.py", "src/imbnas/data/own_images.py", "src/imbnas/search/optuna_methods.py"}
+LAZY = {
+    "src/imbnas/data/builtin.py",
+    "src/imbnas/data/image_lists.py",
+    "src/imbnas/data/own_images.py",
+    "src/imbnas/search/optuna_methods.py",
+}
 
 
 @pytest.fixture(scope="module")
