@@ -22,7 +22,7 @@ WORKFLOW := Snakefile workflow/table.smk workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	adaptation inheritance golden coverage bench darts-results darts-speed regret regret-darts docs clean
+	ranking adaptation inheritance golden coverage bench darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -90,6 +90,9 @@ table: $(READY) ## trains what a truth table lacks (SPEC=tables/NAME.yaml, DATA=
 
 table-plan: $(READY) ## how many trainings a truth table lacks, and about how many hours they take (SPEC, DATA)
 	$(BIN)/imbnas truth plan $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA))
+
+ranking: $(READY) ## how supernets, proxies and costs rank a truth table's cells: docs/results/ranking.md (SPEC, DATA)
+	$(BIN)/python experiments/ranking.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(RANKING)
 
 adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)

@@ -222,7 +222,9 @@ def test_regret_falls_with_the_budget_and_a_search_costs_about_one_training(tmp_
     assert (found["params"] == 0.0).all()
     assert found["random"][:, 0].mean() > found["random"][:, -1].mean() >= found["evolution"][:, -1].mean()
     assert not (found["random"][0] == found["random"][1]).all(), "seeds differ"
-    page = regret.document("cifar10", accuracies, found, {"commit": "c", "seconds": 1.0, "jobs": 2, "processor": "p"})
+    page = regret.document(
+        "cifar10", accuracies, found, {"commit": "c", "seconds": 1.0, "computed": 2.0, "jobs": 2, "processor": "p"}
+    )
     assert "| macs | 0.00 ± 0.00 |" in page
     regret.draw(tmp_path / "regret.png", found)
     assert (tmp_path / "regret.png").read_bytes().startswith(b"\x89PNG")

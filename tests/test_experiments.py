@@ -218,3 +218,86 @@ def test_defaults_follow_the_rule_on_inheritance_alone() -> None:
     assert inheritance_page.decision({**three, "c": pair(False, loss=0.02)})[1] == "scratch", "not on every pair"
     assert inheritance_page.decision({**three, "c": pair(False, handed=0.03)})[0] == "deferred re-weighting"
     assert inheritance_page.decision({**three, "a": pair(True, **better, source=0.05)})[1] == "scratch", "the rival won"
+
+
+def test_the_page_of_a_truth_table_pairs_supernets_and_counts_regret(tmp_path: Path) -> None:
+    from ranking_page import table_of, top
+
+    rng = np.random.default_rng(7)
+    truth = np.linspace(0.3, 0.4, 20)
+    close = truth + 0.001 * rng.normal(size=(5, 20))
+    scores = {
+        "none": truth + 0.2 * rng.normal(size=(5, 20)),
+        "head": close,
+        "scratch": truth + 0.05 * rng.normal(size=(5, 20)),
+        "macs": -truth[None],
+    }
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in table_of(scores, truth).splitlines()[2:]}
+    assert float(rows["head"][1].split()[0]) > 0.9
+    assert float(rows["macs"][1].split()[0]) == -1.0
+    assert rows["scratch"][2:4] == ["", ""]
+    assert rows["macs"][2:4] == ["", ""], "what has no seed is not paired"
+    assert float(rows["head"][2].split()[0]) > 0.2
+    assert float(rows["head"][3]) < 0.05 < float(rows["none"][3]) * 20
+    # The most expensive cell is the worst: 10 points; the best of its five is at the fifth place from below.
+    assert float(rows["macs"][4].split()[0]) == 10.0
+    every = np.arange(20)
+    assert top(-truth[None], truth, 5)(every) == pytest.approx([100 * (truth[19] - truth[4])])
+    assert top(truth[None], truth, 1)(every) == pytest.approx([0.0])
+
+
+def test_a_ranking_computes_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    sys.path.append(str(ROOT / "tests/truth"))
+    from ranking import Ranking
+    from tiny_table import write_spec
+
+    from imbnas.truth.places import Table
+
+    table = Table(write_spec(tmp_path), tmp_path)
+    epochs = {"supernet": 1, "head": 1, "finetune": 1, "scratch": 1}
+    asked: list[tuple[str, int]] = []
+
+    def scored(self: Ranking, name: str, seed: int) -> list[float]:
+        asked.append((name, seed))
+        return [0.1, 0.2, 0.3]
+
+    monkeypatch.setattr(Ranking, "_strategy", scored)
+    first = Ranking(table, "longtail", epochs)
+    assert first.scores("head", 0).tolist() == [0.1, 0.2, 0.3]
+    again = Ranking(table, "longtail", epochs)
+    again.scores("head", 0)
+    again.scores("head", 1)
+    next(again.root.glob("head-0.json")).write_text("{}")
+    again.scores("head", 0)
+    assert asked == [("head", 0), ("head", 1), ("head", 0)]
+    assert Ranking(table, "longtail", {**epochs, "head": 2}).root != again.root
+    params = again.params(3, "finetune")
+    assert (params.seed, params.adapt.strategy, params.adapt.finetune.optimizer.lr) == (3, "finetune", 0.02)
+    assert params.imbalance.ratio == 4.0
+
+
+def test_the_ranking_page_knows_the_noise_ceiling(tmp_path: Path) -> None:
+    import sys
+
+    sys.path.append(str(ROOT / "tests/truth"))
+    from ranking_page import write_ranking
+    from tiny_table import invented, write_spec
+
+    from imbnas.truth.places import Table
+    from imbnas.truth.trained_rows import write_rows
+
+    rows = invented(seeds=2)
+    cells = list(dict.fromkeys(row["architecture"] for row in rows))
+    table = Table(write_spec(tmp_path, cells=cells), tmp_path)
+    epochs = {"supernet": 1, "head": 2, "finetune": 3, "scratch": 4}
+    scores = {name: np.tile(np.arange(12.0), (2, 1)) for name in ("none", "head", "finetune", "scratch")}
+    for seeds, told in ((2, "the true means would have tau 0."), (1, "Noise ceiling: unknown")):
+        kept = [row for row in rows if row["seed"] < seeds]
+        write_rows(table.beside(".parquet"), table.beside(".csv"), kept)
+        write_ranking(tmp_path / "page.md", table, "longtail", scores, epochs)
+        text = (tmp_path / "page.md").read_text()
+        assert told in text
+        assert "12 cells of `tiny.parquet`" in text
+        assert "| trained alone, balanced |" in text
