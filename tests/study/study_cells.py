@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,16 @@ def scattered(level: dict[str, Any]) -> int:
 
 
 def write_cells(
-    root: Path, params: Params, right: Callable[[dict[str, Any]], int] = right, shared: bool = False
+    root: Path,
+    params: Params,
+    right: Callable[[dict[str, Any]], int] = right,
+    shared: bool = False,
+    random: Sequence[int] = (),
 ) -> Plan:
-    """Write the results of every cell; `shared` gives all the same test rows, else each seed has its own."""
+    """Write the results of every cell; `shared` gives all the same test rows, else each seed has its own.
+
+    `random` holds how many more of each class's rows than the chosen network each random reference gets right.
+    """
     made = planned(params)
     for number, level in enumerate(levels(params)):
         jobs = made.cells[number]
@@ -58,7 +65,7 @@ def write_cells(
             else:
                 write_bytes(path, b"")
         write_json(root / made.place("details", number), details(level, right(level), shared))
-        write_predictions(root / made.place("predictions", number), right(level))
+        write_predictions(root / made.place("predictions", number), right(level), random)
     return made
 
 
@@ -82,15 +89,19 @@ def details(level: dict[str, Any], hits: int, shared: bool) -> dict[str, Any]:
     }
 
 
-def write_predictions(path: Path, hits: int) -> None:
+def write_predictions(path: Path, hits: int, random: Sequence[int] = ()) -> None:
     """Write answers on ROWS rows, `hits` of ten right in every class; the network `largest` errs always."""
     label = np.arange(ROWS) % CLASSES
     good = np.arange(ROWS) // CLASSES < hits
     final = np.where(good, label, (label + 1) % CLASSES)
+    answers = {"final": final, "largest": (label + 1) % CLASSES}
+    for number, more in enumerate(random, 1):
+        known = np.arange(ROWS) // CLASSES < hits + more
+        answers[f"random-{number}"] = np.where(known, label, (label + 1) % CLASSES)
     table = {
-        "network": ["final"] * ROWS + ["largest"] * ROWS,
-        "row": np.tile(np.arange(ROWS), 2),
-        "label": np.tile(label, 2).astype(np.int32),
-        "predicted": np.concatenate([final, (label + 1) % CLASSES]).astype(np.int32),
+        "network": np.repeat(list(answers), ROWS),
+        "row": np.tile(np.arange(ROWS), len(answers)),
+        "label": np.tile(label, len(answers)).astype(np.int32),
+        "predicted": np.concatenate(list(answers.values())).astype(np.int32),
     }
     write_table(path, pa.table(table))

@@ -79,6 +79,39 @@ def test_differences_are_paired_with_the_first_value_of_an_axis(collected: Path)
     assert list(mean.columns[-5:]) == ["low", "high", "p", "p_holm", "covers"], "no margin, no test of equivalence"
 
 
+def test_choices_are_paired_with_their_own_random_networks(tmp_path: Path) -> None:
+    write_cells(tmp_path, study(SHARED), right=scattered, shared=True, random=(1, -1, -2))
+    collect(study(SHARED), tmp_path, Log("study"))
+    table = pd.read_csv(tmp_path / "study/references.csv")
+    assert list(table["score"].unique()) == ["balanced_accuracy", "accuracy", "many", "medium", "few"]
+    assert len(table) == 2 * 3 * 5
+    for _, row in table.iterrows():
+        assert (row["runs"], row["networks"], row["beaten"]) == (3, 9, 6)
+        # The same in every seed, whatever the chosen networks' own scores are.
+        assert row["mean"] == pytest.approx(0.2 / 3, abs=1e-6)
+        assert row["std"] == pytest.approx(0.0, abs=1e-6)
+        assert row["low"] < row["mean"] < row["high"]
+        assert row["covers"] == "seeds and rows"
+    assert "Against random networks of equal cost" in (tmp_path / "study/table.html").read_text()
+
+
+def test_a_single_seed_has_an_interval_of_prediction(tmp_path: Path) -> None:
+    axes = {**SHARED, "seed": [1]}
+    write_cells(tmp_path, study(axes), right=scattered, shared=True, random=(0, -1, -2))
+    collect(study(axes), tmp_path, Log("study"))
+    table = pd.read_csv(tmp_path / "study/references.csv")
+    half = scipy.stats.t.ppf(0.95, 2) * 0.1 * np.sqrt(1 + 1 / 3)
+    balanced = table[table["score"] == "balanced_accuracy"]
+    assert set(balanced["covers"]) == {"networks and rows"}
+    assert balanced["mean"].to_list() == pytest.approx([0.1] * 6, abs=1e-6)
+    assert ((balanced["high"] - balanced["low"]) / 2 >= half - 1e-5).all()
+
+
+def test_without_random_networks_there_is_nothing_to_say(collected: Path) -> None:
+    assert pd.read_csv(collected / "study/references.csv").empty
+    assert "Against random" not in (collected / "study/table.html").read_text()
+
+
 KEY = ["imbalance.ratio", "adapt.strategy", "axis", "score"]
 SHARED: dict[str, list[Any]] = {
     "imbalance.ratio": [10.0, 50.0],

@@ -17,6 +17,7 @@ from imbnas.progress import Log
 from imbnas.report.escape import csv_cell
 from imbnas.report.page import Block, percent, write_page
 from imbnas.run.graph import STEPS
+from imbnas.study.chance import against_chance
 from imbnas.study.differences import Answers, over_runs, pairs
 from imbnas.study.figures import draw_pairs, draw_scores
 from imbnas.study.plan import FOLDER, Plan, levels, planned, title
@@ -78,18 +79,21 @@ def _write(grid: Grid, margin: float | None, total: int, folder: Path) -> None:
     mean = over_runs(grid, answers, compared, margin)
     compared = compared.drop(columns="partner")
     write_table(folder / "results.parquet", pa.Table.from_pandas(table, preserve_index=False))
-    for name, frame in (("summary", spread), ("pairs", compared), ("differences", mean)):
+    chance = against_chance(grid, answers)
+    for name, frame in (("summary", spread), ("pairs", compared), ("differences", mean), ("references", chance)):
         _csv(folder / f"{name}.csv", frame)
     figures = folder / "figures"
     draw_scores(figures / "scores.png", table, grid.settings, ["balanced_accuracy"], "balanced accuracy")
     draw_scores(figures / "groups.png", table, grid.settings[:2], GROUPS, "recall")
     level = float(table["level"].iloc[0])
     draw_pairs(figures / "pairs.png", compared, mean, grid.settings, level)
-    _page(folder / "table.html", grid, total, spread, mean, level)
+    blocks = [_chosen(grid, total, spread), _differing(grid, mean, level)]
+    blocks += [_beside_chance(grid, chance, level)] if len(chance) else []
+    write_page(folder / "table.html", "Study", blocks)
 
 
-def _page(path: Path, grid: Grid, total: int, spread: pd.DataFrame, mean: pd.DataFrame, level: float) -> None:
-    """Write the summary as a page: percent, mean and sample standard deviation over the seeds."""
+def _chosen(grid: Grid, total: int, spread: pd.DataFrame) -> Block:
+    """Return the summary: percent, mean and sample standard deviation over the seeds."""
     final = spread[spread["network"] == "final"]
     rows = [
         [*(str(row[name]) for name in grid.settings), str(row["runs"]), *(_spread(row, score) for score in SCORES)]
@@ -100,8 +104,30 @@ def _page(path: Path, grid: Grid, total: int, spread: pd.DataFrame, mean: pd.Dat
     note = f"{len(grid.finished)} of {total} cells" + (
         f"; {unfinished} not finished: study/cells.csv" * bool(unfinished)
     )
-    blocks = [Block("The chosen network, percent", [*grid.settings, "runs", *scores], rows, note, len(grid.settings))]
-    write_page(path, "Study", [*blocks, _differing(grid, mean, level)])
+    return Block("The chosen network, percent", [*grid.settings, "runs", *scores], rows, note, len(grid.settings))
+
+
+def _beside_chance(grid: Grid, chance: pd.DataFrame, level: float) -> Block:
+    """Return the chosen networks beside random ones of their cost."""
+    rows = [
+        [
+            *(str(row[name]) for name in (*grid.settings, "score", "runs")),
+            _plus_minus(row),
+            f"[{percent(row['low'])}, {percent(row['high'])}]",
+            row["covers"],
+            f"{row['p']:.3f}",
+            f"{row['beaten']} of {row['networks']}",
+        ]
+        for _, row in chance.iterrows()
+    ]
+    columns = [*grid.settings, "score", "runs", "difference", f"{level:.0%} interval", "covers", "p", "above"]
+    note = (
+        "The chosen network minus the mean of its random references, mean ± sample standard deviation over the seeds. "
+        "Intervals: Student's t of the seeds' differences, with the variance of the test rows where runs share them; "
+        "of a single run with several references one of prediction. An interval that holds 0 cannot tell whether the "
+        "search beat chance."
+    )
+    return Block("Against random networks of equal cost, percent", columns, rows, note, len(grid.settings) + 1)
 
 
 def _differing(grid: Grid, mean: pd.DataFrame, level: float) -> Block:

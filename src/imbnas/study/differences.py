@@ -13,6 +13,7 @@ from imbnas.files import TABLE_LIMIT, check_regular
 from imbnas.longtail.intervals import Difference, corrected, differences, over_seeds
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import Rule, make_rule
+from imbnas.network_names import FINAL, is_random
 from imbnas.seeds import derive
 from imbnas.study.plan import label
 from imbnas.study.results import Grid, groups
@@ -26,15 +27,19 @@ EQUIVALENT = ("margin", "p_equivalent", "p_equivalent_holm")
 
 
 class Answers:
-    """The chosen networks' answers on the test rows, read and resampled once for each cell."""
+    """The networks' answers on the test rows, read and resampled once for each cell."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._known: dict[int, tuple[dict[str, Any], pd.DataFrame]] = {}
-        self._resampled: dict[int, Resampled] = {}
+        self._resampled: dict[int, dict[str, Resampled]] = {}
 
     def read(self, cell: int) -> tuple[dict[str, Any], pd.DataFrame]:
-        """Return a cell's details, and a row per test row."""
+        """Return a cell's details, and the chosen network's answers, a row per test row."""
+        details, table = self._all(cell)
+        return details, _of(table, FINAL)
+
+    def _all(self, cell: int) -> tuple[dict[str, Any], pd.DataFrame]:
         if cell not in self._known:
             path = self._grid.file("predictions", cell)
             try:
@@ -44,8 +49,7 @@ class Answers:
                 raise UserError(
                     f"{path}: not a table of answers ({str(error).splitlines()[0]}), run evaluate"
                 ) from None
-            final = table[table["network"] == "final"].sort_values("row", kind="stable").reset_index(drop=True)
-            self._known[cell] = self._grid.details(cell), final
+            self._known[cell] = self._grid.details(cell), table
         return self._known[cell]
 
     def rows(self, cell: int) -> str:
@@ -65,17 +69,27 @@ class Answers:
 
     def resampled(self, cell: int) -> Resampled:
         """Return a cell's scores and those on resamples, which are the same for all cells of the same test rows."""
+        return self._networks(cell)[FINAL]
+
+    def random(self, cell: int) -> list[Resampled]:
+        """Return the same for the cell's random networks."""
+        return [one for name, one in self._networks(cell).items() if is_random(name)]
+
+    def _networks(self, cell: int) -> dict[str, Resampled]:
         if cell not in self._resampled:
-            details, table = self.read(cell)
-            self._resampled[cell] = resample(
-                table["label"].to_numpy(),
-                [table["predicted"].to_numpy()],
+            details, table = self._all(cell)
+            names = [name for name in dict.fromkeys(table["network"]) if name == FINAL or is_random(name)]
+            parts = [_of(table, name) for name in names]
+            runs = resample(
+                parts[names.index(FINAL)]["label"].to_numpy(),
+                [part["predicted"].to_numpy() for part in parts],
                 np.asarray(details["imbalance"]["counts"]),
                 _rule(details["shots"]),
                 # One number for all cells, which are compared draw by draw.
                 resamples=self.read(self._grid.finished[0])[0]["confidence"]["resamples"],
                 seed=derive(0, "study", "bootstrap", self.rows(cell)),
-            )[0]
+            )
+            self._resampled[cell] = dict(zip(names, runs, strict=True))
         return self._resampled[cell]
 
     def scores(self, cell: int, other: int) -> list[str]:
@@ -88,6 +102,11 @@ class Answers:
         """Return the level of a cell's intervals."""
         level: float = self.read(cell)[0]["confidence"]["level"]
         return level
+
+
+def _of(table: pd.DataFrame, network: str) -> pd.DataFrame:
+    """Return a network's answers in the order of the test rows."""
+    return table[table["network"] == network].sort_values("row", kind="stable").reset_index(drop=True)
 
 
 def pairs(grid: Grid, answers: Answers) -> pd.DataFrame:
