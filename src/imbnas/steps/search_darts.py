@@ -12,7 +12,6 @@ from imbnas.data.stored import write_table
 from imbnas.differentiable.bilevel_search import SearchTrainer
 from imbnas.differentiable.descent import BilevelSearch
 from imbnas.differentiable.epoch_table import trajectory_table
-from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.differentiable.relaxation import ArchitectureParameters
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining
@@ -76,11 +75,7 @@ class DartsSearch:
                 "least was opened"
             )
         outcome = {"score": row["score"], "standard_error": row["standard_error"]}
-        network = loaded.learner.network
-        weights = None
-        if isinstance(network, RelaxedCells) and not loaded.frozen:
-            weights = network.supernet_state()
-        return Found(tuple(row["architecture"]), outcome, self.validation, weights)
+        return Found(tuple(row["architecture"]), outcome, self.validation, loaded.trained())
 
     def _objective(self, scale: float) -> Objective:
         params = self.params

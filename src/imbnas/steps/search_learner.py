@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from imbnas.differentiable.learners import Bilateral, Classifier, Learner, Twins
 from imbnas.differentiable.mixed_cell import RelaxedCells
@@ -27,6 +28,11 @@ class Loaded(NamedTuple):
     learner: Learner
     frozen: bool
     scale: float
+
+    def trained(self) -> dict[str, Tensor] | None:
+        """Return the weights of a supernet that the search has trained, None where it has trained none."""
+        network = self.learner.network
+        return None if self.frozen or not isinstance(network, RelaxedCells) else network.supernet_state()
 
 
 def load_learner(view: SearchView, path: Path, space: SearchSpace, rows: Rows) -> Loaded:
