@@ -344,6 +344,7 @@ class TestOutputs:
             "results/figures/classes.png",
             "results/figures/confusion.png",
             "results/figures/front.png",
+            "results/figures/references.png",
             "results/figures/reliability.png",
             "results/figures/search.png",
             "results/figures/weights.png",

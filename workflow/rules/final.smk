@@ -119,6 +119,12 @@ rule evaluate:
             category="Figures",
             labels={"figure": "front"},
         ),
+        references_figure=report(
+            "results/figures/references.png",
+            caption="../report/references.rst",
+            category="Figures",
+            labels={"figure": "references"},
+        ),
         plots=expand("results/plots/{name}.csv", name=["classes", "confusion", "reliability", "search"]),
     log:
         "logs/evaluate.log",

@@ -74,7 +74,7 @@ def _nearness(search: Mapping[str, Any]) -> list[str]:
 
 
 _PICTURES = {
-    "figures": "/: classes, confusion, reliability, architecture, search, front",
+    "figures": "/: classes, confusion, reliability, architecture, search, front, references",
     "model_card": "",
     "table": "",
 }

@@ -13,6 +13,7 @@ from imbnas.longtail.shots import make_rule
 from imbnas.params.evaluate import EvaluateView
 from imbnas.report.cards import write_dataset_card, write_model_card, write_results_page
 from imbnas.report.reference_facts import compare_references, reference_sentences
+from imbnas.report.reference_figure import draw_references
 from imbnas.report.scores import Protocol, class_table, rounded, score
 from imbnas.run.context import Context
 from imbnas.seeds import derive
@@ -84,6 +85,7 @@ def run(view: EvaluateView, context: Context) -> None:
     references = compare_references(answers, protocol)
     details = rounded(make_details(view, inputs, protocol.shots, scores, references))
     write_json(context.path("details"), details)
+    draw_references(context.path("figures") / "references.png", details["networks"], details["references"])
     write_model_card(context.path("model_card"), details)
     write_dataset_card(context.path("dataset_card"), details, table)
     write_results_page(context.path("table"), details)

@@ -17,7 +17,7 @@ from imbnas.progress import Log
 from imbnas.report.escape import csv_cell
 from imbnas.report.page import Block, percent, write_page
 from imbnas.run.graph import STEPS
-from imbnas.study.chance import against_chance
+from imbnas.study.against_chance import against_chance
 from imbnas.study.differences import Answers, over_runs, pairs
 from imbnas.study.figures import draw_pairs, draw_scores
 from imbnas.study.plan import FOLDER, Plan, levels, planned, title
