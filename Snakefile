@@ -50,6 +50,7 @@ rule all:
         "results/figures/weights.png",
         "results/figures/search.png",
         "results/figures/front.png",
+        "results/figures/references.png",
         "results/plots/classes.csv",
         "results/plots/confusion.csv",
         "results/plots/reliability.csv",
