@@ -65,7 +65,9 @@ class Pair:
 
 
 PAIRS: dict[str, Pair] = {
-    "digits": Pair({}, {SCRATCH: (60, 120, 240), HANDED: (12, 24, 48), JOINT: (15, 30, 60)}, True),
+    "digits": Pair(
+        {"search": {"max_macs": None}}, {SCRATCH: (60, 120, 240), HANDED: (12, 24, 48), JOINT: (15, 30, 60)}, True
+    ),
     "CIFAR-10 halves": Pair(CIFAR, {SCRATCH: (24, 48, 96), HANDED: (6, 12, 24), JOINT: (6, 12, 24)}, True),
     "CIFAR-100 to CIFAR-10": Pair(
         merged(CIFAR, {"source": {"dataset": "cifar100", "root": "cifar100", "share": 1.0}}),

@@ -165,7 +165,7 @@ def test_the_experiment_on_inheritance_is_resumed_cell_by_cell(tmp_path: Path, m
         "space": {"stem": {"channels": 4}, "stages": {"channels": [4], "repeats": [1], "strides": [2]}},
         "supernet": {"epochs": 1, "probe_paths": 1},
         "adapt": {"head": {"epochs": 1}},
-        "search": {"method": "random", "candidates": 2, "calibration": {"rows": 64}},
+        "search": {"method": "random", "candidates": 2, "max_macs": None, "calibration": {"rows": 64}},
         "retrain": {"batch_size": 128, "head": {"epochs": 1}},
     }
     lengths = {inheritance.SCRATCH: (1, 2), inheritance.HANDED: (1,), inheritance.JOINT: (1,)}

@@ -45,7 +45,8 @@ TINY = {
     "runtime": {"device": "cpu", "threads": 1},
     "supernet": {"epochs": 1, "batch_size": 128, "probe_paths": 2},
     "adapt": {"head": {"epochs": 1}, "finetune": {"epochs": 1}},
-    "search": {"population": 4, "parents": 2, "generations": 2, "calibration": {"rows": 64}},
+    # The smallest of so few subnets costs more than the share of the largest that the shipped file allows.
+    "search": {"population": 4, "parents": 2, "generations": 2, "max_macs": None, "calibration": {"rows": 64}},
     "retrain": {"epochs": 2},
     "evaluate": {"resamples": 50},
 }
