@@ -40,7 +40,6 @@ class NotRegularError(UserError):
     """A path leads to something that must not be opened; `fault` is the message without the path."""
 
     def __init__(self, path: Path, fault: str) -> None:
-        """Take the path, and what was found and expected."""
         super().__init__(f"{path}: {fault}")
         self.fault = fault
 

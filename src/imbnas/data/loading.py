@@ -100,7 +100,6 @@ class Files:
     """Image files; the paths lie in one Arrow buffer, which forked workers do not copy."""
 
     def __init__(self, root: Path, paths: pa.Array, reading: Reading) -> None:
-        """Take the paths below `root`, and how files are decoded."""
         self._root, self._paths, self._reading = root, paths, reading
 
     def read(self, positions: np.ndarray) -> Tensor:

@@ -45,7 +45,6 @@ class TooLargeError(ValueError):
     """An image has more pixels than are accepted; the message says neither its name nor its place."""
 
     def __init__(self, width: int, height: int, limit: SizeLimit) -> None:
-        """Take what the image's header says, and the limit."""
         super().__init__(
             f"found {width} x {height} = {width * height:,} pixels, expected at most {limit.pixels:,} ({limit.knob})"
         )

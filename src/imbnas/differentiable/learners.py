@@ -58,7 +58,6 @@ class Classifier(Learner):
     """A search network with its linear head, trained on labels."""
 
     def __init__(self, network: SearchNetwork | RelaxedCells) -> None:
-        """Take the network."""
         super().__init__()
         self.network = network
 

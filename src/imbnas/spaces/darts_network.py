@@ -148,7 +148,6 @@ class Entry(nn.Module):
     """The stem, whose output is both inputs of the first cell."""
 
     def __init__(self, stem: nn.Module) -> None:
-        """Take the stem."""
         super().__init__()
         self.stem = stem
 
@@ -170,7 +169,6 @@ class DerivedCell(nn.Module):
     """A cell with the chosen edges only. `drop` is the chance of drop-path, which a training may raise over time."""
 
     def __init__(self, spec: CellSpec, cell: Cell) -> None:
-        """Take the place in the network and the nodes."""
         super().__init__()
         self.drop = 0.0
         self.before = (reduced if spec.after_reduction else projected)(spec.inputs[0], spec.channels, affine=True)

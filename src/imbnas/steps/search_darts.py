@@ -46,7 +46,6 @@ class DartsSearch:
     """One differentiable search of the chain, from parameters and files."""
 
     def __init__(self, step: TrainingStep, view: SearchView, held_out: Rows) -> None:
-        """Take what the step has read."""
         self.step, self.view, self.context, self.tail = step, view, step.context, step.rows
         self.params: DartsParams = view.search.darts
         validation = validation_rows(step.context, held_out)

@@ -106,7 +106,6 @@ class ViewSampler:
     """A sampler over `views` copies of its rows: epoch e visits the copy e modulo views."""
 
     def __init__(self, sampler: Sampler, rows: int, views: int) -> None:
-        """Take the sampler of one copy, and its number of rows."""
         self._sampler, self._rows, self._views = sampler, rows, views
 
     def epoch(self, epoch: int) -> np.ndarray:

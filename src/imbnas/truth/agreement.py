@@ -26,7 +26,6 @@ class Signs:
     """The signs of all differences within a list of values, from which Kendall's tau-b of any resample follows."""
 
     def __init__(self, values: Sequence[float] | Floats) -> None:
-        """Take one value for each cell."""
         one = np.asarray(values, dtype=float)
         self.signs = np.sign(one[:, None] - one[None, :])
 
