@@ -27,7 +27,7 @@ def is_random(name: str) -> bool:
 
 
 def title(name: str) -> str:
-    """Return what a reader calls a network."""
+    """Return the name of a network as readers see it: `random-1` is "random 1"."""
     return "chosen" if name == FINAL else name.replace("-", " ")
 
 

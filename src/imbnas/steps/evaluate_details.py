@@ -1,4 +1,4 @@
-"""What results/details.json holds: how the scores were made, and those of every network."""
+"""The content of results/details.json: how the scores were made, and those of every network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the step `evaluate` reads, checked to belong together."""
+"""The inputs of the step `evaluate`, checked to belong together."""
 
 from __future__ import annotations
 

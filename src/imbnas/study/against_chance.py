@@ -1,4 +1,4 @@
-"""Whether the choices of a study beat chance: the chosen networks beside random ones of their cost, over the seeds."""
+"""A comparison with chance: the choices of a study beside random networks of their cost, over the seeds."""
 
 from __future__ import annotations
 
