@@ -23,6 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import StrMethodFormatter
 from scipy import stats
 
 from imbnas.files import write_bytes
@@ -44,6 +45,8 @@ Accuracies = dict[Architecture, float]
 Method = Callable[[Field, Archive, int, int], None]
 """A search: it fills an archive within a budget of evaluations, with a seed."""
 POPULATION = 20
+STYLES = {"params": "--"}
+"""Lines that lie on another one."""
 SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Budgets that the table shows, as far as the curves reach."""
 
@@ -167,10 +170,13 @@ def draw(path: Path, found: dict[str, np.ndarray]) -> None:
         for name, regrets in found.items():
             steps = np.arange(1, regrets.shape[1] + 1)
             low, high = 100.0 * np.quantile(regrets, [0.25, 0.75], axis=0)
-            (line,) = axes.plot(steps, 100.0 * regrets.mean(axis=0), label=name, linewidth=1.6)
+            (line,) = axes.plot(
+                steps, 100.0 * regrets.mean(axis=0), label=name, linewidth=1.6, linestyle=STYLES.get(name, "-")
+            )
             axes.fill_between(steps, low, high, alpha=0.15, color=line.get_color(), linewidth=0.0)
         axes.set_title("Regret by the number of cells looked up")
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_xlabel("cells looked up")
         axes.set_ylabel("regret in points")
         axes.set_ylim(0.0, 1.05 * max(100.0 * regrets[:, 0].mean() for regrets in found.values()))
