@@ -25,7 +25,7 @@ LAYERS = {
     "search": {"training", "longtail", "spaces", "data", "params"},
     "differentiable": {"training", "longtail", "spaces", "data", "params"},
     "report": {"training", "longtail", "spaces", "data", "params"},
-    "run": {"training", "params"},
+    "run": {"training", "data", "params"},
     "steps": {"run", "search", "differentiable", "report", "training", "longtail", "spaces", "data", "params"},
     "truth": {"run", "steps", "search", "training", "longtail", "spaces", "data", "params"},
     "study": {"run", "steps", "report", "longtail", "data", "params"},

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from imbnas.cli_options import ConfigFile, LogFile, Moves, Root, moved_places
+from imbnas.cli_options import ConfigFile, LogFile, Moves, Outputs, RecordFile, Root, moved_places, output_record
 from imbnas.cli_params import params_app
 from imbnas.cli_results import COMMANDS
 from imbnas.cli_study import study_app
@@ -61,13 +61,16 @@ def _add_step(step: str) -> None:
         log: LogFile = None,
         code: Code = None,
         cell: Cell = None,
+        record: RecordFile = None,
+        outputs: Outputs = None,
     ) -> None:
         from imbnas.params.config import load
         from imbnas.run.runner import run_step
         from imbnas.study.plan import cell as cell_params
 
+        recorded = output_record(record, outputs)
         params = load(config) if cell is None else cell_params(load(config), cell, str(config))
-        raise SystemExit(run_step(step, params, root, moved_places(path or []), log, code))
+        raise SystemExit(run_step(step, params, root, moved_places(path or []), log, code, recorded))
 
     command.__doc__ = STEPS[step].summary
     app.command(step, help=STEPS[step].summary)(command)

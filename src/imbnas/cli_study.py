@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imbnas.cli_options import ConfigFile, LogFile, Root
+from imbnas.cli_options import ConfigFile, LogFile, Outputs, RecordFile, Root, output_record
 
 study_app = typer.Typer(help="The grid that `snakemake study` runs.", no_args_is_help=True)
 
@@ -31,6 +31,8 @@ def collect(
     missing: Annotated[
         Path | None, typer.Option("--missing", metavar="FILE", help="JSON: the jobs of each step that are not done.")
     ] = None,
+    record: RecordFile = None,
+    outputs: Outputs = None,
 ) -> None:
     """Make tables and figures of the study from its finished cells, and list the others."""
     from imbnas.files import read_json
@@ -38,5 +40,8 @@ def collect(
     from imbnas.progress import Log
     from imbnas.study import collect as cells
 
+    recorded = output_record(record, outputs)
     jobs = {} if missing is None else read_json(missing, "jobs that are not done")
     cells.collect(load(config), root, Log("study", log), jobs)
+    if recorded:
+        recorded.write(root)

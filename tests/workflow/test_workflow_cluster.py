@@ -14,6 +14,7 @@ from workflow_project import ROOT
 
 from imbnas.errors import UserError
 from imbnas.params.config import Params, load, parse
+from imbnas.run.output_record import OutputRecord
 
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 import cluster
@@ -163,7 +164,7 @@ def test_an_output_that_changed_after_the_plan_is_named(tmp_path: Path, monkeypa
     files = [Path("a"), Path("b")]
     for file in files:
         file.write_text("before")
-    outputs.note(Path("record.json"), ["a", "b"])
+    OutputRecord(Path("record.json"), ["a", "b"]).write()
     outputs.settle(Path("record.json"), ["a", "b"])
     assert outputs.moved() == []
     files[1].write_text("an earlier run's job wrote this")

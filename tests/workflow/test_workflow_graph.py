@@ -144,7 +144,7 @@ def test_a_rule_is_what_the_graph_says(rules: dict[str, Any], step: str) -> None
     assert rule["message"].startswith(f"{step}: ")
     assert rule["message"].endswith("log={log}, {params.asks}")
     # The command line has no room for a knob, which neither tool would notice.
-    assert rule["shell"] == f"imbnas {step} {{params.options}} --log {{log}} && {{params.note}}"
+    assert rule["shell"] == f"imbnas {step} {{params.options}} --log {{log}} --record {{input.record}} {{output}}"
     assert rule["checkpoint"] == (step == "search")
     assert {"mem_mb", "runtime"} <= set(rule["resources"]) or step == "imbalance"
     assert rule["local"] == (step in ("source", "target", "imbalance"))
@@ -163,8 +163,7 @@ def test_a_command_has_parameters_code_and_paths_and_no_more(fresh: Project) -> 
     study = fresh.run("snakemake", "-n", "-p", "study").output
     run = r"--config \.imbnas/runs/[0-9a-f]{16}/params\.json"
     for step, spec in STEPS.items():
-        noted = rf"python workflow/lib/outputs\.py \.imbnas/outputs/{step}\.json \S"
-        ended = rf"--code [0-9a-f]{{16}} --log logs/{step}\.log && {noted}"
+        ended = rf"--code [0-9a-f]{{16}} --log logs/{step}\.log --record \.imbnas/outputs/{step}\.json \S"
         assert len(re.findall(rf"imbnas {step} {run} {ended}", chain)) == 1
         command = re.search(
             rf"imbnas {step} {run} --cell \d+ --code [0-9a-f]{{16}}((?: --path \S+)*) --log (\S+)", study

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "workflow/lib"))
 import outputs
 
 from imbnas.data import fingerprints
+from imbnas.run.output_record import OutputRecord
 
 pytestmark = pytest.mark.workflow
 
@@ -185,7 +186,7 @@ def test_a_record_says_what_became_of_raw_files(tmp_path: Path, monkeypatch: pyt
     fingerprints.note(
         Path(), output.parent, fingerprints.Reading(Path("x"), ["f"], "1"), fingerprints.Contents([1], [1], ["d"])
     )
-    outputs.note(record, files)
+    OutputRecord(record, files).write()
     made = json.loads(record.read_text())[outputs.RAW]
     asked: list[tuple[Path, str | None]] = []
 

@@ -13,6 +13,7 @@ import pytest
 from workflow_project import ROOT, Project
 
 from imbnas.errors import UserError
+from imbnas.run.output_record import OutputRecord
 
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 import guard
@@ -46,7 +47,7 @@ def test_a_damaged_record_counts_as_none(tmp_path: Path, damage: bytes) -> None:
     output.parent.mkdir()
     output.write_text("made")
     files = [str(output)]
-    outputs.note(record, files)
+    OutputRecord(record, files).write()
     whole = record.read_bytes()
     for file in (record, record.with_suffix(".times")):
         file.write_bytes(damage.replace(b"models/adapted.safetensors", str(output).encode()))

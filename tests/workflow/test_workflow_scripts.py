@@ -14,6 +14,7 @@ from workflow_project import ROOT
 
 from imbnas.errors import UserError
 from imbnas.params import presets
+from imbnas.run.output_record import OutputRecord
 
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 import controller
@@ -144,7 +145,7 @@ def test_a_record_is_newer_than_outputs_that_were_linked_anew(tmp_path: Path) ->
     record, output = tmp_path / "records/step.json", tmp_path / "out"
     output.write_text("made")
     files = [str(output)]
-    outputs.note(record, files)
+    OutputRecord(record, files).write()
     content, written = record.read_bytes(), record.stat().st_mtime_ns
     assert outputs.settle(record, files) == str(record)
     assert (record.read_bytes(), record.stat().st_mtime_ns) == (content, written)

@@ -60,7 +60,7 @@ class Run:
 
 def prepare(project: Path) -> None:
     """Let the shells of rules find this tree's code, and the `imbnas` and `python` of Snakemake's own environment."""
-    code = [str(project / "src"), str(project / "workflow" / "lib"), os.environ.get("PYTHONPATH", "")]
+    code = [str(project / "src"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, code))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 

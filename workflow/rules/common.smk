@@ -2,7 +2,6 @@
 # Jobs parse this file again: keep it light (no torch), and let nothing but the controller decide anything.
 
 import os
-import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -46,7 +45,6 @@ try:
         holders.hold("--unlock" in sys.argv[1:])
 except UserError as error:
     sys.exit(f"error: {error}")
-RECORD = os.path.relpath(PROJECT / "workflow" / "lib" / "outputs.py")
 SNAPSHOT = RUN.snapshot
 CODE = RUN.code
 RAW_FILES = raw_changes.RawFiles()
@@ -92,12 +90,6 @@ def identity(step):
 def options(step):
     """Return a function for the options of a step's command. As it takes the outputs, no rule is stale on its account."""
     return guarded(lambda wildcards, output: f"--config {SNAPSHOT} --code {CODE[step]}")
-
-
-@guarded
-def note(wildcards, input, output):
-    """Return the command that a job ends with: it notes which bytes the job has written. No reason to run it either."""
-    return shlex.join(["python", RECORD, input.record, *output])
 
 
 def told(text):

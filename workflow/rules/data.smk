@@ -17,11 +17,10 @@ rule source:
         *identity("source"),
         options=options("source"),
         asks=asks("source"),
-        note=note,
     message:
         told("source: materialise the balanced source dataset")
     shell:
-        "imbnas source {params.options} --log {log} && {params.note}"
+        "imbnas source {params.options} --log {log} --record {input.record} {output}"
 
 
 rule target:
@@ -46,11 +45,10 @@ rule target:
         *identity("target"),
         options=options("target"),
         asks=asks("target"),
-        note=note,
     message:
         told("target: materialise the target dataset's splits")
     shell:
-        "imbnas target {params.options} --log {log} && {params.note}"
+        "imbnas target {params.options} --log {log} --record {input.record} {output}"
 
 
 rule imbalance:
@@ -69,8 +67,7 @@ rule imbalance:
         *identity("imbalance"),
         options=options("imbalance"),
         asks=asks("imbalance"),
-        note=note,
     message:
         told("imbalance: choose the long-tailed training rows")
     shell:
-        "imbnas imbalance {params.options} --log {log} && {params.note}"
+        "imbnas imbalance {params.options} --log {log} --record {input.record} {output}"

@@ -29,11 +29,10 @@ rule retrain:
         *identity("retrain"),
         options=options("retrain"),
         asks=asks("retrain"),
-        note=note,
     message:
         told("retrain: train the chosen subnet and its references")
     shell:
-        "imbnas retrain {params.options} --log {log} && {params.note}"
+        "imbnas retrain {params.options} --log {log} --record {input.record} {output}"
 
 
 rule evaluate:
@@ -140,8 +139,7 @@ rule evaluate:
         *identity("evaluate"),
         options=options("evaluate"),
         asks=asks("evaluate"),
-        note=note,
     message:
         told("evaluate: measure the final networks on the test split")
     shell:
-        "imbnas evaluate {params.options} --log {log} && {params.note}"
+        "imbnas evaluate {params.options} --log {log} --record {input.record} {output}"

@@ -26,8 +26,7 @@ checkpoint search:
         *identity("search"),
         options=options("search"),
         asks=asks("search"),
-        note=note,
     message:
         told("search: rank subnets on the validation rows")
     shell:
-        "imbnas search {params.options} --log {log} && {params.note}"
+        "imbnas search {params.options} --log {log} --record {input.record} {output}"

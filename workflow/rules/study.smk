@@ -32,11 +32,10 @@ for step in STEPS:
             step=step,  # a command is put together when its job starts, after the loop
             options=study_options(step),
             asks=asks(step),
-            note=note,
         message:
             told(f"study: {step} {{wildcards.digest}}")
         shell:
-            "imbnas {params.step} {params.options} --log {log} && {params.note}"
+            "imbnas {params.step} {params.options} --log {log} --record {input.record} {output}"
 
 
 rule study:
@@ -76,11 +75,10 @@ rule study:
         guarded(lambda wildcards: STUDY.collect),
         config=guarded(lambda wildcards, output: SNAPSHOT),
         asks=asks("study"),
-        note=note,
     message:
         told("study: collect the results of all cells")
     shell:
-        "imbnas study collect --config {params.config} --log {log} && {params.note}"
+        "imbnas study collect --config {params.config} --log {log} --record {input.record} {output}"
 
 
 onerror:

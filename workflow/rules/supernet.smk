@@ -25,11 +25,10 @@ rule supernet:
         *identity("supernet"),
         options=options("supernet"),
         asks=asks("supernet"),
-        note=note,
     message:
         told("supernet: train the supernet on the balanced source")
     shell:
-        "imbnas supernet {params.options} --log {log} && {params.note}"
+        "imbnas supernet {params.options} --log {log} --record {input.record} {output}"
 
 
 rule adapt:
@@ -55,8 +54,7 @@ rule adapt:
         *identity("adapt"),
         options=options("adapt"),
         asks=asks("adapt"),
-        note=note,
     message:
         told("adapt: carry the supernet over to the long-tailed target")
     shell:
-        "imbnas adapt {params.options} --log {log} && {params.note}"
+        "imbnas adapt {params.options} --log {log} --record {input.record} {output}"

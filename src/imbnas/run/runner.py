@@ -22,6 +22,7 @@ from imbnas.run import launch, lease, lock, machine
 from imbnas.run.context import Context
 from imbnas.run.graph import STEPS
 from imbnas.run.launch import EXIT_PEER, EXIT_STOPPED, EXIT_USER
+from imbnas.run.output_record import OutputRecord
 
 
 def run_step(
@@ -31,12 +32,14 @@ def run_step(
     overrides: Mapping[str, Path] | None = None,
     log_file: Path | None = None,
     code: str | None = None,
+    record: OutputRecord | None = None,
 ) -> int:
     """Run `step` in the project directory `root` and return the process's exit code.
 
     0: done; 2: bad input, or a file that cannot be used, told in one line; 143: stopped by a signal with its state
     saved. Any other exception leaves its traceback in the log and is raised again. `overrides` moves single files or
-    directories of `graph.PATHS`; `code` is the digest of the step's code that the caller expects to run.
+    directories of `graph.PATHS`; `code` is the digest of the step's code that the caller expects to run. `record` is
+    written after the outputs, by one process, before another may run the step.
 
     A step whose `runtime.processes` is more than one is run by so many: this one starts them, unless torchrun or an
     earlier call has, and then it is one of them.
@@ -62,7 +65,7 @@ def run_step(
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with naming_files():
-            return _attempt(params, view, context, processes, rank, log_file, code)
+            return _attempt(params, view, context, processes, rank, log_file, code, record)
     except UserError as error:
         log.to_file(f"error: {error}")
         for line in error.details:
@@ -91,6 +94,7 @@ def _attempt(
     rank: int | None,
     log_file: Path | None,
     code: str | None,
+    record: OutputRecord | None,
 ) -> int:
     """Run the step alone, or start its processes, or be one of them, and return the exit code."""
     step = context.step
@@ -98,17 +102,22 @@ def _attempt(
     machine.check_memory(step, params)
     if processes > 1 and launch.launched():
         launch.follow_launcher()
-        _run(step, view, context, processes, rank)
+        _run(step, view, context, processes, rank, record)
         return 0
     outputs = [context.path(name) for name in STEPS[step].outputs]
     with nullcontext() if rank else lock.sole(lock.lock_path(context.root, step, outputs), context.log):
         if rank is None:
-            return _launch(step, params, context, processes, log_file, code)
-        _run(step, view, context, processes, rank)
+            ended = _launch(step, params, context, processes, log_file, code)
+            if record and not ended:
+                record.write(context.root)
+            return ended
+        _run(step, view, context, processes, rank, record)
     return 0
 
 
-def _run(step: str, view: View, context: Context, processes: int, rank: int | None) -> None:
+def _run(
+    step: str, view: View, context: Context, processes: int, rank: int | None, record: OutputRecord | None
+) -> None:
     """Run the step on a device of its own, unless it only uses the processor or whoever started it has seen to that."""
     context.check_inputs()
     context.check_outputs()
@@ -123,6 +132,8 @@ def _run(step: str, view: View, context: Context, processes: int, rank: int | No
         importlib.import_module(f"imbnas.steps.{step}").run(view, context)
     if not rank:
         context.publish_cost()
+        if record:
+            record.write(context.root)
 
 
 def _launch(
