@@ -205,6 +205,10 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             {"space.name": "resnet", "space.stages.channels": [16, 8, 64]},
             "space.stem.channels and stages.channels are [16, 16, 8, 64], expected widths that never fall",
         ),
+        (
+            {"space.name": "resnet", "search.max_macs": "0.7x"},
+            "search.max_macs is 0.7x in a space (resnet) with one architecture, expected null, a number or 1x",
+        ),
         ({"search.population": 20, "search.parents": 21}, "search.parents is 21, expected at most population (20)"),
         (
             {"retrain.schedule.name": "step", "retrain.schedule.milestones": []},

@@ -43,6 +43,8 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
             raise ValueError(
                 f"{section}.sampling is mixture in the space {space.name}, expected uniform, fair or sandwich"
             )
+    if space.single:
+        _check_single(space, search)
     if search.method == "darts":
         _check_darts_space(space, search)
         _check_darts_start(adapt, search)
@@ -55,6 +57,15 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
             f"adapt.feature_cache.paths is {cached}, expected a multiple of {width}, the paths of one step with "
             "adapt.sampling fair"
         )
+
+
+def _check_single(space: SpaceParams, search: SearchParams) -> None:
+    """Refuse a limit that only a smaller architecture would meet: otherwise `search` would, hours later."""
+    for name, limit in (("max_macs", search.max_macs), ("max_params", search.max_params)):
+        if isinstance(limit, str) and float(limit.removesuffix("x")) < 1.0:
+            raise ValueError(
+                f"search.{name} is {limit} in a space ({space.name}) with one architecture, expected null, a number or 1x"
+            )
 
 
 def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
