@@ -64,7 +64,8 @@ def _check_single(space: SpaceParams, search: SearchParams) -> None:
     for name, limit in (("max_macs", search.max_macs), ("max_params", search.max_params)):
         if isinstance(limit, str) and float(limit.removesuffix("x")) < 1.0:
             raise ValueError(
-                f"search.{name} is {limit} in a space ({space.name}) with one architecture, expected null, a number or 1x"
+                f"search.{name} is {limit} in a space ({space.name}) with one architecture, expected null, a number or "
+                "1x"
             )
 
 
