@@ -64,7 +64,7 @@ def test_a_clone_takes_its_outputs_from_the_cache(finished: Project, tmp_path: P
 
 def test_an_experiment_elsewhere(project: Project) -> None:
     """`--temp`, as `--queue`, runs in a copy: with that copy's code, although another tree's package is installed."""
-    project.edit("src/imbnas/steps/evaluate.py", '"seed": view.seed,', '"seed": view.seed, "mark": "copy",')
+    project.edit("src/imbnas/steps/evaluate_details.py", '"seed": view.seed,', '"seed": view.seed, "mark": "copy",')
     project.commit("mark")
     names = ["models/supernet.safetensors", "models/adapted.safetensors", "results/details.json"]
     before = [project.bytes(name) for name in names]

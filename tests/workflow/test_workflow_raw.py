@@ -172,8 +172,8 @@ def test_cells_of_a_study_look_at_their_images_once(own: Project) -> None:
 
 def _digests(project: Project) -> list[str]:
     project.run("snakemake", "-n", "--", "study")
-    plans = sorted((project.path / ".imbnas/runs").glob("*/study.json"))
-    cells = json.loads(plans[-1].read_text())
+    plans = (project.path / ".imbnas/runs").glob("*/study.json")
+    cells = json.loads(max(plans, key=lambda plan: plan.stat().st_mtime_ns).read_text())
     return sorted({cell["target"] for cell in cells})
 
 
