@@ -63,6 +63,8 @@ def test_a_seed_that_lacks_a_cell_is_left_out(tmp_path: Path) -> None:
         ([ROWS[0], ROWS[0]], Selection("test"), "row 1: 3-3-3-3-3-3 is there a second time"),
         ([{**ROWS[0], "test": float("nan")}], Selection("test"), "row 0: test is nan, expected a finite number"),
         ([ROWS[0], {**ROWS[0], "device": "H100"}], Selection("test"), "holds several devices: H100, cpu, expected one"),
+        ([{**ROWS[0], "seed": "a"}], Selection("test"), "row 0: seed is 'a', expected a whole number"),
+        ([ROWS[0], {**ROWS[0], "seed": None}], Selection("test"), "row 1: seed is nan, expected a whole number"),
         ([{"a": 1}], Selection("test"), "not a table of architectures, expected a column architecture or"),
         (
             [{"architecture": "3", "x": 1}],
@@ -87,6 +89,14 @@ def test_a_file_that_is_no_table_is_one_line(name: str, content: bytes | None, t
         path.write_bytes(content)
     with pytest.raises(UserError, match=rf"{name}: (not a table of architectures|not found)"):
         read_scores(path, Selection("test"), choices_of)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz", "zip"])
+def test_a_compressed_table_that_is_cut_off_is_one_line(suffix: str, tmp_path: Path) -> None:
+    path = write(tmp_path, ROWS, f"t.csv.{suffix}")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=rf"t\.csv\.{suffix}: not a table of architectures \("):
+        read_scores(path, Selection("test", "longtail"), choices_of)
 
 
 def networks(folder: Path, space: str, chosen: list[int], **others: list[int]) -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, check_regular, read_json
 from imbnas.network_names import by_place
 from imbnas.search.scored_cells import PUBLISHED as COLUMNS
-from imbnas.search.scored_cells import ScoredCells, Selection, choices_of, read_scores
+from imbnas.search.scored_cells import CUT_OFF, ScoredCells, Selection, choices_of, read_scores
 from imbnas.spaces.nasbench201 import from_string, to_string
 from imbnas.spaces.networks import Architecture
 from imbnas.training.checkpoint import load_meta
@@ -34,7 +34,7 @@ def read_accuracies(path: Path, dataset: str) -> dict[Architecture, float]:
     try:
         check_regular(path, RECORD_LIMIT)
         table = pd.read_csv(path, usecols=[NAME, COLUMNS[dataset]])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *CUT_OFF) as error:
         raise UserError(
             f"{path}: not a table of NAS-Bench-201 ({str(error).splitlines()[0]}), expected a CSV file with the "
             f"columns {NAME} and {COLUMNS[dataset]}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, check_regular
@@ -25,6 +28,8 @@ PUBLISHED = {
 """Short names of the columns of NAS-Bench-201's published accuracies, which are in percent."""
 NAMES = ("architecture", "ArchitectureString")
 """The column of architectures: choices joined by hyphens, as in results/search.parquet, or the benchmark's notation."""
+CUT_OFF = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""What the end or the middle of a damaged compressed file raises, beside OSError."""
 SELECTED = ("condition", "device", "precision")
 """Columns of which a comparison takes one value."""
 
@@ -88,11 +93,17 @@ def read_scores(path: Path, selection: Selection, parse: Callable[[str], Archite
             raise UserError(f"{path}: row {number}: {name} is {str(text)!r}, which names no architecture of the space")
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise UserError(f"{path}: row {number}: {column} is {value!r}, expected a finite number")
-        own = by_seed.setdefault(int(seed), {})
+        own = by_seed.setdefault(_seed_of(path, number, seed), {})
         if architecture in own:
             raise UserError(f"{path}: row {number}: {text} is there a second time, expected each cell once for a seed")
         own[architecture] = factor * float(value)
     return _means(path, by_seed, column)
+
+
+def _seed_of(path: Path, number: Any, value: Any) -> int:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+        raise UserError(f"{path}: row {number}: seed is {value!r}, expected a whole number")
+    return int(value)
 
 
 def choices_of(text: str) -> Architecture | None:
@@ -141,7 +152,7 @@ def _read(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected a table of architectures and their scores") from None
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, NotImplementedError, *CUT_OFF) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a table of architectures ({reason}), expected CSV or Parquet") from None
 
