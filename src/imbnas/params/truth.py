@@ -84,6 +84,8 @@ class TruthParams(Section):
                 f"retrain.branches is {self.retrain.branches} and retrain.rows is {self.retrain.rows}, expected one "
                 "and train: validation rows judge here"
             )
+        if self.retrain.init != "scratch":
+            raise ValueError(f"retrain.init is {self.retrain.init}, expected scratch: each cell is trained alone")
         if self.target.validation.from_ != "reserve" or not self.target.validation.per_class:
             raise ValueError("target.validation reserves no rows, expected some: a table holds both rows' accuracies")
         return self
