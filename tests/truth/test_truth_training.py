@@ -228,6 +228,20 @@ def test_another_device_is_another_row(finished: Path) -> None:
     assert not found.found, "what the processor has trained is not done on a GPU"
 
 
+def test_rows_of_another_device_stay_in_the_table(fresh: Table) -> None:
+    seconds = fresh.beside("-seconds.csv").read_text()
+    own = read_rows(fresh.beside(".parquet"))
+    others = [{**row, "device": device, "test": 0.5} for device in ("NVIDIA H100", "another") for row in own[:2]]
+    write_rows(fresh.beside(".parquet"), fresh.beside(".csv"), [*others, *own])
+    collect(fresh, QUIET)
+    assert read_rows(fresh.beside(".parquet")) == [*others, *own]
+    assert fresh.beside("-seconds.csv").read_text().endswith(seconds.split("\n", 1)[1])
+    assert "12 of 12 trainings" in fresh.beside(".md").read_text()
+    before = fresh.beside(".parquet").read_bytes()
+    collect(fresh, QUIET)
+    assert fresh.beside(".parquet").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [

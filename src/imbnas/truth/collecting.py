@@ -17,12 +17,14 @@ from imbnas.truth.whole_seeds import whole_of
 def collect(table: Table, log: Log, page: Path | None = None) -> Records:
     """Write what is finished, in the table's order: seed by seed, whatever order it was trained in.
 
+    Rows of another device or precision stay as the committed table has them; card and page are of this one's.
     `page` is where the page of the whole seeds goes; None writes none.
     """
     records = opened(table)
     kept = [found for cell in records.cells() if (found := records.of(cell)) is not None]
-    write_rows(table.beside(".parquet"), table.beside(".csv"), [one.row for one in kept])
-    write_seconds(table.beside("-seconds.csv"), [one.spent for one in kept])
+    both = sorted([*kept, *records.others()], key=lambda one: (one.row["device"], one.row["precision"]))
+    write_rows(table.beside(".parquet"), table.beside(".csv"), [one.row for one in both])
+    write_seconds(table.beside("-seconds.csv"), [one.spent for one in both])
     whole = complete_seeds(records)
     write_card(table.beside(".md"), records, kept, whole)
     if page is not None and whole:

@@ -150,8 +150,24 @@ class Records:
                         f"{file}: {named(row)}: {name} is {row[name]}, expected {expected[name]} by {self.table.file}; "
                         "move the table away, or give the file another name"
                     )
-            unknown = {**{name: row[name] for name in KEY}, "seconds": 0.0, "processor": "unknown"}
-            yield Kept(row, seconds.get(key_of(row), unknown))
+            yield Kept(row, seconds.get(key_of(row)) or unknown_seconds(row))
+
+    def others(self) -> list[Kept]:
+        """Return the committed table's rows of other devices and precisions, in its order."""
+        file = self.table.beside(".parquet")
+        if not file.exists():
+            return []
+        seconds, own = read_seconds(self.table.beside("-seconds.csv")), (self.device, self.table.spec.runtime.precision)
+        return [
+            Kept(row, seconds.get(key_of(row)) or unknown_seconds(row))
+            for row in read_rows(file)
+            if (row["device"], row["precision"]) != own
+        ]
+
+
+def unknown_seconds(row: Row) -> Row:
+    """Return the row of the file of seconds of a training of which nobody has kept what it took."""
+    return {**{name: row[name] for name in KEY}, "seconds": 0.0, "processor": "unknown"}
 
 
 def differences(first: Row, second: Row) -> str:
