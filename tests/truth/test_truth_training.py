@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_table import CELLS, write_spec
+from tiny_table import CELLS, SPEC, write_spec
 
 from imbnas.errors import UserError
 from imbnas.progress import Log
@@ -191,6 +191,26 @@ def test_a_table_of_another_recipe_or_other_rows_is_not_gone_on_with(fresh: Tabl
         write_rows(fresh.beside(".parquet"), fresh.beside(".csv"), [{**row, name: "f" * 16} for row in rows])
         with pytest.raises(UserError, match=rf"tiny\.parquet: .*: {name} is f+, expected [0-9a-f]+ by .*tiny\.yaml"):
             shards.opened(fresh)
+
+
+def test_a_condition_that_regroups_the_classes_is_not_added(fresh: Table, finished: Path) -> None:
+    """The steepest condition decides which classes are few: rows of before would be of other classes than new ones."""
+    more = {"conditions": {**SPEC["conditions"], "steep": {"ratio": 12.0, "n_max": 24, "order": "reversed"}}}
+    for place, named in ((fresh, "tiny.parquet"), (Table(finished / "tables/tiny.yaml", finished), None)):
+        before, hidden = place.file.read_bytes(), place.beside(".parquet")
+        if named is None:
+            hidden = hidden.rename(finished / "hidden")
+        try:
+            table = Table(write_spec(place.root, **more), place.root)
+            data_rows.prepare(table)
+            assert data_rows.groups(table) != data_rows.groups(table, ["balanced", "longtail"])
+            with pytest.raises(UserError, match=r": many, medium and few are of other classes .* another name"):
+                shards.opened(table)
+        finally:
+            place.file.write_bytes(before)
+            if named is None:
+                hidden.rename(place.beside(".parquet"))
+        assert len(shards.opened(Table(place.file, place.root)).found) == 12
 
 
 def test_a_committed_row_that_differs_from_what_was_trained_here_is_told(finished: Path, tmp_path: Path) -> None:

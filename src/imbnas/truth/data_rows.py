@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +63,14 @@ def digests(table: Table, condition: str) -> RowDigests:
     )
 
 
-def groups(table: Table) -> list[str]:
-    """Return the shot group of each class, for all conditions by the counts of the most imbalanced one."""
+def groups(table: Table, among: Collection[str] | None = None) -> list[str]:
+    """Return the shot group of each class, for all conditions by the counts of the most imbalanced one.
+
+    `among` names some of the conditions, as if the table had no others.
+    """
     params = table.spec.evaluate
     rule = make_rule(params.shots, params.thresholds.many, params.thresholds.few)
-    counts = [_tail(table, condition)["counts"] for condition in table.spec.conditions]
+    counts = [_tail(table, condition)["counts"] for condition in among or table.spec.conditions]
     return shot_groups(max(counts, key=lambda found: max(found) / max(1, min(found))), rule)
 
 

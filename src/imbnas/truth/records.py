@@ -15,7 +15,7 @@ from imbnas.files import canonical_json, digest_bytes
 from imbnas.params.truth import text_of
 from imbnas.sealed import DamagedError, read_record, write_record
 from imbnas.spaces.networks import Architecture
-from imbnas.truth.data_rows import DIGITS, RowDigests, digests
+from imbnas.truth.data_rows import DIGITS, RowDigests, digests, groups
 from imbnas.truth.places import Table
 from imbnas.truth.trained_rows import FIGURES, KEY, MADE, Row, key_of, named, read_rows, read_seconds
 
@@ -99,7 +99,9 @@ class Records:
         UserError where the committed table is of another recipe or of other rows, or says something else than a file.
         """
         self.found = {}
-        for kept in [*self._committed(), *self._sealed()]:
+        committed, own = list(self._committed()), list(self._sealed())
+        self._check_groups([kept.row for kept in committed], {key_of(kept.row) for kept in own})
+        for kept in [*committed, *own]:
             before = self.found.get(key_of(kept.row))
             if before is not None and (other := differences(before.row, kept.row)):
                 raise UserError(
@@ -109,29 +111,50 @@ class Records:
             if before is None or before.row["code"] == kept.row["code"]:
                 self.found[key_of(kept.row)] = kept
 
+    def _check_groups(self, committed: list[Row], own: set[tuple[Any, ...]]) -> None:
+        """Refuse rows whose many, medium and few are of other groups, as before a more imbalanced condition was added.
+
+        `own` are the keys of what was trained here, whose records name their groups.
+        """
+        trained = {row["condition"] for row in committed}
+        unknown = [row for row in committed if key_of(row) not in own]
+        if unknown and groups(self.table, trained) != groups(self.table):
+            raise self._regrouped(self.table.beside(".parquet"), unknown[0])
+
+    def _regrouped(self, file: Path, row: Row) -> UserError:
+        return UserError(
+            f"{file}: {named(row)}: many, medium and few are of other classes than with the most imbalanced condition "
+            f"of {self.table.file}, expected the same groups in all rows; give the file another name"
+        )
+
     def of(self, cell: Cell) -> Kept | None:
         """Return a finished training among those that `load` has read."""
         return self.found.get(key_of(self.described(cell)))
 
     def save(self, cell: Cell, row: Row, spent: Row) -> None:
         """Keep a finished training."""
-        write_record(self._file(cell), {"row": row, "spent": spent})
+        write_record(self._file(cell), {"row": row, "spent": spent, "groups": groups(self.table)})
 
     def _file(self, cell: Cell) -> Path:
         own = self.table.work / "rows" / digest_bytes(f"{self.recipe} {self.device}".encode())[:DIGITS]
         return own / str(cell.seed) / f"{cell.condition}-{self.rows[cell.condition].train}" / text_of(cell.architecture)
 
     def _sealed(self) -> Iterator[Kept]:
+        own = groups(self.table)
         for cell in self.cells():
             file = self._file(cell)
             try:
                 record = read_record(file)
-                yield Kept(record["row"], record["spent"])
+                kept = Kept(record["row"], record["spent"])
             except FileNotFoundError:
                 continue
             except (DamagedError, KeyError):
                 # A training more; what it was is told by the log of the run that repeats it.
                 file.unlink()
+                continue
+            if record.get("groups", own) != own:
+                raise self._regrouped(file, kept.row)
+            yield kept
 
     def _committed(self) -> Iterator[Kept]:
         file = self.table.beside(".parquet")
