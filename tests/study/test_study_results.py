@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,14 @@ def test_a_single_seed_has_an_interval_of_prediction(tmp_path: Path) -> None:
 def test_without_random_networks_there_is_nothing_to_say(collected: Path) -> None:
     assert pd.read_csv(collected / "study/references.csv").empty
     assert "Against random" not in (collected / "study/table.html").read_text()
+
+
+def test_the_workflow_knows_all_tables_of_a_study(collected: Path) -> None:
+    rule = (Path(__file__).parents[2] / "workflow/rules/study.smk").read_text()
+    declared = re.search(r'expand\("study/\{name\}\.csv", name=\[(.*)\]\)', rule)
+    assert declared is not None
+    written = {file.stem for file in (collected / "study").glob("*.csv")}
+    assert set(re.findall(r'"(\w+)"', declared[1])) == written
 
 
 KEY = ["imbalance.ratio", "adapt.strategy", "axis", "score"]

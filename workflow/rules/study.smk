@@ -44,7 +44,7 @@ rule study:
         cells=guarded(lambda wildcards: STUDY.results(["details", "predictions"])),
     output:
         results="study/results.parquet",
-        tables=expand("study/{name}.csv", name=["cells", "summary", "pairs", "differences"]),
+        tables=expand("study/{name}.csv", name=["cells", "summary", "pairs", "differences", "references"]),
         page=report("study/table.html", caption="../report/study.rst", category="Study", labels={"file": "table"}),
         scores=report(
             "study/figures/scores.png",
