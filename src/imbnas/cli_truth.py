@@ -79,7 +79,7 @@ def plan(spec: Spec, root: Root = Path(), data: Data = None) -> None:
 
     table = Table(spec, root, data)
     data_rows.prepare(table)
-    print(plan(table, Log("truth")))
+    _stoppable(lambda: print(plan(table, Log("truth"))))
 
 
 def _stoppable(work: Callable[[], None]) -> None:

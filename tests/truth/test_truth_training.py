@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from tiny_table import CELLS, SPEC, write_spec
 
-from imbnas.errors import UserError
+from imbnas import cli_truth
+from imbnas.errors import Interrupted, UserError
 from imbnas.progress import Log
 from imbnas.sealed import read_record, write_record
-from imbnas.truth import data_rows, records, shards
+from imbnas.truth import data_rows, planning, records, shards
 from imbnas.truth.collecting import collect
 from imbnas.truth.places import Table
 from imbnas.truth.trained_rows import read_rows, write_rows
@@ -121,6 +122,20 @@ def test_six_cells_killed_twice_equal_an_uninterrupted_run(tmp_path: Path) -> No
         collect(table, QUIET)
         outcomes.append([(root / "tables" / result).read_bytes() for result in RESULT])
     assert outcomes[0] == outcomes[1]
+
+
+def test_a_plan_that_is_stopped_ends_without_a_traceback(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: object) -> str:
+        raise Interrupted("state saved")
+
+    monkeypatch.setattr(planning, "plan", stopped)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli_truth.plan(finished / "tables/tiny.yaml", finished)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
 
 
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
