@@ -21,7 +21,7 @@ RAW = "raw files"
 
 @dataclass(frozen=True)
 class OutputRecord:
-    """Where to write the record of a step, and which files it names."""
+    """The place of a step's record, and the files that it names."""
 
     file: Path
     outputs: Sequence[str]

@@ -11,8 +11,8 @@ from imbnas.cell_graph import EDGES, NONE, OPERATIONS, live_cell
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, check_regular, read_json
 from imbnas.network_names import by_place
-from imbnas.search.scored_cells import PUBLISHED as COLUMNS
 from imbnas.search.scored_cells import CUT_OFF, ScoredCells, Selection, choices_of, read_scores
+from imbnas.search.scored_cells import PUBLISHED as COLUMNS
 from imbnas.spaces.nasbench201 import from_string, to_string
 from imbnas.spaces.networks import Architecture
 from imbnas.training.checkpoint import load_meta
