@@ -73,6 +73,12 @@ def test_a_score_that_is_no_accuracy_is_no_percentage(tmp_path: Path) -> None:
     assert "%" not in text
 
 
+def test_an_error_has_the_unit_of_its_score(tmp_path: Path) -> None:
+    """A truth table of several seeds gives scores that are no percentages, with errors."""
+    text = printed(tmp_path, FRONT, {**FACTS, "objective": "validation of a table", "within_one_error": None})
+    assert "1-2 0.625 0.02 1.25M" in text
+
+
 def test_without_candidates_there_is_no_front(tmp_path: Path) -> None:
     text = printed(tmp_path, FRONT[:0], {**FACTS, "method": "fixed"})
     assert text == "The method fixed compares no candidates: there is no front."

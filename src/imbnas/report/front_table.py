@@ -56,7 +56,7 @@ def front_table(front: pd.DataFrame, facts: dict[str, Any]) -> Group:
         table.add_row(
             architecture,
             f"{100 * score:.1f}" if share else f"{score:.6g}",
-            "-" if pd.isna(error) else f"{100 * error:.1f}",
+            "-" if pd.isna(error) else f"{100 * error:.1f}" if share else f"{error:.2g}",
             count(macs),
             count(params),
             "chosen" if chosen else "",
