@@ -127,6 +127,8 @@ def test_networks_of_other_spaces_are_looked_up_too(tmp_path: Path) -> None:
     assert not candidates.share
     with pytest.raises(UserError, match="holds none of the networks"):
         found_cells(*networks(tmp_path, "shufflenet", [1, 1]), table, Selection("score"))
+    with pytest.raises(UserError, match=r"architecture\.json: not an architecture file"):
+        found_cells(*networks(tmp_path, "nasbench201", [9] * 6), write(tmp_path, ROWS), Selection("test", "balanced"))
     (tmp_path / "architecture.json").write_text("[]")
     with pytest.raises(UserError, match=r"architecture\.json: not an architecture file"):
         found_cells(tmp_path / "architecture.json", tmp_path / "absent", table, Selection("score"))

@@ -82,6 +82,8 @@ def found_cells(
         networks = {name: tuple(map(int, entry["architecture"])) for name, entry in entries.items()}
         if cells_of_benchmark:
             networks = {name: live_cell(network) for name, network in networks.items()}
+            if any(not 0 <= choice < len(OPERATIONS) for network in networks.values() for choice in network):
+                raise ValueError(f"choices beyond {len(OPERATIONS) - 1}")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{architecture}: not an architecture file ({error!r}), run search") from None
     read = read_scores(table, selection, choices_of)
