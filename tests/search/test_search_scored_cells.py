@@ -62,6 +62,8 @@ def test_a_seed_that_lacks_a_cell_is_left_out(tmp_path: Path) -> None:
         ([{**ROWS[0], "architecture": "3-x"}], Selection("test"), "row 0: architecture is '3-x', which names no"),
         ([ROWS[0], ROWS[0]], Selection("test"), "row 1: 3-3-3-3-3-3 is there a second time"),
         ([{**ROWS[0], "test": float("nan")}], Selection("test"), "row 0: test is nan, expected a finite number"),
+        ([ROWS[0], {**ROWS[0], "test": "abc"}], Selection("test"), "row 1: test is 'abc', expected a finite number"),
+        ([ROWS[0], {**ROWS[0], "seed": "b"}], Selection("test"), "row 1: seed is 'b', expected a whole number"),
         ([ROWS[0], {**ROWS[0], "device": "H100"}], Selection("test"), "holds several devices: H100, cpu, expected one"),
         ([{**ROWS[0], "seed": "a"}], Selection("test"), "row 0: seed is 'a', expected a whole number"),
         ([ROWS[0], {**ROWS[0], "seed": None}], Selection("test"), "row 1: seed is nan, expected a whole number"),

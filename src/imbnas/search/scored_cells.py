@@ -91,19 +91,29 @@ def read_scores(path: Path, selection: Selection, parse: Callable[[str], Archite
         architecture = parse(str(text))
         if architecture is None:
             raise UserError(f"{path}: row {number}: {name} is {str(text)!r}, which names no architecture of the space")
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        score = _number(value)
+        if not math.isfinite(score):
             raise UserError(f"{path}: row {number}: {column} is {value!r}, expected a finite number")
         own = by_seed.setdefault(_seed_of(path, number, seed), {})
         if architecture in own:
             raise UserError(f"{path}: row {number}: {text} is there a second time, expected each cell once for a seed")
-        own[architecture] = factor * float(value)
+        own[architecture] = factor * score
     return _means(path, by_seed, column)
 
 
+def _number(value: object) -> float:
+    """Return the value as a number, NaN for none: one text in a column of a CSV file makes texts of its numbers."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else math.nan
+    except ValueError:
+        return math.nan
+
+
 def _seed_of(path: Path, number: Any, value: Any) -> int:
-    if not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+    seed = _number(value)
+    if not math.isfinite(seed) or seed != int(seed):
         raise UserError(f"{path}: row {number}: seed is {value!r}, expected a whole number")
-    return int(value)
+    return int(seed)
 
 
 def choices_of(text: str) -> Architecture | None:
