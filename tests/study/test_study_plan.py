@@ -131,3 +131,12 @@ def test_cells_that_cannot_differ_are_refused(axes: dict[str, list[Any]], line: 
     with pytest.raises(UserError) as raised:
         plan.planned(study(axes), "params.yaml")
     assert str(raised.value).startswith(f"params.yaml: study.axes: {line}")
+
+
+def test_true_and_false_stand_for_a_section_on_an_axis_as_they_do_in_the_file() -> None:
+    axes = {"retrain.references": [True, False, {"random": 8}]}
+    found = cells(study(axes), "params.yaml")
+    counts = [(params.retrain.references.random, params.retrain.references.largest) for params in found]
+    assert counts == [(1, True), (0, False), (8, True)]
+    with pytest.raises(UserError, match=r"cell target=true: target: found true, expected a mapping of parameters"):
+        cells(study({"target": [True]}), "params.yaml")

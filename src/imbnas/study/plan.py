@@ -148,7 +148,7 @@ def _seen() -> dict[str, list[str]]:
 
 
 def _check_axis(tree: Mapping[str, Any], name: str, values: Sequence[Any], file: str) -> None:
-    """Raise UserError unless `name` is a parameter, or a section all of whose `values` are mappings."""
+    """Raise UserError unless `name` is a parameter, or a section whose `values` are mappings, true or false."""
     try:
         present = _get(tree, name)
     except (KeyError, TypeError):
@@ -157,7 +157,7 @@ def _check_axis(tree: Mapping[str, Any], name: str, values: Sequence[Any], file:
         raise UserError(f"{file}: study.axes.{name}: unknown parameter, {hint}") from None
     if isinstance(present, Mapping):
         for value in values:
-            if not isinstance(value, Mapping):
+            if not isinstance(value, Mapping | bool):  # true and false stand for some sections: each cell is checked
                 raise UserError(f"{file}: study.axes.{name}: found {short(value)}, expected a mapping of parameters")
 
 
