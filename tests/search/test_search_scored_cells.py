@@ -10,7 +10,7 @@ import pytest
 
 from imbnas.errors import UserError
 from imbnas.search.lookup import found_cells
-from imbnas.search.scored_cells import Selection, choices_of, default_column, read_scores
+from imbnas.search.scored_cells import PUBLISHED, Selection, choices_of, default_column, read_scores
 from imbnas.spaces.nasbench201 import to_string
 from imbnas.training.checkpoint import save_weights
 
@@ -134,3 +134,8 @@ def test_networks_of_other_spaces_are_looked_up_too(tmp_path: Path) -> None:
     (tmp_path / "architecture.json").write_text("[]")
     with pytest.raises(UserError, match=r"architecture\.json: not an architecture file"):
         found_cells(tmp_path / "architecture.json", tmp_path / "absent", table, Selection("score"))
+
+
+@pytest.mark.parametrize(("column", "default"), [("test", "test"), (PUBLISHED["cifar10"], "cifar10"), ("mine", "test")])
+def test_only_a_table_of_the_benchmark_is_looked_up_in_its_column(column: str, default: str, tmp_path: Path) -> None:
+    assert default_column(write(tmp_path, [{"architecture": "3-3-3-3-3-3", column: 0.5}])) == default

@@ -63,8 +63,9 @@ class ScoredCells:
 
 
 def default_column(path: Path) -> str:
-    """Return the column that a table is looked up in where none is named: `test`, else CIFAR-10's published one."""
-    return "test" if "test" in _read(path).columns else "cifar10"
+    """Return what a lookup without a column takes: `test`, or CIFAR-10's published one in a table of the benchmark."""
+    columns = _read(path).columns
+    return "cifar10" if "test" not in columns and PUBLISHED["cifar10"] in columns else "test"
 
 
 def read_scores(path: Path, selection: Selection, parse: Callable[[str], Architecture | None]) -> ScoredCells:
