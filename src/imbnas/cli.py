@@ -83,10 +83,13 @@ for _step in STEPS:
 @app.command()
 def check(config: ConfigFile = Path("params.yaml")) -> None:
     """Check a parameter file and print what it describes."""
+    from imbnas.files import check_named
     from imbnas.params.config import load
     from imbnas.params.dvc import missing
 
     params = load(config)
+    if params.search.table is not None:
+        check_named(Path(params.search.table), "search.table")
     tail: str = params.imbalance.profile
     if tail not in ("natural", "counts"):
         tail = f"{tail} ratio {params.imbalance.ratio:g}"

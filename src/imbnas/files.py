@@ -52,6 +52,16 @@ def check_regular(path: Path, limit: int | None = None) -> None:
     _check(path.stat(), path, limit)
 
 
+def check_named(path: Path, parameter: str) -> None:
+    """Raise UserError that begins with the dotted `parameter` unless `path`, which it names, is a regular file."""
+    try:
+        check_regular(path)
+    except NotRegularError as error:
+        raise UserError(f"{parameter}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{parameter}: {path}: {error.strerror}, expected a file") from None
+
+
 def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
     """Open a file to read its bytes, after the checks of `check_regular`."""
     check_regular(path, limit)

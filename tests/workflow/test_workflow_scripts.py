@@ -104,6 +104,19 @@ def test_which_raw_files_are_watched(
     assert identity.watched("supernet", tree) == []
 
 
+def test_a_table_of_scores_that_is_absent_is_told_before_anything_runs(tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    tree: dict[str, Any] = {"search": {"table": str(table)}}
+    with pytest.raises(UserError, match=r"^search\.table: .*scores\.csv: No such file or directory, expected a file$"):
+        identity.user_files("search", tree)
+    table.mkdir()
+    with pytest.raises(UserError, match=r"^search\.table: .*Is a directory"):
+        identity.user_files("search", tree)
+    table.rmdir()
+    table.write_text("architecture,validation\n")
+    assert identity.user_files("search", tree)[0].startswith(str(table))
+
+
 def test_a_file_of_class_counts_is_compared_by_content(tmp_path: Path) -> None:
     tree: dict[str, Any] = {
         "target": {"root": str(tmp_path)},
@@ -124,12 +137,11 @@ def test_a_table_of_scores_is_part_of_what_decides_a_search(tmp_path: Path, monk
     tree = presets.params("digits").tree()
     assert identity.user_files("search", tree) == []
     tree["search"]["table"] = "tables/t.csv"
-    absent = identity.user_files("search", tree)
     (tmp_path / "tables/t.csv").write_text("architecture,validation\n")
     empty = identity.user_files("search", tree)
     (tmp_path / "tables/t.csv").write_text("architecture,validation\n0-0,0.5\n")
-    lines = {absent[0], empty[0], *identity.user_files("search", tree)}
-    assert len(lines) == 3
+    lines = {empty[0], *identity.user_files("search", tree)}
+    assert len(lines) == 2
     assert all(line.startswith("tables/t.csv: ") for line in lines)
     assert identity.user_files("retrain", tree) == []
 

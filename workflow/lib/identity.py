@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from imbnas.closure import step_files
 from imbnas.errors import naming_files
-from imbnas.files import canonical_json, digest_file
+from imbnas.files import canonical_json, check_named, digest_file
 from imbnas.params.config import Params, parse, uses
 from imbnas.params.origins import Origins
 from imbnas.params.reading import decode, read
@@ -85,10 +85,12 @@ def parameters(step: str, tree: Mapping[str, Any]) -> list[str]:
 def user_files(step: str, tree: Mapping[str, Any]) -> list[str]:
     """Return a line for the user's file that `step` reads, if it does; `tree` holds the parameters.
 
-    It is the file of class counts of `imbalance`, and the table of scores of `search`.
+    It is the file of class counts of `imbalance`, and the table of scores of `search`. Raise UserError where that table
+    is absent: `search` would say so, after everything before it has been trained.
     """
     if step == "search" and tree[step]["table"] is not None:
         path = Path(tree[step]["table"])
+        check_named(path, "search.table")
     elif step == "imbalance" and tree[step]["profile"] == "counts":
         path = Path(tree["target"]["root"]) / tree[step]["counts"]
     else:
