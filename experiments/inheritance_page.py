@@ -25,13 +25,15 @@ correction for a pair's comparisons of that kind. Where source and target share 
 of the tail's classes: there, handed counts only if handed minus the rival that trains from scratch on the rows of
 source and target together is not below 0 in the same sense. Otherwise the defaults stay.
 
-Each seed has a supernet of its own, adapted by a new head and searched by evolution; all arms of a seed train the same
-chosen network and the same references. An arm's epochs are those, of the ones listed, at which its chosen network had
-the best balanced accuracy on the validation rows, over the first {tuning} seed(s); learning rates are 0.1 from scratch
-and 0.02 for inherited weights. The validation rows chose the architecture too, for all arms alike. Figures are balanced
-accuracy on the test rows in percent, means over seeds. Differences are paired by seed; their 95 % intervals are
-Student's t over the seeds on these test rows, and say nothing of other test rows. Seconds are those of the step
-`retrain` with all its networks; handed needs a supernet, from scratch one is needed for the choice alone.
+Each seed has a supernet of its own, adapted by a new head and searched by evolution; all arms of a seed train the
+same chosen network and the same references, a random one of equal cost and the largest. An arm's epochs are those, of
+the ones listed, at which its chosen network, trained without references, had the best balanced accuracy on the
+validation rows, over the first {tuning} seed(s); where they are the longest of the list, more might be better.
+Learning rates are 0.1 from scratch and 0.02 for inherited weights. The validation rows chose the architecture too,
+for all arms alike. Figures are balanced accuracy on the test rows in percent, means over seeds. Differences are
+paired by seed; their 95 % intervals are Student's t over the seeds on these test rows, and say nothing of other test
+rows. Seconds are those of the step `retrain` with all its networks; handed needs a supernet, from scratch one is
+needed for the choice alone.
 """
 
 

@@ -175,14 +175,16 @@ def test_the_experiment_on_inheritance_is_resumed_cell_by_cell(tmp_path: Path, m
     bench = inheritance.bench(tmp_path, "digits", tmp_path, small)
     found = bench.measured(2, 1)
     assert made.count("search") == 2
-    assert made.count("retrain") == 2 * 3 * 3 + 3, "two seeds of three starts and losses, and another length"
+    trained = 2 * 3 * 3 + (2 + 1 + 1) * 3
+    assert made.count("retrain") == trained, "two seeds of three starts and losses, and each length alone"
     made.clear()
     again = inheritance.bench(tmp_path, "digits", tmp_path, small).measured(2, 1)
     assert (made, again) == ([], found)
     for arm in found["arms"]:
-        cells = [inheritance.Cell(arm["start"], arm["loss"], epochs, 0) for epochs in lengths[arm["start"]]]
+        cells = [inheritance.Cell(arm["start"], arm["loss"], epochs, 0, True) for epochs in lengths[arm["start"]]]
         scores = {cell.epochs: bench.scored(cell)["validation"]["final"] for cell in cells}
         assert scores[arm["epochs"]] == max(scores.values())
+        assert all("final" in cell["test"] and len(cell["test"]) > 1 for cell in arm["cells"]), "references too"
     from imbnas.training.checkpoint import load_meta
 
     metas = {
