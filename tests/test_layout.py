@@ -18,6 +18,7 @@ SOURCE = ROOT / "src/imbnas"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = {
     "params": set(),
+    "approximate": {"params"},
     "data": {"params"},
     "training": {"data", "params"},
     "spaces": {"data", "params"},
