@@ -149,10 +149,11 @@ $(READY):
 	@echo 'error: $@: not found, expected an environment into which imbnas[workflow] is installed (ENV=DIR)' >&2; exit 2
 else
 # Stamps come last: a set-up that was interrupted is taken up again. uv is quick, but does not read pip's
-# configuration: where packages come from an index that only pip knows, pip fetches them.
+# configuration: where packages come from an index that only pip knows, pip fetches them. Without their bytecode, which
+# pip writes unasked, torch takes twice as long to import wherever PYTHONDONTWRITEBYTECODE is set, in every process.
 $(READY): $(UV) requirements.lock pyproject.toml
 	@rm -f $@
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock \
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

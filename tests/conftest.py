@@ -15,6 +15,9 @@ from once import made_once
 
 # Read when torch is imported. Each of xdist's workers would start a thread per core, and those spin while they wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each process that a test starts, and each of xdist's workers, would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = Path(os.environ.get("IMBNAS_TEST_DATA", ROOT.parent / "shared" / "data"))
 
