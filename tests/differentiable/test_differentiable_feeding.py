@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,8 @@ def test_a_step_has_the_same_views_whoever_makes_them_and_when(tmp_path: Path, p
     found = views()
     for step in (2, 3, 4, 9):
         draws = found.take(step)
+        # None is left of those that made other steps ahead.
+        assert len(active_children()) == (workers if policy else 0)
         assert len(draws) == 4
         for number, feed in enumerate(feeds):
             (batch,) = feed.batches(step // 4, step % 4, step % 4 + 1)
@@ -54,5 +58,9 @@ def test_a_step_has_the_same_views_whoever_makes_them_and_when(tmp_path: Path, p
                 wanted = augment(plain, torch.Generator().manual_seed(seed(number, view, step)))
                 assert torch.equal(draw.images, wanted), (step, number, view)
                 assert torch.equal(draw.labels, labels)
-    again = views().take(9)
-    assert all(torch.equal(a.images, b.images) for a, b in zip(again, views().take(9), strict=True))
+    found.close()
+    assert not active_children()
+    with closing(views()) as other:
+        again = other.take(9)
+        # The step that was taken last begins a new stream.
+        assert all(torch.equal(a.images, b.images) for a, b in zip(again, other.take(9), strict=True))

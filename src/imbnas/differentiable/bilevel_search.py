@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import torch
@@ -69,7 +69,12 @@ class SearchTrainer:
         """
         search, log = self.search, self._log
         self._restore()
-        with self._statistics(), log.bar(search.name, self.steps, self.descent.done) as bar:
+        with (
+            self._statistics(),
+            closing(self.views[0]),
+            closing(self.views[1]),
+            log.bar(search.name, self.steps, self.descent.done) as bar,
+        ):
             for epoch in range(self.descent.done // self.per_epoch, search.params.epochs):
                 if self.stopped:
                     break

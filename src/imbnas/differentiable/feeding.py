@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import count
 
 import numpy as np
@@ -34,12 +34,13 @@ class Views:
         """Take where images lie and how they change; `seed` follows from the numbers of feed, view and step."""
         self._store, self._augment, self._runtime, self._feeds = store, augment, runtime, feeds
         self._per_epoch, self._views, self._seed = per_epoch, views, seed
-        self._stream: Iterator[list[Draw]] | None = None
+        self._stream: Generator[list[Draw], None, None] | None = None
         self._next = 0
 
     def take(self, step: int) -> list[Draw]:
         """Return the draws of a step, each feed's views behind one another. Steps in order are made ahead."""
         if self._stream is None or self._next != step:
+            self.close()
             early, _ = halves(self._augment)
             store, ahead = self._store, early is not unchanged
             self._stream = (
@@ -47,6 +48,15 @@ class Views:
             )
         self._next = step + 1
         return next(self._stream)
+
+    def close(self) -> None:
+        """End the workers that make draws ahead.
+
+        They are in a cycle of references. Where Python collects that, a worker is not told, and has to be waited for.
+        """
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
     def of(self, draws: Sequence[tuple[Tensor, Tensor]], step: int) -> list[Draw]:
         """Return the views of images and labels that a step would see."""
@@ -64,13 +74,13 @@ class Views:
             start = place if epoch == begin else 0
             yield [feed.batches(epoch, start, self._per_epoch) for feed in self._feeds]
 
-    def _made(self, first: int) -> Iterator[list[Draw]]:
+    def _made(self, first: int) -> Generator[list[Draw], None, None]:
         steps = count(first)
         for batches in self._epochs(first):
             for draws in zip(*map(self._store.batches, batches), strict=True):
                 yield self.of(draws, next(steps))
 
-    def _made_ahead(self, store: AheadStore, first: int) -> Iterator[list[Draw]]:
+    def _made_ahead(self, store: AheadStore, first: int) -> Generator[list[Draw], None, None]:
         early, late = halves(self._augment)
 
         def tasks() -> Iterator[Task]:
