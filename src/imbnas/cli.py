@@ -83,6 +83,7 @@ for _step in STEPS:
 @app.command()
 def check(config: ConfigFile = Path("params.yaml")) -> None:
     """Check a parameter file and print what it describes."""
+    from imbnas.approximate.chosen_table import chosen_table
     from imbnas.files import check_named
     from imbnas.params.config import load
     from imbnas.params.dvc import missing
@@ -90,6 +91,7 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     params = load(config)
     if params.search.table is not None:
         check_named(Path(params.search.table), "search.table")
+    chosen_table(params.approximate, Path())
     tail: str = params.imbalance.profile
     if tail not in ("natural", "counts"):
         tail = f"{tail} ratio {params.imbalance.ratio:g}"

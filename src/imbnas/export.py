@@ -86,6 +86,7 @@ def _metadata(network: Network) -> str:
             "architecture": meta["architecture"],
             "macs": meta["macs"],
             "params": meta["params"],
+            **({"approximate": meta["approximate"]} if meta.get("approximate") else {}),
         }
     )
 

@@ -100,6 +100,20 @@ class InitMeta(_Meta):
     source: InitSourceMeta | None = None
 
 
+class ApproximateMeta(_Meta):
+    """The multiplier of a network's approximate convolutions, and which these are."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    library: Annotated[str, Field(max_length=LONGEST_NAME)]
+    name: Annotated[str, Field(max_length=LONGEST_NAME)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    signed: bool
+    relative_energy: Annotated[float, Field(ge=0.0)] | None
+    operations: list[str] | None
+    skeleton: bool
+
+
 class TrainedMeta(ImagesMeta):
     """Metadata that all networks of one training share."""
 
@@ -108,6 +122,7 @@ class TrainedMeta(ImagesMeta):
     dataset: str | None = None
     recipe: dict[str, Any] | None = None
     init: InitMeta | None = None
+    approximate: ApproximateMeta | None = None
     epoch_rule: str | None = None
     digests: dict[str, str] = {}
     counts: list[Count] | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imbnas.approximate.carried import TENSOR, expected_tensor, read_placement
 from imbnas.data.augment import Augment
 from imbnas.data.raw import Reading, Shape
 from imbnas.errors import UserError
@@ -73,7 +74,7 @@ def load_subnet(path: Path) -> Network:
     if kind != "subnet":
         raise UserError(f"{path}: holds {_KINDS.get(str(kind), f'a {kind}')}, {_EXPECTED}")
     made = _Made(path, described(SubnetMeta, header.meta, path), header.meta)
-    header.check(made.empty().state_dict())
+    header.check({**made.empty().state_dict(), **expected_tensor(header.meta.get("approximate"))})
     return made.network(load_tensors(header))
 
 
@@ -89,10 +90,14 @@ def load_references(path: Path) -> dict[str, Network]:
     expected = {
         f"{name}.{key}": tensor for name, one in made.items() for key, tensor in one.empty().state_dict().items()
     }
-    header.check(expected)
+    carried = expected_tensor(common.get("approximate"))
+    header.check({**expected, **carried})
     state = load_tensors(header)
+    shared = {key: state[key] for key in carried}
     return {
-        name: one.network({key.removeprefix(f"{name}."): state[key] for key in state if key.startswith(f"{name}.")})
+        name: one.network(
+            {key.removeprefix(f"{name}."): state[key] for key in state if key.startswith(f"{name}.")} | shared
+        )
         for name, one in made.items()
     }
 
@@ -122,7 +127,10 @@ class _Made:
         return model
 
     def network(self, state: dict[str, Tensor]) -> Network:
-        """Return the network with its weights, which are known to fit."""
+        """Return the network with its weights, which are known to fit, and its multiplier if it has one."""
+        placement = read_placement(self.meta.get("approximate"), state, self.path)
         model = self.empty()
-        model.load_state_dict(state, assign=True)
+        model.load_state_dict({name: value for name, value in state.items() if name != TENSOR}, assign=True)
+        if placement is not None:
+            placement.apply(model)
         return Network(model.eval(), self.meta, self.path)

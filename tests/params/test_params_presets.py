@@ -51,7 +51,7 @@ def test_digits_is_params_yaml() -> None:
 # So that no section that dvc.yaml names is empty.
 SHOWN = {
     *("space.name", "target.validation.per_class", "imbalance.ratio", "supernet.epochs", "adapt.strategy"),
-    *("search.method", "retrain.epochs", "evaluate.shots"),
+    *("search.method", "retrain.epochs", "evaluate.shots", "approximate.multiplier"),
 }
 
 

@@ -18,6 +18,7 @@ from imbnas.params.section import is_model
 from imbnas.run.graph import STEPS
 
 SHARED = {
+    "approximate",
     "barlow_options",
     "dataset",
     "head_options",

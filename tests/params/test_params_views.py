@@ -24,9 +24,9 @@ GOLDEN = {
     "imbalance": ["imbalance", "target.root", "target.validation"],
     "supernet": [*TRAINING, "seed", "space", "supernet"],
     "adapt": ["adapt", *TRAINING, "seed", "space"],
-    "search": ["retrain.init", *NUMERICS, "search", "seed", "space"],
-    "retrain": ["retrain", *TRAINING, "seed", "space"],
-    "evaluate": ["evaluate", *NUMERICS, "seed", "space"],
+    "search": ["approximate", "retrain.init", *NUMERICS, "search", "seed", "space"],
+    "retrain": ["approximate", "retrain", *TRAINING, "seed", "space"],
+    "evaluate": ["approximate", "evaluate", *NUMERICS, "seed", "space"],
 }
 
 

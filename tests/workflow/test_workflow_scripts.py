@@ -106,7 +106,7 @@ def test_which_raw_files_are_watched(
 
 def test_a_table_of_scores_that_is_absent_is_told_before_anything_runs(tmp_path: Path) -> None:
     table = tmp_path / "scores.csv"
-    tree: dict[str, Any] = {"search": {"table": str(table)}}
+    tree: dict[str, Any] = {"search": {"table": str(table)}, "approximate": {"multiplier": None}}
     with pytest.raises(UserError, match=r"^search\.table: .*scores\.csv: No such file or directory, expected a file$"):
         identity.user_files("search", tree)
     table.mkdir()

@@ -44,6 +44,7 @@ def test_a_table_that_scores_architectures_makes_the_search_stale(finished: Proj
         ("retrain.epochs", 3, {"retrain", "evaluate"}, {"retrain"}),
         ("search.population", 5, {"search", "retrain", "evaluate"}, {"search"}),
         ("retrain.init", "handed", {"search", "retrain", "evaluate"}, {"search", "retrain"}),
+        ("approximate.multiplier", "exact", {"search", "retrain", "evaluate"}, {"search", "retrain", "evaluate"}),
         ("retrain.finetune.epochs", 3, {"retrain", "evaluate"}, {"retrain"}),
         ("adapt.strategy", "finetune", set(CHAIN), {"adapt"}),
         ("imbalance.ratio", 5.0, {"imbalance", *CHAIN}, {"imbalance"}),

@@ -17,6 +17,7 @@ from yaml import YAMLError
 from imbnas.closure import step_files
 from imbnas.errors import naming_files
 from imbnas.files import canonical_json, check_named, digest_file
+from imbnas.params.approximate import ApproximateParams
 from imbnas.params.config import Params, parse, uses
 from imbnas.params.origins import Origins
 from imbnas.params.reading import decode, read
@@ -86,8 +87,13 @@ def user_files(step: str, tree: Mapping[str, Any]) -> list[str]:
     """Return a line for the user's file that `step` reads, if it does; `tree` holds the parameters.
 
     It is the file of class counts of `imbalance`, and the table of scores of `search`. Raise UserError where that table
-    is absent: `search` would say so, after everything before it has been trained.
+    is absent: `search` would say so, after everything before it has been trained. So it is with a table of products,
+    whose digest is a parameter.
     """
+    if step == "search" and tree["approximate"]["multiplier"] == "table":
+        from imbnas.approximate.chosen_table import chosen_table
+
+        chosen_table(ApproximateParams.model_validate(tree["approximate"]), Path())
     if step == "search" and tree[step]["table"] is not None:
         path = Path(tree[step]["table"])
         check_named(path, "search.table")

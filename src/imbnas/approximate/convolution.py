@@ -21,6 +21,9 @@ class ApproximateConv2d(nn.Conv2d):
     shared: tuple[Multiplier]
     """The multiplier, in a tuple so that it is no part of every convolution's own."""
 
+    emulates = True
+    """False: an ordinary convolution, for whoever counts operations."""
+
     @classmethod
     def of(cls, conv: nn.Conv2d, multiplier: Multiplier) -> Self:
         """Return a convolution with the parameters, not copies, of another one."""
@@ -44,6 +47,8 @@ class ApproximateConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) in float32, whatever the run's precision is."""
+        if not self.emulates:
+            return super().forward(x)
         (multiplier,), (high, wide) = self.shared, _pair(self.padding)
         geometry = Geometry(_pair(self.stride), _pair(self.dilation), self.groups)
         with torch.autocast(x.device.type, enabled=False):

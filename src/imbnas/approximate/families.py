@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imbnas.approximate.product_tables import ProductTable, truncated
+from imbnas.params.approximate import OWN
 
-LIBRARY = "imbnas"
 EXACT_POWER = 0.425
 """Power of EvoApproxLib's exact signed 8-bit multiplier in mW, against which the others' are given."""
 
@@ -31,7 +31,7 @@ class Family:
 
     def table(self, name: str) -> ProductTable:
         """Return the table of products."""
-        return truncated(self.first, self.second, LIBRARY, name)
+        return truncated(self.first, self.second, OWN, name)
 
 
 FAMILIES: dict[str, Family] = {

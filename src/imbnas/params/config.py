@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from imbnas.errors import UserError
 from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
+from imbnas.params.approximate import ApproximateParams, check_operations
 from imbnas.params.dataset import PUBLISHED, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
@@ -65,6 +66,8 @@ class Params(Section):
     """The final training."""
     evaluate: EvaluateParams = EvaluateParams()
     """The evaluation."""
+    approximate: ApproximateParams = ApproximateParams()
+    """Convolutions under an approximate multiplier, in `search` and `retrain`."""
     study: StudyParams = StudyParams()
     """The grid of `snakemake study`; no step sees it."""
 
@@ -83,6 +86,7 @@ class Params(Section):
             self.source.dataset, self.target.dataset, self.supernet, self.adapt, self.search, self.retrain
         )
         across.check_inheritance(self.space, self.supernet, self.adapt, self.search, self.retrain)
+        check_operations(self.space, self.approximate)
         across.check_corrections(self.retrain, self.evaluate)
         memory.refuse(self.needs(), memory.MOST, "")
         return self

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from imbnas.params.approximate import ApproximateParams
 from imbnas.params.section import Section, View
 from imbnas.params.shared import Batch, Count, Numerics, SpaceParams
 
@@ -53,3 +54,4 @@ class EvaluateView(View):
     space: SpaceParams
     runtime: Numerics
     evaluate: EvaluateParams
+    approximate: ApproximateParams

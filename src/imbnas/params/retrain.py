@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from imbnas.params.approximate import ApproximateParams
 from imbnas.params.barlow_options import PretrainParams
 from imbnas.params.head_options import HeadRecipeParams, SecondStageName
 from imbnas.params.inheritance import Init
@@ -167,3 +168,4 @@ class RetrainView(View):
     space: SpaceParams
     runtime: TrainingNumerics
     retrain: RetrainParams
+    approximate: ApproximateParams

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import posixpath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from imbnas.params.dataset import file_name
+from imbnas.params.approximate import ApproximateParams, TablePath
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.inheritance import StartParams
 from imbnas.params.recipe import CalibrationParams
@@ -19,20 +18,6 @@ COST_METHODS = ("macs", "params")
 """Methods that take the largest architecture within the limits."""
 PROXY_METHODS = ("synflow", "jacobian")
 """Methods that score networks at initialisation."""
-
-
-TABLES = "tables"
-"""The directory of the tables that score architectures: DVC knows it as an input."""
-
-
-def _below_tables(value: str) -> str:
-    """Refuse a file elsewhere, whose changes DVC would not see."""
-    if posixpath.normpath(value) != value or not value.startswith(f"{TABLES}/"):
-        raise ValueError(f"found {value}, expected a file below {TABLES}/, as in {TABLES}/cifar10-lt-16.parquet")
-    return value
-
-
-TablePath = Annotated[str, AfterValidator(file_name), AfterValidator(_below_tables)]
 
 
 class SearchParams(Section):
@@ -128,3 +113,4 @@ class SearchView(View):
     runtime: Numerics
     search: SearchParams
     retrain: StartParams
+    approximate: ApproximateParams

@@ -100,6 +100,7 @@ def _attempt(
     step = context.step
     _check_code(step, code)
     machine.check_memory(step, params)
+    _check_multiplier(params, context.root)
     if processes > 1 and launch.launched():
         launch.follow_launcher()
         _run(step, view, context, processes, rank, record)
@@ -165,6 +166,14 @@ def _check_code(step: str, expected: str | None) -> None:
             f"code of the step {step}: found {found[: len(expected)]}, expected {expected}; "
             "it was edited after the run began, start the run again"
         )
+
+
+def _check_multiplier(params: Params, root: Path) -> None:
+    """Refuse a bad table of products in any step: the one that needs it comes after hours of training."""
+    if params.approximate.multiplier == "table":
+        from imbnas.approximate.chosen_table import chosen_table
+
+        chosen_table(params.approximate, root)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -5,9 +5,19 @@ No module changes its input in place: a search that shares prefixes feeds one te
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def of_operation(name: str, module: Part) -> Part:
+    """Return the module, noting of which operation of a search space it is; what has no note is in all networks."""
+    module.operation = name  # type: ignore[assignment]
+    return module
 
 
 def conv_norm(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbnas.cell_graph import EDGES, NODES, OPERATIONS, live_cell
-from imbnas.spaces.blocks import conv_norm
+from imbnas.spaces.blocks import conv_norm, of_operation
 from imbnas.spaces.networks import Architecture, Supernet
 
 
@@ -46,7 +46,7 @@ class ActivatedConv(nn.Module):
 def operation(name: str, channels: int) -> nn.Module:
     """Return a new module of one of OPERATIONS, with the settings of the benchmark's trained networks."""
     if name == "nor_conv_1x1" or name == "nor_conv_3x3":
-        return ActivatedConv(channels, 1 if name == "nor_conv_1x1" else 3)
+        return of_operation(name, ActivatedConv(channels, 1 if name == "nor_conv_1x1" else 3))
     if name == "avg_pool_3x3":
         return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
     return nn.Identity() if name == "skip_connect" else Nothing()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.spaces.bilateral import BilateralSubnet, Branch
-from imbnas.spaces.blocks import conv_norm
+from imbnas.spaces.blocks import conv_norm, of_operation
 from imbnas.spaces.cost import CostTable, measure
 from imbnas.spaces.networks import Architecture, Subnet, Supernet, subnet_state
 from imbnas.spaces.space import META, SearchSpace
@@ -77,16 +77,19 @@ class ChainSpace(SearchSpace):
 
     # Networks
 
+    def _named(self, block: ChoiceBlockSpec, choice: int) -> nn.Module:
+        return of_operation(block.choices[choice], self.candidate(block, choice))
+
     def supernet_on_meta(self, num_classes: int, channels: int) -> Supernet:
         """Return a supernet without memory for its weights."""
         with torch.device(META):
-            blocks = [[self.candidate(block, choice) for choice in range(len(block.choices))] for block in self.blocks]
+            blocks = [[self._named(block, choice) for choice in range(len(block.choices))] for block in self.blocks]
             return Supernet(self._stem(channels), blocks, self._last(), self._head(num_classes))
 
     def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> Subnet:
         """Return a subnet without memory for its weights."""
         with torch.device(META):
-            blocks = [self.candidate(block, choice) for block, choice in zip(self.blocks, architecture, strict=True)]
+            blocks = [self._named(block, choice) for block, choice in zip(self.blocks, architecture, strict=True)]
             return Subnet(self._stem(channels), blocks, self._last(), self._head(num_classes))
 
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
@@ -98,9 +101,9 @@ class ChainSpace(SearchSpace):
         chosen = list(zip(self.blocks, architecture, strict=True))
         shared = len(chosen) - self.outline.repeats[-1]
         with torch.device(META):
-            trunk = [self.candidate(block, choice) for block, choice in chosen[:shared]]
+            trunk = [self._named(block, choice) for block, choice in chosen[:shared]]
             branches = [
-                Branch([self.candidate(block, choice) for block, choice in chosen[shared:]], self._last())
+                Branch([self._named(block, choice) for block, choice in chosen[shared:]], self._last())
                 for _ in range(2)
             ]
             head = nn.Linear(2 * self.num_features, num_classes)

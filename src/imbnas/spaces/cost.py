@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from imbnas.approximate.convolution import ApproximateConv2d
 from imbnas.spaces.networks import Architecture, Supernet
 
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
@@ -118,7 +119,12 @@ def of_zeros(module: nn.Module) -> nn.Module:
     for tensor in [*module.parameters(), *module.buffers()]:
         zeros = torch.zeros(tensor.shape, dtype=tensor.dtype)
         memo[id(tensor)] = nn.Parameter(zeros, requires_grad=False) if isinstance(tensor, nn.Parameter) else zeros
-    return copy.deepcopy(module, memo).eval()
+    copied = copy.deepcopy(module, memo).eval()
+    for part in copied.modules():
+        if isinstance(part, ApproximateConv2d):
+            # It takes as many operations as it would in hardware; its emulation takes more.
+            part.emulates = False
+    return copied
 
 
 def measure(supernet: Supernet, image: tuple[int, int, int]) -> CostTable:

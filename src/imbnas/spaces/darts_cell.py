@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbnas.spaces.blocks import of_operation
 from imbnas.spaces.darts_genotype import NODES, Cell, edges
 from imbnas.spaces.darts_ops import NONE, POOLS, SKIP, Halves, ScaledNorm, conv_body, pooling, projected, reduced
 from imbnas.spaces.relaxed import Relaxed
@@ -159,8 +160,9 @@ class SearchCell(nn.Module):
         self.skips = nn.ModuleDict()
 
     def _candidate(self, name: str, stride: int) -> ScaledOp:
-        body = Halves(self.width, self.width) if name == SKIP else conv_body(name, self.width, stride, affine=False)
-        return ScaledOp(body, self.width)
+        if name == SKIP:
+            return ScaledOp(of_operation(name, Halves(self.width, self.width)), self.width)
+        return ScaledOp(conv_body(name, self.width, stride, affine=False), self.width)
 
     def add_skips(self) -> None:
         """Give every edge of stride 2 a factorised reduction of its own for the auxiliary skip connection (DARTS-)."""

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbnas.spaces.blocks import of_operation
+
 NONE, SKIP = "none", "skip_connect"
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 OPERATIONS = (NONE, *POOLS, SKIP, "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
@@ -67,13 +69,14 @@ def conv_body(name: str, channels: int, stride: int, affine: bool) -> nn.Sequent
     """Return a separable or dilated convolution without its first ReLU and its last BatchNorm."""
     kernel = 3 if name.endswith("3x3") else 5
     if name.startswith("dil"):
-        return nn.Sequential(*_depthwise(channels, channels, kernel, stride, 2))
-    return nn.Sequential(
+        return of_operation(name, nn.Sequential(*_depthwise(channels, channels, kernel, stride, 2)))
+    layers = [
         *_depthwise(channels, channels, kernel, stride, 1),
         _norm(channels, affine),
         nn.ReLU(inplace=True),
         *_depthwise(channels, channels, kernel, 1, 1),
-    )
+    ]
+    return of_operation(name, nn.Sequential(*layers))
 
 
 class Halves(nn.Module):
@@ -110,5 +113,5 @@ def single(name: str, channels: int, stride: int) -> nn.Module:
     if name in POOLS:
         return pooling(name, stride)
     if name == SKIP:
-        return nn.Identity() if stride == 1 else reduced(channels, channels, affine=True)
+        return nn.Identity() if stride == 1 else of_operation(name, reduced(channels, channels, affine=True))
     return nn.Sequential(nn.ReLU(), conv_body(name, channels, stride, affine=True), _norm(channels, affine=True))

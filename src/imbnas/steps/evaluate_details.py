@@ -35,7 +35,7 @@ def make_details(
         "imbalance": inputs.imbalance,
         "space": meta["space"],
         "recipe": meta.get("recipe"),
-        **({"init": meta["init"]} if "init" in meta else {}),
+        **({name: meta[name] for name in ("init", "approximate") if name in meta}),
         "epoch_rule": meta.get("epoch_rule"),
         "logit_adjustment": {
             "tau": params.logit_adjustment,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from imbnas.approximate.chosen_table import described
 from imbnas.data.stored import Split, read_columns, read_split
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, check_regular, read_json
@@ -90,6 +91,7 @@ def _check(context: Context, file: str, network: Network, view: EvaluateView, te
         "classes": list(info.classes),
         "shape": list(info.shape),
         "counts": counts.tolist(),
+        "approximate": described(view.approximate),
     }
     for key, value in expected.items():
         if meta.get(key) != value:

@@ -17,7 +17,7 @@ def path_scorer(step: TrainingStep, view: SearchView, validation: Rows) -> TrieS
     calibration = view.search.calibration
     return TrieScorer(
         step.runtime,
-        build_adapted(step.space, adapted),
+        step.placed(build_adapted(step.space, adapted)),
         Batches(step.store(calibration_rows(step, calibration)), calibration.batch_size),
         Batches(step.store(validation), view.search.batch_size),
         step.augment(None),

@@ -54,7 +54,7 @@ def run(view: RetrainView, context: Context) -> None:
     entries = _entries(found, space, context, view, tail)
     rows = _training_rows(view, context, tail, held_out)
     judges = read_validation(context, held_out, "retrain.head.tau auto") if view.retrain.head.judged else None
-    step = TrainingStep.start(context, view.runtime, space, rows, view.seed)
+    step = TrainingStep.start(context, view.runtime, space, rows, view.seed, view.approximate)
     outcome = Outcome(inherited=Inheritance.read(step, view.space, view.retrain))
     for name, entry in entries.items():
         architecture = tuple(entry["architecture"])
@@ -181,26 +181,30 @@ def _save(
         "digests": digests,
         "counts": tail.counts,
         "trained_counts": step.rows.counts,
+        **step.multiplier_meta,
         **({} if outcome.inherited is None else {"init": outcome.inherited.described}),
         **image_meta(tail.split),
     }
-    described: dict[str, dict[str, Any]] = {
+    entries_meta: dict[str, dict[str, Any]] = {
         name: {key: entry[key] for key in ("architecture", "blocks", "macs", "params", "gap") if key in entry}
         for name, entry in entries.items()
     }
-    for entry in described.values():
+    for entry in entries_meta.values():
         # The search counts one branch and a linear head; this is what was trained.
         cost = outcome.costs[tuple(entry["architecture"])]
         entry.update(macs=cost.macs, params=cost.params)
-    losses = {name: outcome.losses[tuple(entry["architecture"])] for name, entry in described.items()}
+    losses = {name: outcome.losses[tuple(entry["architecture"])] for name, entry in entries_meta.items()}
     write_losses_by_network(context.path("retrain_losses"), losses)
-    references = {name: entry for name, entry in described.items() if name != "chosen"}
+    references = {name: entry for name, entry in entries_meta.items() if name != "chosen"}
     tensors = {
         f"{name}.{key}": value
         for name, entry in references.items()
         for key, value in outcome.networks[tuple(entry["architecture"])].items()
     }
-    save_weights(context.path("references"), tensors, {"kind": "references", "networks": references, **common})
-    chosen = described["chosen"]
+    carried = step.multiplier_tensor
+    save_weights(
+        context.path("references"), tensors | carried, {"kind": "references", "networks": references, **common}
+    )
+    chosen = entries_meta["chosen"]
     final = outcome.networks[tuple(chosen["architecture"])]
-    save_weights(context.path("final"), final, {"kind": "subnet", **chosen, **common})
+    save_weights(context.path("final"), final | carried, {"kind": "subnet", **chosen, **common})

@@ -30,11 +30,11 @@ def new_network(
     torch.manual_seed(derive(step.seed, "retrain", "weights"))
     head = describe_head(recipe.classifier.chosen(recipe.loss), recipe.classifier.scale)
     if recipe.branches == "bilateral":
-        return step.space.build_bilateral(architecture, step.classes, step.shape[2]), head
+        return step.placed(step.space.build_bilateral(architecture, step.classes, step.shape[2])), head
     model = step.space.build_subnet(architecture, step.classes, step.shape[2])
     if head["name"] != "linear":
         model.head = make_head(head, step.space.subnet_features, step.classes)
-    return model, head
+    return step.placed(model), head
 
 
 def train_network(

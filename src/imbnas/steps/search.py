@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from imbnas.approximate.chosen_table import described
 from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.params.search import SearchView
@@ -40,7 +41,7 @@ def run(view: SearchView, context: Context) -> None:
     if view.search.method == "darts":
         _darts(view, context, setting, tail, held_out)
         return
-    step = TrainingStep.start(context, view.runtime, space, tail, view.seed)
+    step = TrainingStep.start(context, view.runtime, space, tail, view.seed, view.approximate)
     state = step.state("scores")
     with state.held():
         scoring = make_scoring(step, view, setting.table, held_out, state.pause, setting.given)
@@ -82,6 +83,7 @@ def _write_architecture(
         "chosen": {**outcome, **describe(setting.space, setting.table, best)},
         "limits": {"max_macs": limits.max_macs, "max_params": limits.max_params},
         "digests": digests,
+        **({"approximate": described(view.approximate)} if view.approximate.acts else {}),
         **({} if setting.given is None else {"table": setting.given.described()}),
     }
     write_json(context.path("architecture"), record)
@@ -89,7 +91,7 @@ def _write_architecture(
 
 def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, held_out: Rows) -> None:
     """Descend on a continuous architecture and take the cells derived after the last epoch."""
-    step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed)
+    step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed, view.approximate)
     search = DartsSearch(step, view, held_out)
     found = search.run()
     write_no_account(context, view)

@@ -57,6 +57,7 @@ class DartsSearch:
         """Search, write results/search.parquet, and return what was found; `finish` forgets the saved state."""
         step = self.step
         loaded = load_learner(self.view, self.context.path("adapted"), step.space, self.tail)
+        step.placed(loaded.learner)
         torch.manual_seed(derive(self.view.seed, "search", "architecture"))
         layout = loaded.learner.network.layout
         parameters = ArchitectureParameters(layout, self.params.relaxation, edge_weights=self.params.edge_weights)

@@ -6,13 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from torch import Tensor
+
+from imbnas.approximate.carried import placement_meta, table_tensor
+from imbnas.approximate.placement import Placement
 from imbnas.data.augment import Augment
 from imbnas.data.images import ImageStore
 from imbnas.longtail.mixing import Mixer
+from imbnas.params.approximate import ApproximateParams
 from imbnas.params.recipe import AugmentParams, RecipeParams
 from imbnas.params.shared import Numerics
 from imbnas.run.context import Context
 from imbnas.spaces.constraints import Limits, largest, smallest
+from imbnas.spaces.networks import Net
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.rows import Rows, make_augment, make_store
@@ -31,13 +37,40 @@ class TrainingStep:
     space: SearchSpace
     rows: Rows
     seed: int
+    placement: Placement | None = None
+    """The convolutions that are approximate, None for none."""
 
     @classmethod
-    def start(cls, context: Context, numerics: Numerics, space: SearchSpace, rows: Rows, seed: int) -> Self:
+    def start(
+        cls,
+        context: Context,
+        numerics: Numerics,
+        space: SearchSpace,
+        rows: Rows,
+        seed: int,
+        approximate: ApproximateParams | None = None,
+    ) -> Self:
         """Take the device that the parameters name, and tell the context which one it is."""
+        placement = None if approximate is None else Placement.of(approximate, context.root)
         runtime = Runtime(numerics)
         context.device = runtime.device_name
-        return cls(context, runtime, space, rows, seed)
+        return cls(context, runtime, space, rows, seed, placement)
+
+    def placed(self, network: Net) -> Net:
+        """Return a network, its chosen convolutions made approximate in place if the parameters say so."""
+        if self.placement is not None:
+            self.placement.apply(network)
+        return network
+
+    @property
+    def multiplier_meta(self) -> dict[str, Any]:
+        """Return what metadata of networks say of their multiplier, nothing where there is none."""
+        return placement_meta(self.placement)
+
+    @property
+    def multiplier_tensor(self) -> dict[str, Tensor]:
+        """Return what files of networks hold of their multiplier."""
+        return table_tensor(self.placement)
 
     @property
     def classes(self) -> int:

@@ -21,7 +21,7 @@ KEY = "imbnas"
 HEADER_LIMIT = 32 << 20
 """Bytes; a network of a thousand blocks and ten thousand classes has a tenth."""
 _EXPECTED = "expected a network written by imbnas"
-_TYPES = {torch.float32: "F32", torch.int64: "I64"}
+_TYPES = {torch.float32: "F32", torch.int64: "I64", torch.int32: "I32"}
 
 
 def save_weights(path: Path, state: dict[str, Tensor], meta: dict[str, Any]) -> None:
