@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent
 PACKAGE = SOURCE.name
+
+_MENTION = re.compile(rf"(?:(?<!\w)(?:from|import)[ \t]+|[,\\][ \t]*\n?[ \t]*){PACKAGE}\b")
+"""Wherever this package may be imported."""
+_PLAIN = re.compile(
+    rf"[ \t]*(?:import (?P<whole>{PACKAGE}[\w.]*)(?: as \w+)?|from (?P<module>{PACKAGE}[\w.]*) import "
+    r"(?:(?P<one>\w[\w, ]*)|\((?P<many>[\w,\s]*)\)))[ \t]*(?:#.*)?$",
+    re.MULTILINE,
+)
+"""From the beginning of a line: an import of it, and nothing else."""
 
 
 def step_files(step: str) -> list[str]:
@@ -82,14 +92,40 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
+def _imports(path: Path) -> set[str]:
+    source = path.read_bytes()
+    names = plain_imports(source.decode(errors="replace"))
+    return parsed_imports(source) if names is None else names
+
+
+def plain_imports(text: str) -> set[str] | None:
+    """Return the names of this package that a module imports, or None where only its syntax tells them.
+
+    That is where an import may serve type checking alone, has company on its line, or stands in a text. To parse every
+    module takes a third of the time of a dry run.
+    """
+    if "TYPE_CHECKING" in text:
+        return None
+    names: set[str] = set()
+    for mention in _MENTION.finditer(text):
+        start = text.rfind("\n", 0, mention.start()) + 1
+        plain = _PLAIN.match(text, start)
+        if plain is None or any(text.count(quotes, 0, start) % 2 for quotes in ('"""', "'''")):
+            return None
+        module, listed = plain["whole"] or plain["module"], plain["one"] or plain["many"] or ""
+        names |= {module, *(f"{module}.{name.split()[0]}" for name in listed.split(",") if name.strip())}
+    return names
+
+
+def parsed_imports(source: str | bytes) -> set[str]:
+    """Return the names of this package that a module imports, from its syntax."""
     names: list[str] = []
-    for node in _statements(ast.parse(path.read_bytes())):
+    for node in _statements(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(dict.fromkeys(name for name in names if name.split(".")[0] == PACKAGE))
+    return {name for name in names if name.split(".")[0] == PACKAGE}
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
