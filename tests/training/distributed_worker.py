@@ -1,12 +1,13 @@
-"""One process of small trainings in float64, alone or among others: `python distributed_worker.py FOLDER`.
+"""Small trainings in float64, in one process or in several: `python distributed_worker.py FOLDER PROCESSES`.
 
-It notes each step's loss and path, and the weights at the end, in FOLDER/<rank>.pt. RANK and WORLD_SIZE are torchrun's.
+Each notes the loss and path of each step, and the weights at the end, in FOLDER/<rank>.pt.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.steps.objective import make_objective
 from imbnas.steps.retrain_cells import TwinNetwork, _two_views
+from imbnas.training import RENDEZVOUS
 from imbnas.training.definition import Training
 from imbnas.training.loop import Trainer
 from imbnas.training.runtime import Runtime
@@ -195,5 +197,24 @@ def main(folder: Path) -> None:
     torch.save(found, folder / f"{os.environ.get('RANK', '0')}.pt")
 
 
+def processes(folder: Path, count: int) -> None:
+    """Run all trainings in so many processes, forks of this one once it has imported all that they need."""
+    Policy("randaugment")
+    os.environ.update({RENDEZVOUS: str(folder / "meet"), "WORLD_SIZE": f"{count}"})
+    children = []
+    for rank in range(count):
+        if child := os.fork():
+            children.append(child)
+            continue
+        try:
+            os.environ.update({"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"})
+            main(folder)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * count
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    processes(Path(sys.argv[1]), int(sys.argv[2]))

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from imbnas.files import write_bytes
-from imbnas.training import RENDEZVOUS
 from imbnas.training.checkpoint import load_weights
 from imbnas.training.ranks import _order, _own
 
@@ -34,20 +33,15 @@ def noted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return what one process has noted, and what each of two."""
     folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     script = Path(distributed_worker.__file__)
-    common = {**os.environ, RENDEZVOUS: str(folders[1] / "meet"), "WORLD_SIZE": "2"}
-    running = [
-        subprocess.Popen([sys.executable, str(script), str(folders[1])], env={**common, "RANK": r, "LOCAL_RANK": r})
-        for r in ("0", "1")
-    ]
     dtype = torch.get_default_dtype()
-    try:
-        distributed_worker.main(folders[0])
-        assert [process.wait(LIMIT) for process in running] == [0, 0]
-    finally:
-        torch.set_default_dtype(dtype)
-        for process in running:
-            process.kill()
-            process.wait()
+    with subprocess.Popen([sys.executable, str(script), str(folders[1]), "2"], start_new_session=True) as two:
+        try:
+            distributed_worker.main(folders[0])
+            assert two.wait(LIMIT) == 0
+        finally:
+            torch.set_default_dtype(dtype)
+            if two.poll() is None:
+                os.killpg(two.pid, signal.SIGKILL)
     files = [folders[0] / "0.pt", folders[1] / "0.pt", folders[1] / "1.pt"]
     return [torch.load(file, weights_only=True) for file in files]
 
