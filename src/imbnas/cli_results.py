@@ -51,6 +51,31 @@ def export(
     print(f"{visible(export(model, output))}: written; its logits equal the network's bit by bit")
 
 
+def energy(
+    model: Annotated[Path, typer.Argument(help="A network, such as models/final.safetensors.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Take approximate.energy from there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the energy of a network's arithmetic for one image, layer by layer, beside float32 and exact 8 bits."""
+    import json
+
+    from imbnas.energy import energy_lines, network_energy
+    from imbnas.params.approximate import EnergyParams
+    from imbnas.params.config import load
+    from imbnas.saved import load_subnet
+
+    network = load_subnet(model)
+    energies = EnergyParams() if config is None else load(config).approximate.energy
+    relative = (network.meta.get("approximate") or {}).get("relative_energy")
+    found = network_energy(network.model, network.meta["shape"], energies, relative)
+    if as_json:
+        print(visible_json(json.dumps(found.described(), indent=2, ensure_ascii=not prints_unicode())))
+    else:
+        print("\n".join(energy_lines(found)))
+
+
 def table(
     root: Root = Path(),
     path: Moves = None,
@@ -147,4 +172,4 @@ def compare(
         Console().print(compare_tables.comparison_tables(found, scores))
 
 
-COMMANDS = (predict, export, table, lookup, compare)
+COMMANDS = (predict, export, energy, table, lookup, compare)

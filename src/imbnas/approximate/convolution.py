@@ -18,8 +18,8 @@ class ApproximateConv2d(nn.Conv2d):
     Padding is 0 and takes part: a multiplier whose product with 0 is not 0 adds there, too.
     """
 
-    shared: tuple[Multiplier]
-    """The multiplier, in a tuple so that it is no part of every convolution's own."""
+    multiplier: Multiplier
+    """It may be that of other convolutions too; it has no state."""
 
     emulates = True
     """False: an ordinary convolution, for whoever counts operations."""
@@ -41,7 +41,7 @@ class ApproximateConv2d(nn.Conv2d):
             device="meta",
         )
         made.weight, made.bias = conv.weight, conv.bias
-        made.shared = (multiplier,)
+        made.multiplier = multiplier
         made.training = conv.training
         return made
 
@@ -49,11 +49,11 @@ class ApproximateConv2d(nn.Conv2d):
         """Map (N, C, H, W) in float32, whatever the run's precision is."""
         if not self.emulates:
             return super().forward(x)
-        (multiplier,), (high, wide) = self.shared, _pair(self.padding)
+        high, wide = _pair(self.padding)
         geometry = Geometry(_pair(self.stride), _pair(self.dilation), self.groups)
         with torch.autocast(x.device.type, enabled=False):
             padded = F.pad(x.float(), (wide, wide, high, high)) if high or wide else x.float()
-            y = approximate_conv2d(padded, self.weight.float(), multiplier, geometry)
+            y = approximate_conv2d(padded, self.weight.float(), self.multiplier, geometry)
             return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
 
 

@@ -40,21 +40,16 @@ class Placement:
 
     def apply(self, network: nn.Module) -> None:
         """Put approximate convolutions in the places of chosen ones; parameters, and names of a state, stay."""
-        multiplier = Multiplier(self.table)
-        if self._replace(network, multiplier, None):
-            network.multiplier = multiplier
+        self._replace(network, Multiplier(self.table), None)
 
-    def _replace(self, parent: nn.Module, multiplier: Multiplier, operation: str | None) -> int:
-        """Replace the chosen convolutions below a module of an operation, and return how many there were."""
-        found = 0
+    def _replace(self, parent: nn.Module, multiplier: Multiplier, operation: str | None) -> None:
+        """Replace the chosen convolutions below a module of an operation, or of the skeleton (None)."""
         for name, child in list(parent.named_children()):
             inside = getattr(child, OPERATION, operation)
             if isinstance(child, nn.Conv2d) and self._chosen(inside):
                 setattr(parent, name, ApproximateConv2d.of(child, multiplier))
-                found += 1
             else:
-                found += self._replace(child, multiplier, inside)
-        return found
+                self._replace(child, multiplier, inside)
 
     def _chosen(self, operation: str | None) -> bool:
         if operation is None:

@@ -45,6 +45,7 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         "## Architecture",
         _choice(details["search"]),
         _table(("block", "choice"), blocks),
+        *_arithmetic(details),
         "## Evaluation",
         f"On {details['test_rows']:,} test rows, percent, with {level} intervals ({details['confidence']['rule']}). "
         f"{_sizes(shots)}: {shots['text']}.",
@@ -55,6 +56,28 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         *_beside(details),
     ]
     _write(path, parts)
+
+
+def _arithmetic(details: dict[str, Any]) -> list[str]:
+    """Return what is said of an approximate multiplier and of the energy that it saves, nothing where there is none."""
+    found = details.get("approximate")
+    if found is None:
+        return []
+    energy = details["energy"]
+    which = "all operations" if found["operations"] is None else ", ".join(map(code, found["operations"]))
+    shares = ""
+    if energy["picojoules"] is not None:
+        shares = (
+            f" Multiplications and additions of one image take {energy['against_float32']:.2%} of their energy in "
+            f"float32 and {energy['against_exact8']:.2%} of that under the exact 8-bit multiplier, by a model "
+            "(`results/details.json`) that knows no memory."
+        )
+    return [
+        "## Arithmetic",
+        f"Convolutions of {which}{' and of the skeleton' if found['skeleton'] else ''} are in 8 bits under the "
+        f"multiplier {code(found['name'])} of {markdown(found['library'])} (SHA-256 {code(found['sha256'])}), emulated."
+        f"{shares}",
+    ]
 
 
 def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame) -> None:

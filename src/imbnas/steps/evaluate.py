@@ -28,6 +28,7 @@ HEADLINE = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1"
 
 Beside them stand `test_overlap`, published test rows that the source has too, and balanced accuracies of references:
 the random ones' mean (`random_mean`), the chosen one's minus that (`over_random`), and the largest one's (`largest`).
+Of an approximate network also the energy of its arithmetic, as shares.
 """
 CLASS_TYPES = {
     "network": pa.string(),
@@ -103,4 +104,7 @@ def _headline(details: dict[str, Any]) -> dict[str, Any]:
         found |= {"random_mean": random["mean"]["balanced_accuracy"], "over_random": difference["value"]}
     if "largest" in networks:
         found["largest"] = networks["largest"]["balanced_accuracy"]
+    for name in ("against_float32", "against_exact8"):
+        if details.get("energy", {}).get(name) is not None:
+            found[f"energy_{name}"] = details["energy"][name]
     return found

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from imbnas.data.stored import Info
+from imbnas.energy import network_energy
 from imbnas.longtail.shots import GROUPS, Rule, rule_text, shot_groups, thresholds_of
 from imbnas.params.evaluate import EvaluateView
 from imbnas.report.scores import BIN_RULE, INTERVAL_RULE
+from imbnas.saved import Network
 from imbnas.steps.evaluate_inputs import FACTS, Inputs
 
 
@@ -61,7 +63,19 @@ def make_details(
         },
         "references": references,
         "networks": scores,
+        **_energy(view, inputs.networks["final"]),
     }
+
+
+def _energy(view: EvaluateView, network: Network) -> dict[str, Any]:
+    """Return the energy of the chosen network's arithmetic where a multiplier is approximate."""
+    approximate = network.meta.get("approximate")
+    if approximate is None:
+        return {}
+    found = network_energy(
+        network.model, network.meta["shape"], view.approximate.energy, approximate["relative_energy"]
+    ).described()
+    return {"energy": {"table": view.approximate.energy.model_dump(mode="json"), **found}}
 
 
 def _overlap(info: Info) -> dict[str, int]:
