@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.data.order import Sampler
-from imbnas.params.recipe import RecipeParams
+from imbnas.params.recipe import OptimizerParams, RecipeParams
+from imbnas.training.optimizer import Optimizer, make_optimizer
 
 Loss = Callable[[Tensor, Any], Tensor]
 Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Any]]
@@ -64,3 +65,5 @@ class Training:
     capturable: bool = False
     """Whether model and loss draw nothing on the processor and keep no state there, and a step's work on the device is
     a function of its loss, its passes and the shapes of its batch. A GPU may then replay captured steps."""
+    optimizer: Callable[[nn.Module, OptimizerParams], Optimizer] = make_optimizer
+    """Makes the optimiser of the model's trainable parameters."""

@@ -93,13 +93,13 @@ class FeatureStore:
 
     def __init__(self, features: Tensor, labels: Tensor) -> None:
         """Take features (views x N, F) and labels (views x N,), on one device."""
-        self._features, self._labels = features, labels
+        self.features, self.labels = features, labels
 
     def batches(self, rows: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (features, labels) of each array of positions."""
         for chosen in rows:
-            places = torch.from_numpy(np.ascontiguousarray(chosen)).to(self._features.device, non_blocking=True)
-            yield self._features[places], self._labels[places]
+            places = torch.from_numpy(np.ascontiguousarray(chosen)).to(self.features.device, non_blocking=True)
+            yield self.features[places], self.labels[places]
 
 
 class ViewSampler:

@@ -20,7 +20,7 @@ from imbnas.training.checkpoint import not_finite
 from imbnas.training.cuda_graphs import GraphedStep, recorded_parts
 from imbnas.training.definition import Loss, Training
 from imbnas.training.inputs import batches_of, inputs
-from imbnas.training.optimizer import SGD, make_optimizer, rate_factor
+from imbnas.training.optimizer import Optimizer, rate_factor
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 from imbnas.waiting import StoppedWaiting
@@ -37,7 +37,7 @@ class Trainer:
     """One training in progress: its optimiser, the loss of its present epoch, and the steps that are done."""
 
     loss_of: Loss
-    optimizer: SGD
+    optimizer: Optimizer
     """Made once the model lies on the device, as `loss_of` is in each epoch."""
 
     def __init__(self, training: Training, runtime: Runtime, state: ResumeState, log: Log) -> None:
@@ -84,7 +84,7 @@ class Trainer:
 
     def _begin(self) -> None:
         """Make the optimiser of the model, which lies on the device, and take over a saved state."""
-        self.optimizer = make_optimizer(self.training.model, self.training.recipe.optimizer)
+        self.optimizer = self.training.optimizer(self.training.model, self.training.recipe.optimizer)
         self._restore()
         self._running = torch.zeros((), device=self.runtime.device)
         if self.done % self.per_epoch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -27,7 +28,50 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class SGD:
+class Optimizer(ABC):
+    """What a trainer needs of an optimiser. `parameters` are all that it moves, in the model's order."""
+
+    parameters: Sequence[Tensor]
+
+    @abstractmethod
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next steps."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Move each parameter that has a gradient."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return what later steps depend on, besides the weights; rates are a function of the step."""
+
+    @abstractmethod
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take a saved state over; ValueError where it does not fit."""
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def clip(self, limit: float) -> Tensor:
+        """Scale all gradients so that their common norm is at most `limit`, and return what it was.
+
+        Of the path alone, in the model's order: the norm is a sum, whose order decides bits. They are those of
+        `torch.nn.utils.clip_grad_norm_`, which sorts the tensors by device and type, too.
+        """
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            return torch.zeros(())
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
+        factor = torch.clamp(limit / (norm + 1e-6), max=1.0)
+        # To look at the factor would make a GPU wait; on the processor it costs less than multiplying by one.
+        if norm.is_cuda or factor != 1.0:
+            torch._foreach_mul_(gradients, factor)
+        return norm
+
+
+class SGD(Optimizer):
     """Stochastic gradient descent by torch's fused kernel, with the attributes of `torch.optim.SGD` and its bits.
 
     That class itself imports torch's compiler, which takes longer than all other imports of a step together
@@ -69,27 +113,6 @@ class SGD:
             self._rate.fill_(rate)
         for group in self.param_groups:
             group["lr"] = rate
-
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    def clip(self, limit: float) -> Tensor:
-        """Scale all gradients so that their common norm is at most `limit`, and return what it was.
-
-        Of the path alone, in the model's order: the norm is a sum, whose order decides bits. They are those of
-        `torch.nn.utils.clip_grad_norm_`, which sorts the tensors by device and type, too.
-        """
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if not gradients:
-            return torch.zeros(())
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
-        factor = torch.clamp(limit / (norm + 1e-6), max=1.0)
-        # To look at the factor would make a GPU wait; on the processor it costs less than multiplying by one.
-        if norm.is_cuda or factor != 1.0:
-            torch._foreach_mul_(gradients, factor)
-        return norm
 
     @torch.no_grad()
     def step(self) -> None:
