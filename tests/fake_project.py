@@ -35,6 +35,7 @@ GREY = Shape(8, 8, 1)
 KINDS: list[tuple[dict[str, Any], int]] = [
     ({"name": "linear"}, 1),
     ({"name": "cosine", "scale": 16.0}, 1),
+    ({"name": "etf", "scale": 16.0}, 1),
     ({"name": "ncm"}, 1),
     ({"name": "linear"}, 2),
     ({"name": "ncm"}, 2),

@@ -188,7 +188,10 @@ class TestErrors:
                 {"head": {"name": "cosine"}},
                 "its metadata: head.scale is None with name cosine, expected one for cosine",
             ),
-            ({"head": {"name": "lws"}}, "its metadata: head.name: found text 'lws', expected linear, cosine or ncm"),
+            (
+                {"head": {"name": "lws"}},
+                "its metadata: head.name: found text 'lws', expected linear, cosine, etf or ncm",
+            ),
             ({"head": "linear"}, "its metadata: head: found text 'linear', expected a mapping"),
             ({"branches": 2}, "has no tensor branches.0.blocks.0.projection.0.weight, expected F32"),
             ({"branches": 3}, "its metadata: branches: found 3, expected 1 or 2"),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from imbnas.errors import UserError
 from imbnas.files import canonical_json
 from imbnas.network_names import PATTERN
+from imbnas.params.longtail import ANGULAR
 from imbnas.params.section import explain
 from imbnas.params.shared import MOST_BLOCKS, Cost, Count, Side, SpaceParams
 
@@ -30,13 +31,13 @@ class HeadMeta(_Meta):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    name: Literal["linear", "cosine", "ncm"] = "linear"
+    name: Literal["linear", "cosine", "etf", "ncm"] = "linear"
     scale: Annotated[float, Field(gt=0.0)] | None = None
 
     @model_validator(mode="after")
     def _scaled(self) -> Self:
-        if (self.name == "cosine") != (self.scale is not None):
-            raise ValueError(f"scale is {self.scale} with name {self.name}, expected one for cosine alone")
+        if (self.name in ANGULAR) != (self.scale is not None):
+            raise ValueError(f"scale is {self.scale} with name {self.name}, expected one for cosine and etf alone")
         return self
 
 

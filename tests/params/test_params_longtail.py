@@ -15,6 +15,8 @@ from imbnas.params.loss_options import LOSSES, LossesParams, LossName
 
 CE = {"retrain.loss": "ce"}
 LDAM = {"retrain.loss": "ldam"}
+PUBLISHED = {"retrain.head.name": "latent-diffusion", "retrain.head.synthesis.profile": "published"}
+"""It leaves the classes' shares nearly as they are."""
 
 
 def tree_of(changes: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def test_every_loss_can_be_chosen(section: str, loss: str) -> None:
         ),
         (
             {**LDAM, "retrain.classifier.name": "linear"},
-            "retrain.classifier.name is linear with loss ldam, expected cosine or auto",
+            "retrain.classifier.name is linear with loss ldam, expected cosine, etf or auto",
         ),
         (
             {"adapt.loss": "ldam"},
@@ -82,7 +84,7 @@ def test_every_loss_can_be_chosen(section: str, loss: str) -> None:
         ),
         (
             {"adapt.loss": "ldam", "adapt.strategy": "scratch", "adapt.classifier.name": "linear"},
-            "adapt.classifier.name is linear with loss ldam, expected cosine or auto",
+            "adapt.classifier.name is linear with loss ldam, expected cosine, etf or auto",
         ),
         (
             {"retrain.head.name": "linear", "retrain.head.loss": "ldam"},
@@ -90,7 +92,43 @@ def test_every_loss_can_be_chosen(section: str, loss: str) -> None:
         ),
         (
             {**LDAM, "retrain.head.name": "lws"},
-            "retrain.head.name is lws with a cosine classifier, expected ",
+            "retrain.head.name is lws with classifier.name cosine, expected a linear one",
+        ),
+        (
+            {**CE, "retrain.classifier.name": "etf", "retrain.head.name": "latent-diffusion"},
+            "retrain.head.name is latent-diffusion with classifier.name etf, expected a linear one",
+        ),
+        (
+            {**CE, "retrain.head.name": "gaussian", "retrain.head.batchnorm": "update"},
+            "retrain.head.batchnorm is update with head.name gaussian, expected frozen: features are generated like",
+        ),
+        (
+            {**CE, "retrain.head.name": "mixup", "retrain.head.loss": "ldam"},
+            "retrain.head.name is mixup with head.loss ldam, expected cosine",
+        ),
+        (
+            {**CE, "retrain.head.name": "mixup", "retrain.head.loss": "focal", "retrain.head.label_smoothing": 0.1},
+            "retrain.head.label_smoothing is 0.1 with loss focal, expected 0",
+        ),
+        ({"retrain.head.synthesis.ratio": 0.5}, "retrain.head.synthesis.ratio: found 0.5, expected "),
+        (
+            {"adapt.head.name": "latent-diffusion"},
+            "adapt.head.name: found text 'latent-diffusion', expected linear, cosine, crt, lws, tau-norm, ncm or ",
+        ),
+        *(
+            (
+                {f"{section}.head.name": "etf"},
+                f"{section}.head.name is etf, expected another head: its vectors are fixed, and nothing would train ",
+            )
+            for section in ("adapt", "retrain")
+        ),
+        (
+            {"adapt.classifier.name": "etf"},
+            "adapt.classifier.name is etf with strategy head, expected strategy finetune or scratch: its vectors are ",
+        ),
+        (
+            {**CE, "retrain.classifier.name": "etf", "retrain.branches": "bilateral"},
+            "retrain.classifier.name: etf with branches bilateral, expected linear",
         ),
         (
             {"retrain.head.name": "tau-norm", "retrain.rows": "train+validation"},
@@ -133,6 +171,11 @@ def test_what_does_not_go_together_is_refused_in_one_line(changes: dict[str, Any
         ({**LDAM, "retrain.weighting.weights": "inverse-frequency"}, "weighting.weights inverse-frequency"),
         ({**CE, "retrain.head.name": "crt"}, "head.name crt"),
         ({**CE, "retrain.head.name": "linear"}, "head.sampler.name class-aware"),
+        ({**CE, "retrain.head.name": "gaussian"}, "head.synthesis.profile balanced"),
+        (
+            {**CE, **PUBLISHED, "retrain.head.loss": "balanced-softmax"},
+            "head.loss balanced-softmax",
+        ),
     ],
 )
 def test_the_prior_is_corrected_once(changes: dict[str, Any], corrected: str) -> None:
@@ -144,7 +187,8 @@ def test_the_prior_is_corrected_once(changes: dict[str, Any], corrected: str) ->
 
 
 @pytest.mark.parametrize(
-    "changes", [CE, LDAM, {**CE, "retrain.head.name": "linear", "retrain.head.sampler.name": "instance"}]
+    "changes",
+    [CE, LDAM, {**CE, "retrain.head.name": "linear", "retrain.head.sampler.name": "instance"}, {**CE, **PUBLISHED}],
 )
 def test_a_plain_training_may_be_adjusted_afterwards(changes: dict[str, Any]) -> None:
     parse(tree_of({**changes, "evaluate.logit_adjustment": 1.0}), "p.yaml")

@@ -17,6 +17,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from imbnas.errors import UserError
 from imbnas.files import write_json
+from imbnas.longtail.etf import EtfHead
 from imbnas.longtail.heads import CosineHead, NearestClassMean
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.shared import SpaceParams
@@ -218,6 +219,11 @@ class TestClasses:
         head.load_state_dict({"weight": torch.tensor([[3.0, -4.0], [0.0, 2.0]])}, strict=False)
         found = class_norms(head)
         assert (found[0], found[1].tolist()) == (kind, norms)
+
+    def test_fixed_vectors_are_of_length_1(self) -> None:
+        kind, norms = class_norms(EtfHead(3, 6))
+        assert kind == "etf"
+        np.testing.assert_allclose(norms, 1.0, atol=1e-6)
 
     def test_norms_of_class_means(self) -> None:
         """Centred, unit features: class 0 has (0, 1) and (0, -1), whose mean is 0; class 1 has twice the same one."""

@@ -17,14 +17,16 @@ from imbnas.errors import Interrupted
 from imbnas.params.head_options import HEADS, HeadName, SecondStageName
 from imbnas.saved import load_subnet
 from imbnas.steps.head_stages import HEAD_STAGES
+from imbnas.steps.retrain_head import SECOND_STAGES
 from imbnas.training.checkpoint import load_weights
 from imbnas.training.loop import Trainer
 
 FINAL = "models/final.safetensors"
+TINY = {"per_class": 30, "profile": "per-class", "diffusion": {"epochs": 3, "timesteps": 5}}
 
 
 def staged(name: str, **more: object) -> dict[str, object]:
-    head = {"name": name, "epochs": 4, "batch_size": 32, **more}
+    head = {"name": name, "epochs": 4, "batch_size": 32, "synthesis": TINY, **more}
     return {"retrain__head": head, "retrain__loss": "ce", "retrain__epochs": 12, "retrain__references": False}
 
 
@@ -214,6 +216,8 @@ def test_a_kill_in_the_head_stage_repeats_no_training_and_leaves_no_state(
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "crt", "retrain")
 
 
-def test_every_head_of_the_parameters_is_made_by_both_steps() -> None:
-    assert tuple(HEADS) == tuple(HEAD_STAGES) == get_args(HeadName)
+def test_every_head_of_the_parameters_is_made() -> None:
+    """Those that generate features by `retrain` alone, the others by both steps."""
+    assert tuple(HEAD_STAGES) == get_args(HeadName) == tuple(name for name in HEADS if not HEADS[name].generates)
+    assert tuple(SECOND_STAGES) == tuple(HEADS)
     assert get_args(SecondStageName) == ("none", *HEADS)

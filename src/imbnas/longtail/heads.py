@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
+from imbnas.longtail.etf import EtfHead
 from imbnas.longtail.weights import check_counts
 
 TAU_GRID: tuple[float, ...] = tuple(round(0.1 * i, 1) for i in range(21))
@@ -24,9 +25,9 @@ LINEAR: Mapping[str, Any] = {"name": "linear"}
 def make_head(description: object, features: int, classes: int) -> nn.Module:
     """Return the head that a network's file describes, a module from features (N, F) to scores (N, C).
 
-    `{"name": "linear"}` is `linear_head`, `{"name": "cosine", "scale": s}` a `CosineHead` and `{"name": "ncm"}` an
-    empty `NearestClassMean`. LWS and tau-normalisation end in a linear head. First weights come from torch's global
-    generator.
+    `{"name": "linear"}` is `linear_head`, `{"name": "cosine", "scale": s}` a `CosineHead`, the same with `etf` an
+    `EtfHead`, and `{"name": "ncm"}` an empty `NearestClassMean`. LWS and tau-normalisation end in a linear head, and
+    so do the heads that generate features. First weights come from torch's global generator.
 
     Raises:
         UserError: for anything else.
@@ -38,9 +39,12 @@ def make_head(description: object, features: int, classes: int) -> nn.Module:
     if name == "ncm" and not given:
         return NearestClassMean(features, classes)
     scale = given.pop("scale", None)
-    if name == "cosine" and not given and type(scale) in (int, float) and 0.0 < scale < math.inf:
-        return CosineHead(features, classes, float(scale))
-    raise UserError(f"head: found {description!r}, expected the name linear, cosine (with a scale above 0) or ncm")
+    angular = {"cosine": CosineHead, "etf": EtfHead}
+    if name in angular and not given and type(scale) in (int, float) and 0.0 < scale < math.inf:
+        return angular[name](features, classes, float(scale))
+    raise UserError(
+        f"head: found {description!r}, expected the name linear, cosine or etf (with a scale above 0), or ncm"
+    )
 
 
 def linear_head(features: int, classes: int) -> nn.Linear:

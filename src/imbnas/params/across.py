@@ -9,6 +9,7 @@ from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
 from imbnas.params.differentiable import FROZEN, idle_option
 from imbnas.params.evaluate import EvaluateParams
+from imbnas.params.longtail import ANGULAR
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import RetrainParams
@@ -95,7 +96,7 @@ def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
     if idle:
         raise ValueError(idle)
     classifier = {"none": "linear", "head": adapt.head.name}.get(adapt.strategy, adapt.classifier.chosen(adapt.loss))
-    if LOSSES[options.loss].cosine and options.objective == "labels" and classifier != "cosine":
+    if LOSSES[options.loss].cosine and options.objective == "labels" and classifier not in ANGULAR:
         name = "adapt.head.name" if adapt.strategy == "head" else "adapt.classifier.name"
         raise ValueError(
             f"search.darts.loss is {options.loss} on a head that is {classifier} ({name}, with adapt.strategy "

@@ -69,6 +69,11 @@ class AdaptParams(ClassifierTraining):
         return self
 
     def _head(self) -> None:
+        if self.classifier.name == "etf":
+            raise ValueError(
+                "classifier.name is etf with strategy head, expected strategy finetune or scratch: its vectors are "
+                "fixed, and nothing would train behind a frozen backbone"
+            )
         if self.head.entry.own:
             check_smoothing("head.", self.loss, self.head.label_smoothing)
         if self.head.entry.own and self.head.name != "cosine" and LOSSES[self.loss].cosine:

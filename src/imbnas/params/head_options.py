@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import model_validator
 
 from imbnas.params.recipe import RecipeParams, Tau
 from imbnas.params.shared import NonNegative
@@ -16,7 +18,8 @@ class HeadEntry:
     An `own` head is trained with the section's loss and sampler. One that `corrects` begins with a linear head that was
     trained before; with `prior` it takes the class frequencies out of it, which a training must not have done already.
     A head that `chooses_tau` does so on the validation rows where `tau` is auto. `trained` is false for heads without
-    any training.
+    any training. One that `generates` goes on training on features of one network and others like them, so that it is a
+    second stage of `retrain` alone: a supernet has as many features of a row as paths.
     """
 
     own: bool = False
@@ -24,6 +27,7 @@ class HeadEntry:
     prior: bool = False
     chooses_tau: bool = False
     trained: bool = True
+    generates: bool = False
 
 
 HEADS: dict[str, HeadEntry] = {
@@ -34,6 +38,9 @@ HEADS: dict[str, HeadEntry] = {
     "tau-norm": HeadEntry(corrects=True, chooses_tau=True),
     "ncm": HeadEntry(trained=False),
     "logit-adjustment": HeadEntry(corrects=True, prior=True),
+    "latent-diffusion": HeadEntry(corrects=True, generates=True),
+    "gaussian": HeadEntry(corrects=True, generates=True),
+    "mixup": HeadEntry(corrects=True, generates=True),
 }
 """Every head, by the name that parameters give it."""
 
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
     HeadName = str
     SecondStageName = str
 else:
-    HeadName = Literal[tuple(HEADS)]
+    HeadName = Literal[tuple(name for name, entry in HEADS.items() if not entry.generates)]
     SecondStageName = Literal["none", *HEADS]
 
 
@@ -54,6 +61,16 @@ class HeadRecipeParams(RecipeParams):
     """Factor of the log-prior that logit-adjustment subtracts."""
     name: SecondStageName
     """The head."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_fixed_vectors(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("name") == "etf":
+            raise ValueError(
+                "name is etf, expected another head: its vectors are fixed, and nothing would train behind a frozen "
+                "backbone; classifier.name etf trains a backbone towards them"
+            )
+        return given
 
     @property
     def entry(self) -> HeadEntry:

@@ -50,15 +50,20 @@ class SamplerParams(Section):
         return self
 
 
+ANGULAR = ("cosine", "etf")
+"""Classifiers whose scores are cosines times a factor."""
+
+
 class ClassifierParams(Section):
     """The network's last layer while all of it is trained."""
 
-    name: Literal["auto", "linear", "cosine"] = "auto"
-    """`cosine`: cosines of features and class vectors, which ldam needs; `auto`: cosine for ldam, else linear."""
+    name: Literal["auto", "linear", "cosine", "etf"] = "auto"
+    """`cosine`: cosines of features and class vectors, on which ldam's margins are; `etf` (LT-DARTS, Pan et al. 2025):
+    cosines with fixed vectors, a simplex of equal angles; `auto`: cosine for ldam, else linear."""
     scale: Above = 30.0
     """Factor of the cosines, in training and afterwards."""
 
-    def chosen(self, loss: LossName) -> Literal["linear", "cosine"]:
+    def chosen(self, loss: LossName) -> Literal["linear", "cosine", "etf"]:
         """Return the classifier that a training with `loss` has."""
         if self.name == "auto":
             return "cosine" if LOSSES[loss].cosine else "linear"
@@ -97,7 +102,7 @@ class ClassifierTraining(LongTailParams):
     def _check_margins(self) -> None:
         """Raise ValueError for margins on cosines where the classifier is linear."""
         if LOSSES[self.loss].cosine and self.classifier.chosen(self.loss) == "linear":
-            raise ValueError(f"classifier.name is linear with loss {self.loss}, expected cosine or auto")
+            raise ValueError(f"classifier.name is linear with loss {self.loss}, expected cosine, etf or auto")
 
 
 def check_smoothing(name: str, loss: LossName, label_smoothing: float) -> None:

@@ -21,6 +21,7 @@ from imbnas.params.recipe import CalibrationParams, OptimizerParams, RecipeParam
 from imbnas.params.reference_options import ReferencesParams, or_truth
 from imbnas.params.section import View
 from imbnas.params.shared import Epochs, Fraction, NonNegative, SpaceParams, TrainingNumerics
+from imbnas.params.synthesis_options import SynthesisParams
 
 
 class SecondStageParams(HeadRecipeParams):
@@ -30,16 +31,19 @@ class SecondStageParams(HeadRecipeParams):
     """`none`: the network stays as trained. `linear` and `cosine` are new heads, trained with `loss` and `sampler`.
     `crt` is linear with plain cross-entropy and class-aware batches, `lws` scales the trained classes' logits so;
     `tau-norm` and `logit-adjustment` correct the trained head, `ncm` takes class means, without training (Kang et al.
-    2020, Menon et al. 2021)."""
+    2020, Menon et al. 2021). `latent-diffusion` (Han et al. 2024), `gaussian` (Yang et al. 2021) and `mixup` go on
+    training the trained head with `loss` on features of the rows and on generated ones, each once per epoch."""
     batchnorm: Literal["frozen", "batch", "update"] = "frozen"
     """`frozen`: the trained statistics, so that features are computed once; `batch`: each batch's own; `update`: each
     batch's own, and the trained statistics follow them."""
     views: Epochs = 1
     """For frozen: augmented passes over the rows whose features are kept and taken in turn; 0: the plain images."""
     loss: LossName = "ce"
-    """Of linear and cosine."""
+    """Of linear and cosine, and of the heads that generate features."""
     sampler: SamplerParams = SamplerParams(name="class-aware")
     """Of linear and cosine."""
+    synthesis: SynthesisParams = SynthesisParams()
+    """Generated features, of latent-diffusion, gaussian and mixup."""
 
 
 class FinetuneParams(RecipeParams):
@@ -127,12 +131,17 @@ class RetrainParams(ClassifierTraining, RecipeParams):
     @model_validator(mode="after")
     def _second_stage(self) -> Self:
         head, classifier = self.head, self.classifier.chosen(self.loss)
-        if head.entry.own:
+        if head.entry.own or head.entry.generates:
             check_smoothing("head.", head.loss, head.label_smoothing)
             if LOSSES[head.loss].cosine and head.name != "cosine":
                 raise ValueError(f"head.name is {head.name} with head.loss {head.loss}, expected cosine")
         if head.entry.corrects and classifier != "linear":
-            raise ValueError(f"head.name is {head.name} with a {classifier} classifier, expected a linear one")
+            raise ValueError(f"head.name is {head.name} with classifier.name {classifier}, expected a linear one")
+        if head.entry.generates and head.batchnorm != "frozen":
+            raise ValueError(
+                f"head.batchnorm is {head.batchnorm} with head.name {head.name}, expected frozen: features are "
+                "generated like those of the network as it is"
+            )
         if head.judged and self.rows != "train":
             raise ValueError(f"head.tau is auto with rows {self.rows}, expected rows train: it judges on the others")
         if head.mixing.name != "none" and head.batchnorm == "frozen":
@@ -158,6 +167,11 @@ class RetrainParams(ClassifierTraining, RecipeParams):
         if head.entry.own:
             second = prior_corrected(head.loss, self.weighting, head.sampler)
             return f"head.{second}" if second else ""
+        if head.entry.generates:
+            second = prior_corrected(head.loss, self.weighting, SamplerParams())
+            profile = "" if head.synthesis.profile == "published" else f"synthesis.profile {head.synthesis.profile}"
+            found = second or profile
+            return f"head.{found}" if found else self._first_stage_corrected()
         return self._first_stage_corrected() if head.name == "none" else f"head.name {head.name}"
 
 

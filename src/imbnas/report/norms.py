@@ -13,6 +13,7 @@ from imbnas.report.style import NETWORKS, drawing
 NORMS = {
     "linear": "norm of the class's weights",
     "cosine": "norm of the class's weights\n(the cosine head divides by it)",
+    "etf": "norm of the class's vector\n(fixed, 1 for every class)",
     "ncm": "norm of the class's mean feature",
 }
 """What the norm is of, by the kind of head."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from imbnas.data.images import ImageStore
 from imbnas.data.stored import Split, write_table
+from imbnas.longtail.etf import EtfHead
 from imbnas.longtail.heads import CosineHead, NearestClassMean, posthoc_adjustment
 from imbnas.report.scores import Answers
 from imbnas.run.context import Context
@@ -79,10 +80,14 @@ def write_predictions(path: Path, answers: dict[str, Answers]) -> None:
 
 
 def class_norms(head: nn.Module) -> tuple[str, np.ndarray]:
-    """Return the kind of a head (`linear`, `cosine`, `ncm`) and the Euclidean norm of each class's vector (C,).
+    """Return the kind of a head (`linear`, `cosine`, `etf`, `ncm`) and the Euclidean norm of each class's vector (C,).
 
-    A vector is the class's whole row of weights, or its mean feature in a nearest-class-mean head.
+    A vector is the class's whole row of weights, its fixed vector, or its mean feature in a nearest-class-mean head.
     """
-    kind = "ncm" if isinstance(head, NearestClassMean) else "cosine" if isinstance(head, CosineHead) else "linear"
-    vectors = head.centroids if isinstance(head, NearestClassMean) else head.get_parameter("weight")
+    if isinstance(head, NearestClassMean):
+        kind, vectors = "ncm", head.centroids
+    elif isinstance(head, EtfHead):
+        kind, vectors = "etf", head.vectors
+    else:
+        kind, vectors = "cosine" if isinstance(head, CosineHead) else "linear", head.get_parameter("weight")
     return kind, vectors.detach().double().norm(dim=1).cpu().numpy()

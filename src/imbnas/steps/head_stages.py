@@ -127,7 +127,8 @@ HEAD_STAGES: dict[str, Callable[[HeadStage], dict[str, Any]]] = {
     "ncm": _ncm,
     "logit-adjustment": _logit_adjustment,
 }
-"""Every head in `imbnas.params.head_options.HEADS`: gives the network its new head and returns its description."""
+"""Every head in `imbnas.params.head_options.HEADS` but those that generate features: gives the network its new head and
+returns its description."""
 
 
 def class_aware(params: SamplerParams) -> SamplerParams:

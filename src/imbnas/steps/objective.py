@@ -21,7 +21,7 @@ from imbnas.longtail.samplers import (
     power_probabilities,
 )
 from imbnas.longtail.schedules import bbn_alpha, switch_epoch
-from imbnas.params.longtail import ClassifierTraining, SamplerParams, weighted
+from imbnas.params.longtail import ANGULAR, ClassifierTraining, SamplerParams, weighted
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.recipe import RecipeParams
 from imbnas.seeds import derive
@@ -80,5 +80,5 @@ def cumulative(objective: Objective, epochs: int) -> Objective:
 
 
 def describe_head(name: str, scale: float) -> dict[str, Any]:
-    """Return the description of a linear or cosine head for a network's metadata, see `longtail.heads.make_head`."""
-    return {"name": "cosine", "scale": scale} if name == "cosine" else dict(LINEAR)
+    """Return the description of such a classifier for a network's metadata, see `longtail.heads.make_head`."""
+    return {"name": name, "scale": scale} if name in ANGULAR else dict(LINEAR)

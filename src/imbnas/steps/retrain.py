@@ -17,10 +17,9 @@ from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.head_stages import HEAD_STAGES
 from imbnas.steps.inherit import Inheritance, recipe_meta
 from imbnas.steps.references import draw_references, read_limits
-from imbnas.steps.retrain_head import SecondStage
+from imbnas.steps.retrain_head import SECOND_STAGES, SecondStage
 from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.rows import Rows, image_meta, read_tail, read_validation, validation_rows
 from imbnas.steps.trained import Kept, Trained
@@ -145,7 +144,7 @@ def _network(
         assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
         begin = time.monotonic()
         stage = SecondStage(step, recipe, model, judges, tag)
-        outcome.head = HEAD_STAGES[recipe.head.name](stage)
+        outcome.head = SECOND_STAGES[recipe.head.name](stage)
         outcome.seconds += time.monotonic() - begin
         outcome.states += stage.states
     outcome.costs[architecture] = count(model, step.shape)

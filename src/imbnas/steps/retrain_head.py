@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from imbnas.longtail.heads import NearestClassMean, make_head
+from imbnas.longtail.heads import LINEAR, NearestClassMean, make_head
 from imbnas.longtail.losses import capturable
 from imbnas.params.longtail import SamplerParams
 from imbnas.params.loss_options import LossName
 from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
 from imbnas.spaces.networks import Subnet
-from imbnas.steps.head_stages import HeadStage, own_head
+from imbnas.steps.head_stages import HEAD_STAGES, HeadStage, own_head
 from imbnas.steps.objective import make_objective, make_sampler
+from imbnas.steps.retrain_generated import GENERATORS, SEED, Enlarged, Real, generate
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batchnorms
 from imbnas.training.definition import Objective, Training
-from imbnas.training.frozen import FrozenBackbone, ViewSampler, compute_features, feature_views
+from imbnas.training.frozen import FeatureStore, FrozenBackbone, ViewSampler, compute_features, feature_views
+from imbnas.training.state import ResumeState
 
 FEATURE_BATCH = 512
 """Rows in one forward pass of a network in evaluation mode."""
@@ -46,7 +49,7 @@ class SecondStage(HeadStage):
     def renew(self, described: dict[str, Any]) -> None:
         """Give the network a new head."""
         torch.manual_seed(derive(self._step.seed, "retrain-head", "weights"))
-        self._network.head = make_head(described, _width(self._network), len(self.counts))
+        self._network.head = make_head(described, self._step.space.subnet_features, len(self.counts))
         self._step.runtime.place(self._network)
 
     def plain(self) -> nn.Linear:
@@ -70,8 +73,7 @@ class SecondStage(HeadStage):
         """Train the network's present head."""
         ending = f"head-{part}" if self.states else "head"
         name, network, head = f"retrain-{ending}", self._network, self._retrain.head
-        state = self._step.state(f"{self._tag}-{ending}")
-        self.states.append(state)
+        state = self._state(part if self.states else "")
         if not head.epochs:
             return
         if head.batchnorm == "frozen":
@@ -83,30 +85,64 @@ class SecondStage(HeadStage):
             layer.track_running_stats = True
         network.eval()
 
-    def _objective(self, loss: LossName) -> Objective:
-        """Return the loss of the head's training, with its class weights from the beginning."""
+    def _objective(self, loss: LossName, counts: list[int] | None = None) -> Objective:
+        """Return the loss of the head's training on classes of these sizes, with its weights from the beginning."""
         weighting = self._retrain.weighting.model_copy(update={"defer": 0.0})
         section = self._retrain.model_copy(update={"loss": loss, "weighting": weighting})
-        return make_objective(section, self._retrain.head, self._step.rows.counts, self._step.runtime.device)
+        return make_objective(section, self._retrain.head, counts or self.counts, self._step.runtime.device)
 
     def _on_features(self, name: str, loss: LossName, sampler: SamplerParams) -> Training:
         step, head, network = self._step, self._retrain.head, self._network
         rows = make_sampler(sampler, step.rows.labels, derive(step.seed, name, "rows"), head.epochs)
-        seed = derive(step.seed, name, "views")
-        augment = step.augment(head.augment)
-        features = feature_views(network, step.store(), augment, step.runtime, head.views, FEATURE_BATCH, seed)
         network.head.requires_grad_(True)
         return Training(
             name=name,
             model=network.head,
             recipe=head,
-            store=features,
+            store=self._views(name),
             augment=lambda x, _: x,
             sampler=ViewSampler(rows, len(step.rows), max(1, head.views)),
             objective=self._objective(loss),
             seed=step.seed,
             capturable=capturable(loss),
         )
+
+    def _views(self, name: str) -> FeatureStore:
+        """Return the features of the training rows, in as many augmented passes as the head's training takes."""
+        step, head = self._step, self._retrain.head
+        seed, augment = derive(step.seed, name, "views"), step.augment(head.augment)
+        return feature_views(self._network, step.store(), augment, step.runtime, head.views, FEATURE_BATCH, seed)
+
+    def train_enlarged(self) -> None:
+        """Go on training the network's present head, on the features of the training rows and generated ones."""
+        step, head, network, name = self._step, self._retrain.head, self._network, SEED
+        if not head.epochs:
+            return
+        features = self._views(name)
+        real = Real(features.features, features.labels, max(1, head.views))
+        made, numbers = generate(step, head, real, self._state)
+        enlarged = Enlarged(real, made, len(self.counts), derive(step.seed, name, "rows"))
+        network.head.requires_grad_(True)
+        training = Training(
+            name=name,
+            model=network.head,
+            recipe=head,
+            store=enlarged.store,
+            augment=lambda x, _: x,
+            sampler=enlarged,
+            objective=self._objective(head.loss, [n + int(more) for n, more in zip(self.counts, numbers, strict=True)]),
+            mix=enlarged.decode if enlarged.paired else None,
+            seed=step.seed,
+            capturable=capturable(head.loss) and not enlarged.paired,
+        )
+        step.trainer(training, self._state("")).fit()
+        network.eval()
+
+    def _state(self, part: str) -> ResumeState:
+        """Return the state of the head's training, or of another `part` of making it."""
+        state = self._step.state(f"{self._tag}-head{part and '-'}{part}")
+        self.states.append(state)
+        return state
 
     def _on_images(self, name: str, loss: LossName, sampler: SamplerParams) -> Training:
         step, head = self._step, self._retrain.head
@@ -123,8 +159,15 @@ class SecondStage(HeadStage):
         )
 
 
-def _width(network: Subnet) -> int:
-    """Return the number of features that the network's present head takes."""
-    weight = network.head.weight
-    assert isinstance(weight, Tensor)
-    return int(weight.shape[1])
+def _enlarged(stage: SecondStage) -> dict[str, Any]:
+    """Go on training the trained head on real and generated features (Han et al. 2024)."""
+    own_head(stage.network.head)
+    stage.train_enlarged()
+    return dict(LINEAR)
+
+
+SECOND_STAGES: dict[str, Callable[[SecondStage], dict[str, Any]]] = {
+    **HEAD_STAGES,
+    **dict.fromkeys(GENERATORS, _enlarged),
+}
+"""Every head in `imbnas.params.head_options.HEADS`: gives the network its new head and returns its description."""

@@ -12,6 +12,7 @@ from imbnas.differentiable.learners import Bilateral, Classifier, Learner, Twins
 from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.errors import UserError
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
+from imbnas.params.longtail import ANGULAR
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.search import SearchView
 from imbnas.seeds import derive
@@ -40,7 +41,7 @@ def load_learner(view: SearchView, path: Path, space: SearchSpace, rows: Rows) -
     params = view.search.darts
     adapted = read_adapted(path, view.space, rows.split.info)
     head, strategy = adapted.head, adapted.meta["recipe"]["strategy"]
-    if LOSSES[params.loss].cosine and params.objective == "labels" and head["name"] != "cosine":
+    if LOSSES[params.loss].cosine and params.objective == "labels" and head["name"] not in ANGULAR:
         raise UserError(
             f"search.darts.loss: found {params.loss} with a {head['name']} classifier in {path}, expected a "
             "cosine one (adapt.classifier.name): its margins are on cosines"
