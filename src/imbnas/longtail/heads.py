@@ -39,9 +39,9 @@ def make_head(description: object, features: int, classes: int) -> nn.Module:
     if name == "ncm" and not given:
         return NearestClassMean(features, classes)
     scale = given.pop("scale", None)
-    angular = {"cosine": CosineHead, "etf": EtfHead}
-    if name in angular and not given and type(scale) in (int, float) and 0.0 < scale < math.inf:
-        return angular[name](features, classes, float(scale))
+    if name in ("cosine", "etf") and not given and type(scale) in (int, float) and 0.0 < scale < math.inf:
+        kind = CosineHead if name == "cosine" else EtfHead
+        return kind(features, classes, float(scale))
     raise UserError(
         f"head: found {description!r}, expected the name linear, cosine or etf (with a scale above 0), or ncm"
     )

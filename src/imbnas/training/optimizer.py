@@ -29,7 +29,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class Optimizer(ABC):
-    """What a trainer needs of an optimiser. `parameters` are all that it moves, in the model's order."""
+    """The part of an optimiser that a trainer uses. `parameters` are all that it moves, in the model's order."""
 
     parameters: Sequence[Tensor]
 
