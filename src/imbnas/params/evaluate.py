@@ -54,4 +54,4 @@ class EvaluateView(View):
     space: SpaceParams
     runtime: Numerics
     evaluate: EvaluateParams
-    approximate: ApproximateParams
+    approximate: ApproximateParams = ApproximateParams()

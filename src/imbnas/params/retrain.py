@@ -182,4 +182,4 @@ class RetrainView(View):
     space: SpaceParams
     runtime: TrainingNumerics
     retrain: RetrainParams
-    approximate: ApproximateParams
+    approximate: ApproximateParams = ApproximateParams()

@@ -113,4 +113,4 @@ class SearchView(View):
     runtime: Numerics
     search: SearchParams
     retrain: StartParams
-    approximate: ApproximateParams
+    approximate: ApproximateParams = ApproximateParams()
