@@ -22,7 +22,7 @@ WORKFLOW := Snakefile workflow/table.smk workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	ranking adaptation inheritance golden coverage bench darts-results darts-speed regret regret-darts docs clean
+	ranking adaptation approximation inheritance golden coverage bench darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -99,6 +99,9 @@ adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ra
 
 inheritance: $(READY) ## inherited weights beside training from scratch (hours; DATA=DIR: CIFAR-10 and -100): docs/results/
 	$(BIN)/python experiments/inheritance.py $(if $(wildcard $(DATA)),--data $(DATA)) $(INHERITANCE)
+
+approximation: $(READY) ## accuracy and energy by approximate multiplier, on digits: docs/results/approximation.md (minutes)
+	$(BIN)/python experiments/approximation.py $(APPROXIMATION)
 
 golden: $(READY) ## heads on published networks' features (GOLDEN=DIR holds them): docs/results/golden.md
 	$(BIN)/python experiments/golden.py --data $(GOLDEN)

@@ -303,3 +303,17 @@ def test_the_ranking_page_knows_the_noise_ceiling(tmp_path: Path) -> None:
         assert told in text
         assert "12 cells of `tiny.parquet`" in text
         assert "| trained alone, balanced |" in text
+
+
+def test_the_rule_on_multipliers_looks_at_each_step_and_at_the_ends() -> None:
+    import approximation
+
+    # Each mean of two seeds has a standard error of .01, a difference of two of them sqrt(2) times that.
+    columns = [[0.79, 0.81], [0.69, 0.71], [0.71, 0.73]]
+    found = approximation.rises(columns)
+    assert [round(rise, 6) for rise, _ in found] == [-0.1, 0.02, -0.08]
+    assert [round(error, 6) for _, error in found] == [round(2**0.5 * 0.01, 6)] * 3
+    assert "1 rise(s) by more" in approximation.verdict(columns)
+    assert "does not rise" in approximation.verdict([[0.79, 0.81], [0.69, 0.71], [0.70, 0.72]])
+    # Each step within one standard error, and all of them together beyond it.
+    assert "1 rise(s)" in approximation.verdict([[0.69, 0.71], [0.70, 0.72], [0.71, 0.73]])
