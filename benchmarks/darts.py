@@ -1,7 +1,8 @@
 """Time of a search epoch: ours against a plain transcription of the DARTS loop, same size, same machine.
 
-Run `python benchmarks/darts.py --help`. Both search on the same images with the same batches; epochs alternate, so that
-whatever else the machine does falls on both, and the ratio of the fastest ones is printed.
+The zeroth order (ZO-DARTS+) is compared with our first and second. Run `python benchmarks/darts.py --help`. All search
+on the same images with the same batches; epochs alternate, so that whatever else the machine does falls on all, and the
+ratio of the fastest ones is printed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ from imbnas.differentiable.bilevel_search import SearchTrainer
 from imbnas.differentiable.descent import BilevelSearch
 from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Classifier
-from imbnas.differentiable.relaxation import ArchitectureParameters
+from imbnas.differentiable.relaxation import ArchitectureParameters, Relaxation
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log
@@ -38,6 +40,7 @@ from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 
 CLASSES = 10
+Order = Literal["first", "second", "zeroth"]
 
 
 class Memory:
@@ -52,8 +55,9 @@ class Memory:
             yield self.images[place], self.labels[place]
 
 
-def ours(options: argparse.Namespace, store: Memory, order: str) -> Callable[[], None]:
+def ours(options: argparse.Namespace, store: Memory, order: Order) -> Callable[[], None]:
     """Return a function that takes one epoch of our search."""
+    relaxation: Relaxation = "sparsemax" if order == "zeroth" else "softmax"
     shape = Shape(options.side, options.side, 3)
     space = DartsSpace(Size(options.channels, options.layers), Size(4, 3), OPERATIONS)
     runtime = Runtime(Numerics(device="cpu", threads=options.threads))
@@ -64,10 +68,10 @@ def ours(options: argparse.Namespace, store: Memory, order: str) -> Callable[[],
         [Feed(part, InstanceSampler(part, seed), options.batch)] for seed, part in enumerate((rows[:half], rows[half:]))
     ]
     search = BilevelSearch(
-        params=DartsParams(order="second" if order == "second" else "first", epochs=1),
+        params=DartsParams(order=order, relaxation=relaxation, epochs=1),
         frozen=False,
         learner=learner,
-        parameters=ArchitectureParameters(learner.network.layout, "softmax"),
+        parameters=ArchitectureParameters(learner.network.layout, relaxation),
         store=store,
         augment=Augment(shape, "none", 0, False, 0, (0.5,) * 3, (0.25,) * 3),
         feeds=(feeds[0], feeds[1]),
@@ -111,7 +115,7 @@ def main() -> None:
     for name, default in (("channels", 8), ("layers", 5), ("side", 32), ("batch", 64), ("steps", 2), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--order", choices=["first", "second"], action="append")
+    parser.add_argument("--order", choices=["first", "second", "zeroth"], action="append")
     options = parser.parse_args()
     torch.manual_seed(0)
     count = 2 * options.steps * options.batch
@@ -119,25 +123,37 @@ def main() -> None:
         torch.randint(0, 256, (count, 3, options.side, options.side), dtype=torch.uint8),
         torch.randint(0, CLASSES, (count,)),
     )
+    size = (
+        f"C {options.channels}, L {options.layers}, {options.side} pixels, batch {options.batch}, "
+        f"{options.threads} threads"
+    )
     for order in options.order or ["first", "second"]:
-        runs = {"ours": ours(options, store, order), "plain": plain(options, store, order)}
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for run in runs.values():
-            run()
-        for _ in range(options.rounds):
-            for name, run in runs.items():
-                # What our runtime sets for itself must not slow the other down.
-                torch.use_deterministic_algorithms(name == "ours")
-                begin = time.perf_counter()
-                run()
-                seconds[name].append(time.perf_counter() - begin)
-        best = {name: min(found) for name, found in seconds.items()}
-        print(
-            f"{order} order, C {options.channels}, L {options.layers}, {options.side} pixels, batch {options.batch}, "
-            f"{options.threads} threads: ours {best['ours'] / options.steps:.3f} s a step, "
-            f"plain {best['plain'] / options.steps:.3f} s a step, ratio {best['plain'] / best['ours']:.2f}",
-            flush=True,
+        runs = {"ours": ours(options, store, order)}
+        if order == "zeroth":
+            runs |= {other: ours(options, store, other) for other in ("first", "second")}
+        else:
+            runs["plain"] = plain(options, store, order)
+        best = fastest(runs, options.rounds)
+        shown = ", ".join(
+            f"{name} {best[name] / options.steps:.3f} s a step, ratio {best[name] / best['ours']:.2f}"
+            for name in list(runs)[1:]
         )
+        print(f"{order} order, {size}: ours {best['ours'] / options.steps:.3f} s a step, {shown}", flush=True)
+
+
+def fastest(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Return the least seconds of each run's epochs, which alternate; the first of each is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            # What our runtime sets for itself must not slow the transcription down.
+            torch.use_deterministic_algorithms(name != "plain")
+            begin = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: min(found) for name, found in seconds.items()}
 
 
 if __name__ == "__main__":

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from imbnas.differentiable.bilevel import GRADIENTS, Levels, first_order, second_order
-from imbnas.params.differentiable import DartsParams
+from imbnas.differentiable.bilevel import first_order, second_order
 
 RATE, DECAY = 0.05, 3e-3
 
@@ -138,10 +135,3 @@ def test_a_validation_loss_that_ignores_the_weights_has_no_second_term() -> None
         problem.train, lambda: problem.mix.square().sum(), [problem.mix], problem.optimizer, RATE
     )
     torch.testing.assert_close(gradients[0], 2.0 * problem.mix.detach())
-
-
-def test_every_order_of_the_parameters_has_its_gradient() -> None:
-    assert set(GRADIENTS) == set(get_args(DartsParams.model_fields["order"].annotation))
-    levels = Levels(lambda: torch.zeros(()), lambda: torch.zeros(()), [], None, 0.1)
-    with pytest.raises(ValueError, match="needs weights that learn"):
-        GRADIENTS["second"](levels)

@@ -64,3 +64,9 @@ def test_a_step_has_the_same_views_whoever_makes_them_and_when(tmp_path: Path, p
         again = other.take(9)
         # The step that was taken last begins a new stream.
         assert all(torch.equal(a.images, b.images) for a, b in zip(again, other.take(9), strict=True))
+    runtime = Runtime(Numerics(device="cpu", threads=1))
+    with closing(Views(store, augment, runtime, feeds, 4, 2, seed, stride=3)) as strided, closing(views()) as other:
+        for step in (2, 5, 8, 11, 14):
+            for draw, wanted in zip(strided.take(step), other.take(step), strict=True):
+                assert torch.equal(draw.images, wanted.images), step
+                assert torch.equal(draw.labels, wanted.labels)

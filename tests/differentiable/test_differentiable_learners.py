@@ -151,8 +151,8 @@ def test_first_parameters_and_their_weights() -> None:
     )
     fair = ArchitectureParameters(layout, "sigmoid")
     assert {float(value) for weights in fair().operations.values() for value in weights.flatten()} == {0.5}
-    assert mean_entropy(fair) == pytest.approx(math.log(2.0))
-    assert mean_entropy(soft) == pytest.approx(math.log(8.0), rel=1e-4)
+    assert mean_entropy(fair(), "sigmoid") == pytest.approx(math.log(2.0))
+    assert mean_entropy(soft(), "softmax") == pytest.approx(math.log(8.0), rel=1e-4)
 
 
 def test_the_zero_one_loss_and_its_gradient() -> None:

@@ -12,6 +12,7 @@ from imbnas.differentiable.search_schedules import (
     rate_share,
     set_architecture_rate,
     skip_weight,
+    temperature,
     weight_rate,
 )
 
@@ -76,3 +77,11 @@ def test_weight_decay_is_scaled_with_the_rate() -> None:
     adam = torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], lr=1.0, weight_decay=1.0)
     set_architecture_rate(adam, RATE, 1e-3, 0.25)
     assert (adam.param_groups[0]["lr"], adam.param_groups[0]["weight_decay"]) == (RATE / 4, 2.5e-4)
+
+
+def test_the_temperature_has_the_tabled_values() -> None:
+    tabled = {0: 1.5, 4: 1.5, 5: 1.125, 10: 0.844, 20: 0.475, 30: 0.267, 40: 0.150, 45: 0.113, 49: 0.113}
+    for epoch, value in tabled.items():
+        assert temperature(1.5, 0.75, 5, epoch) == pytest.approx(value, abs=5e-4)
+    # Sparsemax divides by it in float32, in which 1e-60 is 0.
+    assert temperature(1.0, 0.001, 1, 20) == 1e-6

@@ -285,6 +285,22 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "search.darts.order is second with adapt.strategy head, whose weights stay as they are; expected",
         ),
         (
+            {**CELLS, "adapt.strategy": "head", "search.darts.order": "zeroth"},
+            "search.darts.order is zeroth with adapt.strategy head, whose weights stay as they are; expected",
+        ),
+        (
+            {**CELLS, "adapt.strategy": "scratch", "search.darts.order": "zeroth", "runtime.precision": "bf16"},
+            "runtime.precision is bf16 with search.darts.order zeroth, expected fp32",
+        ),
+        (
+            {"search.darts.order": "zeroth", "search.darts.collapse.perturbation": "random"},
+            "search.darts.collapse.perturbation is random with order zeroth, expected none",
+        ),
+        (
+            {**CELLS, "adapt.strategy": "scratch", "search.darts.architecture.loss": "ldam"},
+            "search.darts.architecture.loss is ldam on a head that is linear (adapt.classifier.name, with",
+        ),
+        (
             {**CELLS, "adapt.strategy": "head", "search.darts.collapse.perturbation": "random"},
             "search.darts.collapse.perturbation is random with adapt.strategy head, whose weights stay",
         ),

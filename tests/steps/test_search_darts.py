@@ -32,6 +32,12 @@ SPACE = {
         "operations": ["none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"],
     },
 }
+BENCHMARK = {
+    "name": "nasbench201",
+    "stem": {"channels": 4, "stride": 1},
+    "stages": {"channels": [4, 8], "repeats": [1, 1], "strides": [1, 2]},
+    "last_channels": None,
+}
 CHAIN: dict[str, Any] = {
     "space": SPACE,
     "supernet__epochs": 0,
@@ -95,8 +101,15 @@ def test_the_trajectory_has_a_row_an_epoch_and_ends_in_the_chosen_cells(cells: P
         {"branches": "bilateral", "architecture": {"schedule": "cumulative"}, "collapse": {"skip": "linear"}},
         {"relaxation": "sigmoid", "zero_one": 10.0, "objective": "barlow-twins", "barlow": {"hidden": 8, "outputs": 8}},
         {"collapse": {"perturbation": "adversarial", "eigenvalue_rows": 32}},
+        {
+            "order": "zeroth",
+            "relaxation": "sparsemax",
+            "zeroth": {"period": 4, "antithetic": True},
+            "branches": "bilateral",
+            "architecture": {"schedule": "cumulative", "loss": "balanced-softmax"},
+        },
     ],
-    ids=["second", "hlrs", "ssf", "smooth"],
+    ids=["second", "hlrs", "ssf", "smooth", "zeroth"],
 )
 def test_a_killed_search_ends_with_the_same_bytes(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
@@ -266,13 +279,7 @@ def test_the_cell_of_nas_bench_201_is_searched_too(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tiny_chain.copy(cells, tmp_path)
-    space = {
-        "name": "nasbench201",
-        "stem": {"channels": 4, "stride": 1},
-        "stages": {"channels": [4, 8], "repeats": [1, 1], "strides": [1, 2]},
-        "last_channels": None,
-    }
-    change = {**CHAIN, "space": space, "supernet__sampling": "uniform", "adapt__sampling": "uniform"}
+    change = {**CHAIN, "space": BENCHMARK, "supernet__sampling": "uniform", "adapt__sampling": "uniform"}
     change["search__darts"] = SEARCH
     assert tiny_chain.run(root, "supernet", "adapt", "search", "retrain", **change) == 0
     found = table(root)
@@ -285,6 +292,36 @@ def test_the_cell_of_nas_bench_201_is_searched_too(
     opened = [int(choice) for choice in table(root)["architecture"].iloc[-1].split("-")]
     assert is_connected(opened)
     assert "the derived cell had no way from input to output" in (root / "logs/search.log").read_text()
+
+
+def test_zo_darts_plus_ends_with_one_operation_an_edge(cells: Path, tmp_path: Path) -> None:
+    """Its groups of steps pass over the ends of epochs, and the last temperature is below every lead."""
+    root = tiny_chain.copy(cells, tmp_path)
+    change = {**CHAIN, "space": BENCHMARK, "supernet__sampling": "uniform", "adapt__sampling": "uniform"}
+    options = {
+        "epochs": 6,
+        "order": "zeroth",
+        "zeroth": {"period": 2},
+        "relaxation": "sparsemax",
+        "temperature": {"first": 0.02, "factor": 0.1, "every": 1},
+        "architecture": {"lr": 0.015, "sampler": "class-balanced", "loss": "balanced-softmax"},
+    }
+    change["search__darts"] = {**SEARCH, **options}
+    assert tiny_chain.run(root, "supernet", "adapt", "search", **change) == 0
+    found = table(root)
+    assert found["temperature"].tolist() == pytest.approx([0.02, 0.002, 0.0002, 2e-5, 2e-6, 1e-6])
+    assert found["zeros"].iloc[0] < 0.8
+    assert (found["zeros"].iloc[-1], found["single"].iloc[-1], found["entropy"].iloc[-1]) == (0.8, 1.0, 0.0)
+    assert found["search_loss"].notna().all()
+    moved = np.stack(found["alpha_cell"].to_list())
+    # Adam moves each entry by about its rate at each estimate, of which an epoch of three steps has two or one; once
+    # every edge has one operation nothing depends on the parameters any more.
+    steps = np.abs(np.diff(moved, axis=0)).max(axis=1)
+    assert (steps[:3] > 0.01).all()
+    assert steps.max() < 0.04
+    best = moved[-1].reshape(6, 5).argmax(axis=1).tolist()
+    assert is_connected(best), "else the way that was opened would be compared"
+    assert found["architecture"].iloc[-1] == "-".join(map(str, live_cell(best)))
 
 
 @pytest.mark.parametrize(

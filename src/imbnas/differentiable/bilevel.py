@@ -126,4 +126,4 @@ GRADIENTS: dict[str, ArchitectureGradient] = {
     "first": lambda levels: first_order(levels.valid, levels.architecture),
     "second": _second_order,
 }
-"""How each `search.darts.order` estimates the gradient of the architecture parameters."""
+"""Gradients that are found at one step, ahead of the weights' step, by `search.darts.order`."""

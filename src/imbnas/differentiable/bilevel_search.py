@@ -13,10 +13,11 @@ from imbnas.differentiable import collapse, search_schedules
 from imbnas.differentiable.descent import BilevelSearch, Descent
 from imbnas.differentiable.feeding import Views
 from imbnas.differentiable.learners import Draw
-from imbnas.differentiable.relaxation import mean_entropy
+from imbnas.differentiable.relaxation import mean_entropy, sparsity
 from imbnas.errors import UserError
 from imbnas.progress import Log
 from imbnas.seeds import derive, stream
+from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.checkpoint import not_finite
 from imbnas.training.loop import SANE, has_diverged
@@ -40,7 +41,7 @@ class SearchTrainer:
         self.views = [self._views_of(level) for level in (0, 1)]
         self.rows: list[Row] = []
         self.stopped = False
-        self._last: tuple[Sequence[Draw], int] | None = None
+        self._last: tuple[Sequence[Draw], int, int] | None = None
 
     def _views_of(self, level: int) -> Views:
         search = self.search
@@ -56,6 +57,7 @@ class SearchTrainer:
             self.per_epoch,
             self.descent.learner.views,
             seed,
+            self.descent.strategy.stride if level else 1,
         )
 
     def fit(self) -> tuple[list[Row], int]:
@@ -118,6 +120,7 @@ class SearchTrainer:
         plan = params.architecture
         share = search_schedules.rate_share(plan.schedule, epoch, params.epochs) if epoch >= plan.warmup else 0.0
         search_schedules.set_architecture_rate(descent.adam, plan.lr, plan.weight_decay, share)
+        learns = bool(share)
         rate = search_schedules.weight_rate(params.optimizer.lr, params.last_lr, epoch, params.epochs)
         if descent.optimizer is not None:
             descent.optimizer.set_rate(rate)
@@ -125,12 +128,13 @@ class SearchTrainer:
         while descent.done < last:
             try:
                 train = [] if self.search.frozen else self.views[0].take(descent.done)
-                valid = self.views[1].take(descent.done) if share else []
+                wanted = learns and descent.strategy.needs_rows(descent.done)
+                valid = self.views[1].take(descent.done) if wanted else []
             except StoppedWaiting:
                 self._state.save(self.snapshot())
                 raise
-            self._last = (valid or train, epoch)
-            descent.step(train, valid, epoch, rate)
+            self._last = (valid or train, epoch, 1 if valid else 0)
+            descent.step(train, valid, epoch, rate, learns=learns)
             if descent.done == last:
                 self._close_epoch(epoch, rate, plan.lr * share)
             bar.advance(note=f"entropy {self.rows[-1]['entropy']:.3f}" if self.rows else "")
@@ -139,35 +143,45 @@ class SearchTrainer:
 
     def _close_epoch(self, epoch: int, rate: float, architecture_rate: float) -> None:
         search, descent, guards = self.search, self.descent, self.search.params.collapse
-        train, valid = (value / self.per_epoch for value in descent.losses.tolist())
+        train, valid = descent.losses.tolist()
+        train, valid = train / self.per_epoch, valid / max(1, descent.estimates)
         if has_diverged(train) or has_diverged(valid):
             raise self._diverged(
                 f"the loss is {train} on the weights' and {valid} on the architecture's rows in epoch {epoch + 1}, "
                 "expected finite ones"
             )
+        moved, descent.estimates = descent.estimates > 0, 0
         descent.losses.zero_()
         with torch.no_grad():
-            relaxed = descent.parameters()
+            relaxed = descent.judged(epoch)
         self.rows.append(
             {
                 "generation": epoch,
                 "train_loss": None if search.frozen else train,
-                "search_loss": valid if architecture_rate else None,
+                "search_loss": valid if moved else None,
                 "rate": None if search.frozen else rate,
                 "architecture_rate": architecture_rate,
                 "mixing": descent.setting(epoch).mixing if descent.learner.draws > 1 else None,
-                "entropy": mean_entropy(descent.parameters),
+                "entropy": mean_entropy(relaxed, search.params.relaxation),
                 "eigenvalue": self._eigenvalue(epoch) if guards.eigenvalue_rows else None,
                 **{
                     f"alpha_{kind}": values.detach().double().flatten().tolist()
                     for kind, values in descent.parameters.operations.items()
                 },
+                **self._sparse(relaxed, epoch),
                 **search.describe(relaxed, epoch),
             }
         )
         values = [row["eigenvalue"] for row in self.rows]
         if guards.stop_ratio and guards.eigenvalue_rows:
             self.stopped = collapse.should_stop(values, guards.stop_ratio, guards.window, guards.back, guards.patience)
+
+    def _sparse(self, relaxed: Relaxed, epoch: int) -> Row:
+        """Return what sparsemax adds to an epoch's row."""
+        if self.search.params.relaxation != "sparsemax":
+            return {}
+        zeros, single = sparsity(relaxed)
+        return {"temperature": self.descent.temperature(epoch), "zeros": zeros, "single": single}
 
     def _eigenvalue(self, epoch: int) -> float:
         """Return the dominant eigenvalue of the loss on fixed rows of the architecture's half, without augmentation.
@@ -187,7 +201,7 @@ class SearchTrainer:
             batch = [Draw(self.runtime.lay_out(search.augment(images, None)), labels) for images, labels in draws]
         generator = torch.Generator().manual_seed(derive(search.seed, "eigenvalue"))
         with batch_statistics(descent.learner):
-            loss = descent.loss(batch, descent.parameters(), descent.setting(epoch))
+            loss = descent.loss(batch, descent.judged(epoch), descent.setting(epoch, 1))
             return collapse.dominant_eigenvalue(loss, list(descent.parameters.parameters()), generator, CURVATURE_STEPS)
 
     # Saved state
@@ -228,9 +242,9 @@ class SearchTrainer:
             raise self._diverged(f"after the last step {name} holds numbers that are not finite, expected {SANE}")
         if self._last is None:
             return
-        batch, epoch = self._last
+        batch, epoch, level = self._last
         with batch_statistics(descent.learner):
-            loss = descent.loss(batch, descent.parameters(), descent.setting(epoch)).item()
+            loss = descent.loss(batch, descent.judged(epoch), descent.setting(epoch, level)).item()
         if has_diverged(loss):
             raise self._diverged(f"after the last step the loss is {loss:g}, expected {SANE}")
 

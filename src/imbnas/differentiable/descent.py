@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
 from imbnas.differentiable import bilevel, collapse, search_schedules
 from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Draw, Learner, Setting
 from imbnas.differentiable.relaxation import ArchitectureParameters, zero_one_loss
+from imbnas.differentiable.strategies import STRATEGIES, Estimate, Start
+from imbnas.differentiable.zeroth import descend
 from imbnas.params.differentiable import DartsParams
 from imbnas.seeds import derive
 from imbnas.spaces.relaxed import Relaxed
@@ -27,8 +29,9 @@ class BilevelSearch:
     """One differentiable search: what is trained on what, by which parameters.
 
     `frozen` leaves the weights as they are, so that the architecture alone is searched. `feeds[level]` has one feed per
-    draw of the learner: level 0 feeds the weights, level 1 the architecture. `describe(weights, epoch)` adds to an
-    epoch's row: the derived architecture, its score and the like.
+    draw of the learner: level 0 feeds the weights, level 1 the architecture. `objective` is the loss of both levels,
+    `outer` that of the architecture where it has one of its own. `describe(weights, epoch)` adds to an epoch's row: the
+    derived architecture, its score and the like.
     """
 
     params: DartsParams
@@ -42,12 +45,14 @@ class BilevelSearch:
     seed: int
     describe: Callable[[Relaxed, int], dict[str, Any]]
     name: str = "search"
+    outer: Objective | None = None
 
 
 class Descent:
     """The learner and the architecture parameters of a search, their optimisers, and the steps that are done.
 
-    `losses` are the sums of the weights' and the architecture's losses since they were last set to zero.
+    `losses` are the sums of the weights' and the architecture's losses since they were last set to zero, `estimates`
+    counts those of the architecture.
     """
 
     def __init__(self, search: BilevelSearch, runtime: Runtime) -> None:
@@ -60,15 +65,26 @@ class Descent:
         self.adam = torch.optim.Adam(
             self.parameters.parameters(), lr=plan.lr, betas=(plan.beta1, plan.beta2), weight_decay=plan.weight_decay
         )
-        self.done = 0
+        self.strategy = STRATEGIES[search.params.order](
+            Start(search.params, self.learner, self.parameters, self.optimizer, derive(search.seed, search.name))
+        )
+        self.done = self.estimates = 0
         self.losses = torch.zeros(2, device=runtime.device)
 
-    def step(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> None:
-        """Take one step of the architecture, which rests where `valid` is empty, and one of weights that learn."""
-        if valid:
-            self._architecture_step(train, valid, epoch, rate)
+    def step(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float, *, learns: bool) -> None:
+        """Take one step of weights that learn, and one of the architecture where it `learns` and the strategy says so.
+
+        `rate` is the weights' learning rate; `valid` may be empty at steps at which the strategy needs no rows.
+        """
+        levels = self._levels(train, valid, epoch, rate)
+        if learns:
+            self._move(self.strategy.before(self.done, levels))
+        else:
+            self.strategy.rest()
         if self.optimizer is not None:
             self._weight_step(self.optimizer, train, epoch)
+        if learns:
+            self._move(self.strategy.after(self.done, levels, self._loss_of(train, epoch)))
         self.done += 1
 
     def snapshot(self) -> dict[str, Any]:
@@ -80,6 +96,8 @@ class Descent:
             "adam": self.adam.state_dict(),
             "step": self.done,
             "losses": self.losses.clone(),
+            "estimates": self.estimates,
+            "strategy": self.strategy.snapshot(),
         }
 
     def take(self, saved: Mapping[str, Any]) -> None:
@@ -89,50 +107,83 @@ class Descent:
         if self.optimizer is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.adam.load_state_dict(saved["adam"])
-        self.done = saved["step"]
+        self.strategy.take(saved["strategy"])
+        self.done, self.estimates = saved["step"], saved["estimates"]
         self.losses = saved["losses"].to(self.runtime.device)
 
-    def setting(self, epoch: int) -> Setting:
-        """Return the loss function of an epoch, and the share of each branch in it."""
-        params = self.search.params
+    def setting(self, epoch: int, level: int = 0) -> Setting:
+        """Return the loss function of a level in an epoch, and the share of each branch in it."""
+        params, search = self.search.params, self.search
         mixing = search_schedules.mixing_factor(params.mixing, epoch, params.epochs, params.fixed)
-        return Setting(self.search.objective(epoch), mixing)
+        objective = search.outer if level and search.outer is not None else search.objective
+        return Setting(objective(epoch), mixing)
 
-    def loss(self, batch: Sequence[Draw], relaxed: Relaxed, setting: Setting) -> Tensor:
-        """Return the loss on a batch; its random draws are a function of the steps that are done."""
+    def loss(self, batch: Sequence[Draw], relaxed: Relaxed, setting: Setting, learner: Learner | None = None) -> Tensor:
+        """Return the loss on a batch; its random draws are a function of the steps that are done.
+
+        `learner` is the search's own, or a twin of it.
+        """
         # Dropout and the like draw from the global generator: seeding it per step keeps them functions of the counter.
         torch.manual_seed(derive(self.search.seed, self.search.name, "global", self.done))
         with self.runtime.autocast():
-            return self.learner.loss(batch, relaxed, setting)
+            return (learner or self.learner).loss(batch, relaxed, setting)
 
-    def relaxed(self, epoch: int) -> Relaxed:
+    def relaxed(self, epoch: int, parameters: ArchitectureParameters | None = None) -> Relaxed:
         """Return the operations' weights in an epoch, the auxiliary skip connection's among them."""
         params = self.search.params
-        return self.parameters(search_schedules.skip_weight(params.collapse.skip, epoch, params.epochs))
+        skip = search_schedules.skip_weight(params.collapse.skip, epoch, params.epochs)
+        return (parameters or self.parameters)(skip, self.temperature(epoch))
 
-    def _architecture_step(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> None:
-        """Move the architecture parameters by an estimate of their gradient; `rate` is the weights' learning rate."""
-        setting, params = self.setting(epoch), self.search.params
+    def judged(self, epoch: int) -> Relaxed:
+        """Return the weights by which the search network is judged after an epoch: without the auxiliary skip."""
+        relaxed: Relaxed = self.parameters(0.0, self.temperature(epoch))
+        return relaxed
+
+    def temperature(self, epoch: int) -> float:
+        """Return sparsemax's temperature in an epoch."""
+        plan = self.search.params.temperature
+        return search_schedules.temperature(plan.first, plan.factor, plan.every, epoch)
+
+    def _levels(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> bilevel.Levels:
+        """Return both levels at a step; `rate` is the weights' learning rate."""
+        params = self.search.params
 
         def valid_loss() -> Tensor:
             relaxed = self.relaxed(epoch)
-            loss = self.loss(valid, relaxed, setting)
+            loss = self.loss(valid, relaxed, self.setting(epoch, 1))
             if params.zero_one:
                 loss = loss + params.zero_one * zero_one_loss(relaxed, params.zero_one_norm)
             return loss
 
-        levels = bilevel.Levels(
-            train=lambda: self.loss(train, self.relaxed(epoch), setting),
+        return bilevel.Levels(
+            train=lambda: self.loss(train, self.relaxed(epoch), self.setting(epoch)),
             valid=valid_loss,
             architecture=list(self.parameters.parameters()),
             optimizer=self.optimizer,
             rate=rate,
         )
-        gradients, loss = bilevel.GRADIENTS[params.order](levels)
-        for parameter, gradient in zip(levels.architecture, gradients, strict=True):
+
+    def _move(self, estimate: Estimate | None) -> None:
+        """Move the architecture parameters by an estimate of their gradient, if there is one."""
+        if estimate is None:
+            return
+        gradients, loss = estimate
+        for parameter, gradient in zip(self.parameters.parameters(), gradients, strict=True):
             parameter.grad = gradient
         self.adam.step()
         self.losses[1] += loss.float()
+        self.estimates += 1
+
+    def _loss_of(self, batch: Sequence[Draw], epoch: int) -> Callable[[nn.Module, nn.Module], Tensor]:
+        """Return the weights' loss on a batch, for a learner and architecture parameters."""
+        setting = self.setting(epoch)
+
+        def loss(learner: nn.Module, parameters: nn.Module) -> Tensor:
+            with torch.no_grad():
+                relaxed = self.relaxed(epoch, cast(ArchitectureParameters, parameters)).detached()
+            return self.loss(batch, relaxed, setting, cast(Learner, learner))
+
+        return loss
 
     def _weight_step(self, optimizer: SGD, batch: Sequence[Draw], epoch: int) -> None:
         """Move the weights by the gradient of the loss at the architecture, perturbed where the parameters say so."""
@@ -140,14 +191,8 @@ class Descent:
         with torch.no_grad():
             relaxed = self.relaxed(epoch).detached()
         relaxed = self.perturbed(relaxed, batch, setting, epoch)
-        optimizer.zero_grad()
-        loss = self.loss(batch, relaxed, setting)
-        loss.backward()
-        clip = self.search.params.optimizer.clip
-        if clip:
-            optimizer.clip(clip)
-        optimizer.step()
-        self.losses[0] += loss.detach().float()
+        loss = descend(optimizer, lambda: self.loss(batch, relaxed, setting), self.search.params.optimizer.clip)
+        self.losses[0] += loss.float()
 
     def perturbed(self, relaxed: Relaxed, batch: Sequence[Draw], setting: Setting, epoch: int) -> Relaxed:
         """Return the operations' weights moved as the guard against collapse says, at random or against the loss."""

@@ -32,6 +32,9 @@ COMMON = {
 }
 """Columns of every differentiable search, those of `search.table` first; a score is that of the whole search network,
 macs and params are those of the network derived after the epoch."""
+SPARSE = {"temperature": pa.float64(), "zeros": pa.float64(), "single": pa.float64()}
+"""Columns of a search with sparsemax: its temperature, the share of weights that are exactly 0, and the share of edges
+on which a single operation weighs anything."""
 
 
 def trajectory_table(
@@ -42,8 +45,10 @@ def trajectory_table(
     Each kind of cell adds `skips_<kind>`, its skip connections, and `alpha_<kind>`, its architecture parameters (edges,
     operations) in one list, row by row.
     """
+    sparse = any("zeros" in row for row in rows)
     schema = {
         **COMMON,
+        **(SPARSE if sparse else {}),
         **{f"skips_{kind}": pa.int64() for kind in kinds},
         **{f"alpha_{kind}": pa.list_(pa.float64()) for kind in kinds},
     }

@@ -30,15 +30,20 @@ class Views:
         per_epoch: int,
         views: int,
         seed: Callable[[int, int, int], int],
+        stride: int = 1,
     ) -> None:
-        """Take where images lie and how they change; `seed` follows from the numbers of feed, view and step."""
+        """Take where images lie and how they change; `seed` follows from the numbers of feed, view and step.
+
+        Of `stride` steps one takes draws; the rows of the others are not read.
+        """
         self._store, self._augment, self._runtime, self._feeds = store, augment, runtime, feeds
+        self._stride = stride
         self._per_epoch, self._views, self._seed = per_epoch, views, seed
         self._stream: Generator[list[Draw], None, None] | None = None
         self._next = 0
 
     def take(self, step: int) -> list[Draw]:
-        """Return the draws of a step, each feed's views behind one another. Steps in order are made ahead."""
+        """Return the draws of a step, each feed's views behind one another. Steps a stride apart are made ahead."""
         if self._stream is None or self._next != step:
             self.close()
             early, _ = halves(self._augment)
@@ -46,7 +51,7 @@ class Views:
             self._stream = (
                 self._made_ahead(store, step) if ahead and isinstance(store, AheadStore) else self._made(step)
             )
-        self._next = step + 1
+        self._next = step + self._stride
         return next(self._stream)
 
     def close(self) -> None:
@@ -68,14 +73,15 @@ class Views:
         return found
 
     def _epochs(self, first: int) -> Iterator[list[list[np.ndarray]]]:
-        """Yield for each epoch from the one of step `first` on the batches of each feed that are left of it."""
-        begin, place = divmod(first, self._per_epoch)
-        for epoch in count(begin):
-            start = place if epoch == begin else 0
-            yield [feed.batches(epoch, start, self._per_epoch) for feed in self._feeds]
+        """Yield for each epoch from the one of step `first` on the batches of each feed that are left to take in it."""
+        step = first
+        while True:
+            epoch, start = divmod(step, self._per_epoch)
+            yield [feed.batches(epoch, start, self._per_epoch)[:: self._stride] for feed in self._feeds]
+            step += self._stride * -(-(self._per_epoch - start) // self._stride)
 
     def _made(self, first: int) -> Generator[list[Draw], None, None]:
-        steps = count(first)
+        steps = count(first, self._stride)
         for batches in self._epochs(first):
             for draws in zip(*map(self._store.batches, batches), strict=True):
                 yield self.of(draws, next(steps))
@@ -84,7 +90,7 @@ class Views:
         early, late = halves(self._augment)
 
         def tasks() -> Iterator[Task]:
-            steps = count(first)
+            steps = count(first, self._stride)
             for epoch in self._epochs(first):
                 for batches, step in zip(zip(*epoch, strict=True), steps):  # noqa: B905
                     for number, batch in enumerate(batches):

@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from imbnas.differentiable.sparsemax import sparsemax
 from imbnas.spaces.relaxed import Layout, Relaxed
 
-Relaxation = Literal["softmax", "sigmoid"]
+Relaxation = Literal["softmax", "sigmoid", "sparsemax"]
 INITIAL = 1e-3
-"""Standard deviation of a softmax's first architecture parameters (Liu et al. 2019)."""
+"""Standard deviation of the first architecture parameters where operations compete (Liu et al. 2019)."""
 
 
 class ArchitectureParameters(nn.Module):
@@ -20,30 +21,45 @@ class ArchitectureParameters(nn.Module):
 
     `softmax` (Liu et al. 2019): operations of an edge share a weight of 1; they begin at normal(0, 1e-3), drawn from
     torch's global generator. `sigmoid` (FairDARTS, Chu et al. 2020): every operation has a weight of its own in (0, 1);
-    they begin at 0, that is at 0.5. Edge weights (PC-DARTS, Xu et al. 2020) are a softmax over the edges into a node.
+    they begin at 0, that is at 0.5. `sparsemax` (ZO-DARTS+, arXiv 2405.03462): an edge's weights are the projection of
+    its parameters, divided by a temperature, on the simplex, so that weak operations weigh exactly 0; they begin as a
+    softmax's. Edge weights (PC-DARTS, Xu et al. 2020) are a softmax over the edges into a node.
     """
 
     def __init__(self, layout: Layout, relaxation: Relaxation, *, edge_weights: bool = False) -> None:
         """Draw the first parameters."""
         super().__init__()
         self.layout, self.relaxation = layout, relaxation
-        scale = INITIAL if relaxation == "softmax" else 0.0
+        scale = 0.0 if relaxation == "sigmoid" else INITIAL
         shape = (len(layout.targets), len(layout.operations))
         self.operations = nn.ParameterDict({kind: scale * torch.randn(shape) for kind in layout.kinds})
         self.edges = nn.ParameterDict(
             {kind: INITIAL * torch.randn(shape[0]) for kind in layout.kinds} if edge_weights else {}
         )
 
-    def forward(self, skip: float = 0.0) -> Relaxed:
-        """Return the weights, with `skip` for the auxiliary skip connection."""
+    def forward(self, skip: float = 0.0, temperature: float = 1.0) -> Relaxed:
+        """Return the weights, with `skip` for the auxiliary skip connection; `temperature` is that of sparsemax."""
         return Relaxed(
-            {kind: self._activate(values) for kind, values in self.operations.items()},
+            {kind: self._activate(values, temperature) for kind, values in self.operations.items()},
             {kind: edge_softmax(values, self.layout.targets) for kind, values in self.edges.items()},
             skip,
         )
 
-    def _activate(self, values: Tensor) -> Tensor:
-        return values.softmax(dim=1) if self.relaxation == "softmax" else values.sigmoid()
+    @torch.no_grad()
+    def ranking(self, relaxed: Relaxed) -> Relaxed:
+        """Return the weights by which cells are derived from `relaxed`, which these parameters gave.
+
+        For sparsemax they are a softmax of the same parameters: that ranks an edge's operations alike, and also those
+        that weigh nothing, so that the best operation is that of the parameters themselves.
+        """
+        if self.relaxation != "sparsemax":
+            return relaxed
+        return Relaxed({kind: values.softmax(dim=1) for kind, values in self.operations.items()}, relaxed.edges)
+
+    def _activate(self, values: Tensor, temperature: float) -> Tensor:
+        if self.relaxation == "sigmoid":
+            return values.sigmoid()
+        return values.softmax(dim=1) if self.relaxation == "softmax" else sparsemax(values / temperature)
 
 
 def edge_softmax(values: Tensor, targets: Sequence[int]) -> Tensor:
@@ -61,13 +77,20 @@ def zero_one_loss(relaxed: Relaxed, norm: Literal["l2", "l1"]) -> Tensor:
     return -(distance.square() if norm == "l2" else distance.abs()).mean()
 
 
-def mean_entropy(parameters: ArchitectureParameters) -> float:
+def mean_entropy(relaxed: Relaxed, relaxation: Relaxation) -> float:
     """Return the mean entropy of an edge in nats: log(operations) when all weigh alike, 0 when one has all.
 
     For sigmoids it is the mean over operations of the entropy of (s, 1 - s), at most log 2.
     """
     with torch.no_grad():
-        weights = torch.cat(list(parameters().operations.values())).double()
-        if parameters.relaxation == "softmax":
-            return float(torch.special.entr(weights).sum(dim=1).mean())
-        return float((torch.special.entr(weights) + torch.special.entr(1.0 - weights)).mean())
+        weights = torch.cat(list(relaxed.operations.values())).double()
+        if relaxation == "sigmoid":
+            return float((torch.special.entr(weights) + torch.special.entr(1.0 - weights)).mean())
+        return float(torch.special.entr(weights).sum(dim=1).mean())
+
+
+def sparsity(relaxed: Relaxed) -> tuple[float, float]:
+    """Return the share of weights that are exactly 0, and the share of edges on which one operation has all."""
+    with torch.no_grad():
+        weights = torch.cat(list(relaxed.operations.values()))
+        return float((weights == 0.0).double().mean()), float((weights == 1.0).any(dim=1).double().mean())

@@ -16,6 +16,8 @@ Mixing = Literal["parabolic", "symmetric", "half", "linear", "cosine", "fixed"]
 RateSchedule = Literal["constant", "cumulative", "cosine", "freeze", "increasing"]
 FREEZE = 0.5
 """`freeze` stops when BBN's parabolic factor falls below this."""
+COLDEST = 1e-6
+"""The lowest temperature: a lead of as much leaves an edge with one operation, and float32 divides by it."""
 
 
 def mixing_factor(name: Mixing, epoch: int, epochs: int, fixed: float) -> float:
@@ -74,3 +76,11 @@ def skip_weight(name: Literal["none", "linear", "cosine"], epoch: int, epochs: i
     """Return the weight of the auxiliary skip connection: from 1 to 0 over the search (DARTS-, Chu et al. 2021)."""
     share = epoch / epochs
     return {"none": 0.0, "linear": 1.0 - share, "cosine": 0.5 * (1.0 + math.cos(math.pi * share))}[name]
+
+
+def temperature(first: float, factor: float, every: int, epoch: int) -> float:
+    """Return sparsemax's temperature in an epoch: `first`, times `factor` at the start of each `every`-th later one.
+
+    ZO-DARTS+ (arXiv 2405.03462) in its authors' code: 1.5, times 0.75 every 5 epochs, 0.113 in the last of 50.
+    """
+    return max(float(first * factor ** (epoch // every)), COLDEST)

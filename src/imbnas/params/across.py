@@ -10,11 +10,10 @@ from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
 from imbnas.params.differentiable import FROZEN, idle_option
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.longtail import ANGULAR
-from imbnas.params.loss_options import LOSSES
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import SearchParams
-from imbnas.params.shared import SpaceParams
+from imbnas.params.shared import Numerics, SpaceParams
 from imbnas.params.source import SourceParams
 from imbnas.params.supernet import SupernetParams
 from imbnas.params.target import TargetParams
@@ -90,16 +89,25 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
         )
 
 
+def check_precision(numerics: Numerics, search: SearchParams) -> None:
+    """Raise ValueError where rounded passes would drown the small differences of a zeroth-order gradient."""
+    if search.method == "darts" and search.darts.order == "zeroth" and numerics.precision != "fp32":
+        raise ValueError(
+            f"runtime.precision is {numerics.precision} with search.darts.order zeroth, expected fp32: it divides "
+            "small differences of weights"
+        )
+
+
 def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
     """Refuse options that need weights to learn if the adaptation froze them, and margins without a cosine head."""
     options, idle = search.darts, idle_option(search.darts, adapt.strategy)
     if idle:
         raise ValueError(idle)
     classifier = {"none": "linear", "head": adapt.head.name}.get(adapt.strategy, adapt.classifier.chosen(adapt.loss))
-    if LOSSES[options.loss].cosine and options.objective == "labels" and classifier not in ANGULAR:
+    if options.on_cosines and classifier not in ANGULAR:
         name = "adapt.head.name" if adapt.strategy == "head" else "adapt.classifier.name"
         raise ValueError(
-            f"search.darts.loss is {options.loss} on a head that is {classifier} ({name}, with adapt.strategy "
+            f"search.darts.{options.on_cosines} on a head that is {classifier} ({name}, with adapt.strategy "
             f"{adapt.strategy}), expected a cosine one: its margins are on cosines"
         )
 

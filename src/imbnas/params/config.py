@@ -80,6 +80,7 @@ class Params(Section):
             )
         across.check_source(self.source, self.target, self.supernet)
         across.check_space(self.space, self.supernet.sampling, self.adapt, self.search)
+        across.check_precision(self.runtime, self.search)
         across.check_cells(self.space, self.retrain)
         across.check_validation(self.target, self.adapt, self.search, self.retrain)
         across.check_padding(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from imbnas.params.barlow_options import ProjectorParams
 from imbnas.params.longtail import LongTailParams
+from imbnas.params.loss_options import LOSSES
 from imbnas.params.recipe import AugmentParams, OptimizerParams
 from imbnas.params.section import Section
 from imbnas.params.shared import Above, Count, Epochs, Fraction, NonNegative, Pairs, Rounds, Share
+from imbnas.params.zeroth_options import TemperatureParams, ZerothParams
+
+if TYPE_CHECKING:
+    OuterLoss = str
+else:
+    OuterLoss = Literal["same", *LOSSES]
 
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -37,6 +44,9 @@ class ArchitectureParams(Section):
     """Epochs in which only the weights learn (PC-DARTS: 15)."""
     sampler: Literal["same", "instance", "class-balanced"] = "same"
     """Rows of the architecture's step: `same` as the weights', both branches included, or one draw of another kind."""
+    loss: OuterLoss = "same"
+    """Loss of the architecture's step: `same` as the weights', or another one, with the options in `losses` and
+    `weighting`."""
 
 
 class BarlowParams(ProjectorParams):
@@ -80,8 +90,9 @@ class CollapseParams(Section):
 class DartsParams(LongTailParams):
     """A differentiable search (DARTS, Liu et al. 2019) and its long-tailed, fair and self-supervised relatives."""
 
-    order: Literal["first", "second"] = "first"
-    """`second` differentiates through the weights' next step: better founded, two to three times slower."""
+    order: Literal["first", "second", "zeroth"] = "first"
+    """`second` differentiates through the weights' next step: better founded, two to three times slower. `zeroth`
+    compares the weights with those of a twin at another architecture (ZO-DARTS+, arXiv 2405.03462)."""
     epochs: Rounds = 50
     """Passes over the weights' half of the rows."""
     batch_size: Pairs = 64
@@ -103,8 +114,9 @@ class DartsParams(LongTailParams):
     cos(t pi / 2), or `fixed`."""
     fixed: Share = 0.5
     """Of the mixing `fixed`."""
-    relaxation: Literal["softmax", "sigmoid"] = "softmax"
-    """`softmax`: operations of an edge compete; `sigmoid`: they do not (FairDARTS, Chu et al. 2020)."""
+    relaxation: Literal["softmax", "sigmoid", "sparsemax"] = "softmax"
+    """`softmax`: operations of an edge compete; `sigmoid`: they do not (FairDARTS, Chu et al. 2020); `sparsemax`: they
+    compete, and weak ones weigh exactly 0 (ZO-DARTS+, arXiv 2405.03462)."""
     zero_one: NonNegative = 0.0
     """Of sigmoid: weight of the loss that drives weights to 0 or 1 (FairDARTS: 10)."""
     zero_one_norm: Literal["l2", "l1"] = "l2"
@@ -119,14 +131,18 @@ class DartsParams(LongTailParams):
     """Of barlow-twins."""
     architecture: ArchitectureParams = ArchitectureParams()
     """How the architecture parameters learn."""
+    zeroth: ZerothParams = ZerothParams()
+    """Of the order `zeroth`."""
+    temperature: TemperatureParams = TemperatureParams()
+    """Of sparsemax."""
     collapse: CollapseParams = CollapseParams()
     """What is done against collapse."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        soft = self.relaxation == "softmax"
+        soft = self.relaxation != "sigmoid"
         if soft and self.zero_one:
-            raise ValueError(f"zero_one is {self.zero_one} with relaxation softmax, expected 0, or sigmoid")
+            raise ValueError(f"zero_one is {self.zero_one} with relaxation {self.relaxation}, expected 0, or sigmoid")
         if not soft and self.collapse.perturbation != "none":
             raise ValueError(
                 f"collapse.perturbation is {self.collapse.perturbation} with relaxation sigmoid, expected none: it "
@@ -134,11 +150,28 @@ class DartsParams(LongTailParams):
             )
         if not soft and self.edge_weights:
             raise ValueError("edge_weights is true with relaxation sigmoid, expected false, or softmax")
+        if self.order == "zeroth" and self.collapse.perturbation != "none":
+            raise ValueError(
+                f"collapse.perturbation is {self.collapse.perturbation} with order zeroth, expected none: weights and "
+                "twin are to differ by their architecture alone"
+            )
         if self.architecture.warmup >= self.epochs:
             raise ValueError(f"architecture.warmup is {self.architecture.warmup}, expected less than epochs")
         if self.objective == "barlow-twins":
             self._self_supervised()
         return self
+
+    @property
+    def outer_loss(self) -> str:
+        """The loss of the architecture's step."""
+        return self.loss if self.architecture.loss == "same" else self.architecture.loss
+
+    @property
+    def on_cosines(self) -> str:
+        """The first parameter whose loss has margins on cosines, with its value as `loss is ldam`; "" for none."""
+        named = {"loss": self.loss, "architecture.loss": self.outer_loss}
+        found = [name for name, loss in named.items() if LOSSES[loss].cosine and self.objective == "labels"]
+        return f"{found[0]} is {named[found[0]]}" if found else ""
 
     @property
     def blind(self) -> bool:
@@ -158,7 +191,7 @@ class DartsParams(LongTailParams):
 def idle_option(options: DartsParams, strategy: str) -> str:
     """Return what is wrong with an option that needs weights to learn which the adaptation froze; "" for nothing."""
     idle = {
-        "order is second": options.order == "second",
+        f"order is {options.order}": options.order != "first",
         "branches is bilateral": options.branches == "bilateral",
         "objective is barlow-twins": options.objective == "barlow-twins",
         f"collapse.skip is {options.collapse.skip}": options.collapse.skip != "none",

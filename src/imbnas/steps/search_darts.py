@@ -77,10 +77,10 @@ class DartsSearch:
         outcome = {"score": row["score"], "standard_error": row["standard_error"]}
         return Found(tuple(row["architecture"]), outcome, self.validation, loaded.trained())
 
-    def _objective(self, scale: float) -> Objective:
+    def _objective(self, loss: str, scale: float) -> Objective:
         params = self.params
         section = ClassifierTraining(
-            loss=params.loss,
+            loss=loss,
             losses=params.losses,
             weighting=params.weighting,
             classifier=ClassifierParams(scale=scale),
@@ -98,10 +98,11 @@ class DartsSearch:
             store=self.step.store(),
             augment=self.step.augment(self.params.augment),
             feeds=make_feeds(self.params, self.tail.labels, loaded.learner.draws, loaded.frozen, self.view.seed),
-            objective=self._objective(loaded.scale),
+            objective=self._objective(self.params.loss, loaded.scale),
             seed=self.view.seed,
             describe=lambda relaxed, epoch: {
-                **self.judge.derived(relaxed),
+                **self.judge.derived(parameters.ranking(relaxed)),
                 **self.judge.score(loaded.learner, relaxed),
             },
+            outer=self._objective(self.params.outer_loss, loaded.scale),
         )

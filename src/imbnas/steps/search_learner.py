@@ -13,7 +13,6 @@ from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.errors import UserError
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
 from imbnas.params.longtail import ANGULAR
-from imbnas.params.loss_options import LOSSES
 from imbnas.params.search import SearchView
 from imbnas.seeds import derive
 from imbnas.spaces.cells import CellSupernet
@@ -41,9 +40,10 @@ def load_learner(view: SearchView, path: Path, space: SearchSpace, rows: Rows) -
     params = view.search.darts
     adapted = read_adapted(path, view.space, rows.split.info)
     head, strategy = adapted.head, adapted.meta["recipe"]["strategy"]
-    if LOSSES[params.loss].cosine and params.objective == "labels" and head["name"] not in ANGULAR:
+    if params.on_cosines and head["name"] not in ANGULAR:
+        name, _, loss = params.on_cosines.partition(" is ")
         raise UserError(
-            f"search.darts.loss: found {params.loss} with a {head['name']} classifier in {path}, expected a "
+            f"search.darts.{name}: found {loss} with a {head['name']} classifier in {path}, expected a "
             "cosine one (adapt.classifier.name): its margins are on cosines"
         )
     torch.manual_seed(derive(view.seed, "search", "weights"))
