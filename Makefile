@@ -22,7 +22,8 @@ WORKFLOW := Snakefile workflow/table.smk workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	ranking adaptation approximation inheritance golden coverage bench darts-results darts-speed regret regret-darts docs clean
+	ranking adaptation approximation inheritance golden latent-diffusion coverage bench \
+	darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -105,6 +106,9 @@ approximation: $(READY) ## accuracy and energy by approximate multiplier, on dig
 
 golden: $(READY) ## heads on published networks' features (GOLDEN=DIR holds them): docs/results/golden.md
 	$(BIN)/python experiments/golden.py --data $(GOLDEN)
+
+latent-diffusion: $(READY) ## heads on generated features (GOLDEN=DIR): docs/results/latent-diffusion.md
+	$(BIN)/python experiments/latent_diffusion.py --data $(GOLDEN)
 
 coverage: $(READY) ## how often intervals over seeds exclude 0 where there is no difference: docs/results/intervals.md
 	$(BIN)/python experiments/interval_coverage.py

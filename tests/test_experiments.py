@@ -317,3 +317,56 @@ def test_the_rule_on_multipliers_looks_at_each_step_and_at_the_ends() -> None:
     assert "does not rise" in approximation.verdict([[0.79, 0.81], [0.69, 0.71], [0.70, 0.72]])
     # Each step within one standard error, and all of them together beyond it.
     assert "1 rise(s)" in approximation.verdict([[0.69, 0.71], [0.70, 0.72], [0.71, 0.73]])
+
+
+def test_generated_heads_are_run_once_and_judged_by_the_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny features: what is kept is not run again, and only what beats both rivals on all datasets is recommended."""
+    import sys
+
+    import latent_diffusion as experiment
+    from latent_diffusion_page import Measured, compared, recommended
+
+    from imbnas.params.synthesis_options import DiffusionParams
+
+    rng = np.random.default_rng(0)
+    counts = np.array([60, 20, 8])
+    labels, truth = np.repeat(np.arange(3), counts), np.repeat(np.arange(3), 40)
+    means = 2.0 * np.eye(3, 4)
+    arrays = {
+        "train_features": (means[labels] + rng.normal(size=(88, 4))).astype(np.float32),
+        "train_labels": labels,
+        "test_features": (means[truth] + rng.normal(size=(120, 4))).astype(np.float32),
+        "test_labels": truth,
+        "weight": means.astype(np.float32),
+        "bias": np.log(counts).astype(np.float32),
+        "counts": counts,
+    }
+    for name in experiment.FILES:
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    monkeypatch.setattr(experiment, "STEPS", 4)
+    monkeypatch.setattr(experiment.latent_diffusion_page, "RESAMPLES", 40)
+    monkeypatch.setattr(experiment, "DIFFUSION", DiffusionParams(epochs=1, timesteps=2))
+    page, work = tmp_path / "page.md", tmp_path / "work"
+    arguments = ["x", "--data", str(tmp_path), "--output", str(page), "--work", str(work), "--seeds", "2"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert experiment.main() == 0
+    text, table = page.read_text(), page.with_suffix(".csv").read_text()
+    assert len(table.splitlines()) == 1 + 2 * (4 + 2 * (len(experiment.METHODS) - 4))
+    monkeypatch.setattr(experiment.Bench, "logits", lambda *a: pytest.fail("a run that is kept is made again"))
+    assert experiment.main() == 0
+    assert (page.read_text(), page.with_suffix(".csv").read_text()) == (text, table)
+
+    def runs(right: float) -> list[tuple[np.ndarray, float]]:
+        made = []
+        for seed in range(5):
+            wrong = np.random.default_rng(seed).random(120) > right
+            made.append((np.where(wrong, (truth + 1) % 3, truth), 1.0))
+        return made
+
+    given = {"balanced softmax": runs(0.5), "logit adjustment": runs(0.5)[:1], "good": runs(0.9), "same": runs(0.5)}
+    scored = Measured(truth, counts, given).resampled()
+    one = {rival: compared(scored, ["good", "same"], rival) for rival in ("balanced softmax", "logit adjustment")}
+    assert one["balanced softmax"]["same"].value == 0.0
+    assert recommended([one, one], ["good", "same"]) == ["good"]
+    other = {**one, "logit adjustment": {**one["logit adjustment"], "good": one["balanced softmax"]["same"]}}
+    assert recommended([one, other], ["good", "same"]) == [], "not on every dataset"

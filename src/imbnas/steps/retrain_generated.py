@@ -18,12 +18,12 @@ from imbnas.longtail.mixing import Mixed
 from imbnas.longtail.profiles import generated_counts
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.retrain import SecondStageParams
+from imbnas.params.synthesis_options import DiffusionParams, SynthesisParams
+from imbnas.progress import Log
 from imbnas.seeds import derive, stream
-from imbnas.steps.workbench import TrainingStep
 from imbnas.training.adam import Adam
 from imbnas.training.definition import Training
 from imbnas.training.frozen import FeatureStore, ViewSampler
-from imbnas.training.state import ResumeState
 
 SEED = "retrain-head"
 """The name of the draws' streams."""
@@ -38,87 +38,89 @@ class Real:
     views: int
 
 
+Train = Callable[[Training], object]
+"""Trains the model of a training in place."""
+
+
 def generate(
-    step: TrainingStep, head: SecondStageParams, real: Real, state: Callable[[str], ResumeState]
+    head: SecondStageParams, real: Real, counts: list[int], seed: int, train: Train, tell: Log | None = None
 ) -> tuple[Generated, Ints]:
     """Return generated features on the device, and how many there are of each class (C,).
 
-    All is learned from the training rows' features, standardised. `state` gives the state of a training on the way, by
-    its name.
+    All is learned from the training rows' features, standardised.
+
+    Args:
+        head: the head's parameters.
+        real: the rows' features.
+        counts: training rows of each class (C,).
+        seed: of all draws.
+        train: runs the trainings on the way.
+        tell: says how many are generated.
     """
-    numbers = generated_counts(step.rows.counts, head.synthesis)
-    some = int(np.count_nonzero(numbers))
-    step.context.log(f"{head.name}: {numbers.sum():,} features are generated, for {some} of {len(numbers)} classes")
+    numbers = generated_counts(counts, head.synthesis)
+    if tell is not None:
+        some = int(np.count_nonzero(numbers))
+        tell(f"{head.name}: {numbers.sum():,} features are generated, for {some} of {len(numbers)} classes")
     standard = Standard.of(real.features)
     learned = replace(real, features=standard.apply(real.features))
-    found = GENERATORS[head.name](step, head, learned, numbers, state)
-    features = standard.undo(found.features.to(real.features))
-    return Generated(features, found.labels), numbers
+    found = GENERATORS[head.name](head.synthesis, learned, numbers, seed, train)
+    return Generated(standard.undo(found.features.to(real.features)), found.labels), numbers
 
 
-def _diffused(
-    step: TrainingStep, head: SecondStageParams, real: Real, numbers: Ints, state: Callable[[str], ResumeState]
-) -> Generated:
+def _diffused(params: SynthesisParams, real: Real, numbers: Ints, seed: int, train: Train) -> Generated:
     """Train a class-conditional diffusion and draw from it (Han et al. 2024)."""
-    params, width, labels = head.synthesis.diffusion, real.features.shape[1], labels_of(numbers)
-    schedule = NoiseSchedule(params.timesteps)
-    torch.manual_seed(derive(step.seed, SEED, "denoiser"))
-    denoiser = Denoiser(width, len(numbers), params.width)
+    width, labels = real.features.shape[1], labels_of(numbers)
+    schedule = NoiseSchedule(params.diffusion.timesteps)
+    torch.manual_seed(derive(seed, SEED, "denoiser"))
+    denoiser = Denoiser(width, len(numbers), params.diffusion.width)
     if len(labels):
-        training = diffusion_training(step, head, real, denoiser, schedule)
-        step.trainer(training, state("diffusion")).fit()
+        train(diffusion_training(params.diffusion, real, denoiser, schedule, seed))
     denoiser = denoiser.to(real.features.device).eval()
-    seed = derive(step.seed, SEED, "sampling")
-    return Generated.of_classes(sample(denoiser, schedule, labels.to(real.features.device), width, seed), labels)
+    drawn = sample(denoiser, schedule, labels.to(real.features.device), width, derive(seed, SEED, "sampling"))
+    return Generated.of_classes(drawn, labels)
 
 
 def diffusion_training(
-    step: TrainingStep, head: SecondStageParams, real: Real, denoiser: Denoiser, schedule: NoiseSchedule
+    params: DiffusionParams, real: Real, denoiser: Denoiser, schedule: NoiseSchedule, seed: int
 ) -> Training:
     """Return the denoiser's training: each row once per epoch, Adam, mean squared error of v."""
-    params, rows = head.synthesis.diffusion, len(real.labels) // real.views
+    rows = len(real.labels) // real.views
     plain = OptimizerParams(lr=params.lr, momentum=0.0, nesterov=False, weight_decay=0.0)
     name = f"{SEED}-diffusion"
-    instance = InstanceSampler(np.zeros(rows), derive(step.seed, name, "rows"))
     return Training(
         name=name,
         model=denoiser,
         recipe=RecipeParams(epochs=params.epochs, batch_size=params.batch_size, optimizer=plain),
         store=FeatureStore(real.features, real.labels),
         augment=lambda x, _: x,
-        sampler=ViewSampler(instance, rows, real.views),
+        sampler=ViewSampler(InstanceSampler(np.zeros(rows), derive(seed, name, "rows")), rows, real.views),
         objective=lambda epoch: F.mse_loss,
         mix=Noising(schedule),
-        seed=step.seed,
+        seed=seed,
         optimizer=Adam,
     )
 
 
-def _calibrated(
-    step: TrainingStep, head: SecondStageParams, real: Real, numbers: Ints, state: Callable[[str], ResumeState]
-) -> Generated:
+def _calibrated(params: SynthesisParams, real: Real, numbers: Ints, seed: int, train: Train) -> Generated:
     """Draw from calibrated Gaussians (Yang et al. 2021)."""
-    options = head.synthesis.gaussian
+    options, labels = params.gaussian, real.labels.cpu().numpy()
     found = Calibrated(
         real.features.cpu().numpy(),
-        real.labels.cpu().numpy(),
-        step.rows.counts,
+        labels,
+        np.bincount(labels, minlength=len(numbers)) // real.views,
         base=options.base,
         neighbours=options.neighbours,
         spread=options.spread,
     )
-    return found.generate(numbers, stream(step.seed, SEED, "gaussian"))
+    return found.generate(numbers, stream(seed, SEED, "gaussian"))
 
 
-def _mixed(
-    step: TrainingStep, head: SecondStageParams, real: Real, numbers: Ints, state: Callable[[str], ResumeState]
-) -> Generated:
+def _mixed(params: SynthesisParams, real: Real, numbers: Ints, seed: int, train: Train) -> Generated:
     """Mix rows of a class with others (Zhang et al. 2018)."""
-    rng = stream(step.seed, SEED, "mixup")
-    return mixed_features(real.features, real.labels, numbers, head.synthesis.mixup.alpha, rng)
+    return mixed_features(real.features, real.labels, numbers, params.mixup.alpha, stream(seed, SEED, "mixup"))
 
 
-GENERATORS: dict[str, Callable[..., Generated]] = {
+GENERATORS: dict[str, Callable[[SynthesisParams, Real, Ints, int, Train], Generated]] = {
     "latent-diffusion": _diffused,
     "gaussian": _calibrated,
     "mixup": _mixed,

@@ -120,7 +120,11 @@ class SecondStage(HeadStage):
             return
         features = self._views(name)
         real = Real(features.features, features.labels, max(1, head.views))
-        made, numbers = generate(step, head, real, self._state)
+
+        def train(training: Training) -> None:
+            step.trainer(training, self._state("diffusion")).fit()
+
+        made, numbers = generate(head, real, self.counts, step.seed, train, self.log)
         enlarged = Enlarged(real, made, len(self.counts), derive(step.seed, name, "rows"))
         network.head.requires_grad_(True)
         training = Training(
