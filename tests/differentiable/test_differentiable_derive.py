@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from imbnas.differentiable.derive import argmax_edges, connected_edges, skip_share, strongest_cell, threshold_cell
+from imbnas.differentiable.derive import (
+    argmax_edges,
+    connected_edges,
+    connected_threshold_edges,
+    skip_share,
+    strongest_cell,
+    threshold_cell,
+    threshold_edges,
+)
 from imbnas.spaces.darts_genotype import edges
 from imbnas.spaces.darts_ops import OPERATIONS, SKIP
 
@@ -103,3 +111,24 @@ def test_a_cell_of_edges_keeps_a_way_through() -> None:
     closed = {0: 0.4, 1: 0.9, 2: 0.9, 3: 0.5, 4: 0.4, 5: 0.9}
     assert connected_edges(edges_of(closed)) == (0, 0, 0, 3, 0, 0)
     assert connected_edges(edges_of({**closed, 3: 0.6}, real=1)) == (1, 0, 0, 0, 1, 0)
+
+
+def fair_edges(strengths: list[float], real: int = 3) -> np.ndarray:
+    """Return sigmoids of all operations but `none`, the strongest of each edge that of operation `real`."""
+    weights = np.full((6, 4), 0.1)
+    weights[:, real - 1] = strengths
+    return weights
+
+
+def test_sigmoids_of_a_cell_of_edges_keep_what_reaches_the_threshold() -> None:
+    assert threshold_edges(fair_edges([0.9, 0.85, 0.84, 0.2, 0.9, 0.99]), 0.85) == (3, 3, 0, 0, 3, 3)
+    mixed = fair_edges([0.9] * 6, real=1)
+    mixed[5, 3] = 0.95
+    assert threshold_edges(mixed, 0.85) == (1, 1, 1, 1, 1, 4)
+    # What does not act is none in the canonical form: 0-1 leads to node 1, from where nothing goes on.
+    assert connected_threshold_edges(fair_edges([0.9, 0.9, 0.5, 0.5, 0.5, 0.9]), 0.85) == (0, 3, 0, 0, 0, 3)
+    # No way: 0-3 lacks .85 / .4; by node 1, where 0-1 is open, 1-3 lacks .85 / .6.
+    assert connected_threshold_edges(fair_edges([0.9, 0.2, 0.2, 0.4, 0.6, 0.2]), 0.85) == (3, 0, 0, 0, 3, 0)
+    # Two edges of .7 lack more than one of .6: (.85 / .7)^2 > .85 / .6.
+    assert connected_threshold_edges(fair_edges([0.7, 0.2, 0.2, 0.6, 0.7, 0.2]), 0.85) == (0, 0, 0, 3, 0, 0)
+    assert connected_threshold_edges(np.full((6, 4), 0.1), 0.1) == (1, 1, 1, 1, 1, 1), "ties go to the earlier one"

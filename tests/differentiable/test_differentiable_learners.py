@@ -14,10 +14,12 @@ from imbnas.differentiable.barlow import barlow_twins
 from imbnas.differentiable.learners import Bilateral, Classifier, Draw, Setting, Twins
 from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.differentiable.relaxation import ArchitectureParameters, edge_softmax, mean_entropy, zero_one_loss
-from imbnas.params.shared import SpaceParams
+from imbnas.params.shared import SpaceParams, Stages, Stem
 from imbnas.spaces.darts import DartsSpace, Size
+from imbnas.spaces.darts_network import SearchNetwork
 from imbnas.spaces.darts_ops import OPERATIONS
 from imbnas.spaces.registry import make_space
+from imbnas.spaces.relaxed import Relaxed
 
 SPACE = DartsSpace(Size(4, 4), Size(4, 4), OPERATIONS)
 
@@ -30,10 +32,23 @@ def draws(seed: int) -> list[Draw]:
     ]
 
 
-@pytest.fixture
-def bilateral() -> Bilateral:
+STAGES = Stages(channels=[4, 8], repeats=[1, 1], strides=[1, 2])
+BENCHMARK = make_space(
+    SpaceParams(name="nasbench201", last_channels=None, stem=Stem(channels=4, stride=1), stages=STAGES)
+)
+
+
+def built(space: str) -> SearchNetwork | RelaxedCells:
+    """Return a new search network of either space."""
     torch.manual_seed(0)
-    return Bilateral(SPACE.build_supernet(3, 1), fresh=True).train()
+    return (
+        SPACE.build_supernet(3, 1) if space == "darts" else RelaxedCells(BENCHMARK.build_supernet(3, 1), learned=True)
+    )
+
+
+@pytest.fixture(params=["darts", "nasbench201"])
+def bilateral(request: pytest.FixtureRequest) -> Bilateral:
+    return Bilateral(built(request.param), fresh=True).train()
 
 
 @pytest.mark.parametrize("mixing", [1.0, 0.0])
@@ -42,7 +57,7 @@ def test_a_branch_without_share_learns_nothing(bilateral: Bilateral, mixing: flo
     batch = draws(1)
     loss = bilateral.loss(batch, parameters(), Setting(F.cross_entropy, mixing))
     loss.backward()
-    live, idle = bilateral.network.cells[-1], bilateral.rebalancing
+    live, idle = bilateral.network.tail, bilateral.rebalancing
     if mixing == 0.0:
         live, idle = idle, live
     assert all(not p.grad.any() for p in idle.parameters())
@@ -53,7 +68,7 @@ def test_a_branch_without_share_learns_nothing(bilateral: Bilateral, mixing: flo
     assert not parts[1 if mixing else 0].any()
     assert bilateral.head.bias.grad.any(), "the bias is shared"
     draw = batch[0 if mixing else 1]
-    features = bilateral.features(draw.images, parameters(), live)
+    (features,) = bilateral.features(draw.images, parameters(), live)
     pair = (features, torch.zeros_like(features)) if mixing else (torch.zeros_like(features), features)
     logits = bilateral.head(2.0 * torch.cat(pair, dim=1))
     torch.testing.assert_close(loss, F.cross_entropy(logits, draw.labels))
@@ -62,7 +77,7 @@ def test_a_branch_without_share_learns_nothing(bilateral: Bilateral, mixing: flo
 def test_single_images_are_judged_at_equal_branches(bilateral: Bilateral) -> None:
     parameters = ArchitectureParameters(bilateral.network.layout, "softmax")
     images = draws(2)[0].images
-    sides = [bilateral.features(images, parameters(), c) for c in (bilateral.network.cells[-1], bilateral.rebalancing)]
+    sides = bilateral.features(images, parameters(), bilateral.network.tail, bilateral.rebalancing)
     expected = bilateral.mixed(*sides, 0.5)
     torch.testing.assert_close(bilateral(images, parameters()), expected)
     torch.testing.assert_close(bilateral.head(torch.cat(sides, dim=1)), expected)
@@ -70,22 +85,23 @@ def test_single_images_are_judged_at_equal_branches(bilateral: Bilateral) -> Non
 
 
 def test_the_branches_share_everything_but_cell_and_head(bilateral: Bilateral) -> None:
-    assert bilateral.network.layout.kinds == ("normal", "reduce")
-    assert bilateral.network.cells[-1].kind == "normal"
+    if isinstance(bilateral.network, SearchNetwork):
+        assert bilateral.network.layout.kinds == ("normal", "reduce")
+        assert bilateral.network.cells[-1].kind == "normal"
     count = sum(p.numel() for p in bilateral.parameters() if p.requires_grad)
     plain = sum(p.numel() for p in bilateral.network.parameters())
-    cell = sum(p.numel() for p in bilateral.rebalancing.parameters())
+    cell = sum(p.numel() for p in bilateral.rebalancing.parameters() if p.requires_grad)
     head = bilateral.network.head
     assert count == plain + cell + head.weight.numel()
-    pairs = zip(bilateral.rebalancing.parameters(), bilateral.network.cells[-1].parameters(), strict=True)
-    assert not any(torch.equal(a, b) for a, b in pairs)
+    pairs = zip(bilateral.rebalancing.parameters(), bilateral.network.tail.parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in pairs if a.ndim > 1)
 
 
-def test_a_trained_network_answers_as_before_when_it_gets_a_second_branch() -> None:
-    torch.manual_seed(0)
-    network = SPACE.build_supernet(3, 1)
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+def test_a_trained_network_answers_as_before_when_it_gets_a_second_branch(space: str) -> None:
+    network = built(space)
     nn.init.normal_(network.head.bias)
-    images, relaxed = draws(3)[0].images, network.uniform()
+    images, relaxed = draws(3)[0].images, ArchitectureParameters(network.layout, "softmax")()
     before = Classifier(network)(images, relaxed)
     torch.testing.assert_close(Bilateral(network, fresh=False)(images, relaxed), before)
 
@@ -187,3 +203,31 @@ def test_the_benchmarks_cell_has_no_scale_of_its_own_where_weights_learn() -> No
             if ".edges." in name:
                 parameter *= 8.0
     torch.testing.assert_close(learned(images, parameters()), before, rtol=1e-3, atol=1e-3)
+
+
+def test_the_benchmark_s_cell_with_sigmoids_has_no_weight_for_none() -> None:
+    torch.manual_seed(0)
+    supernet = BENCHMARK.build_supernet(3, 1)
+    fair, shared = (RelaxedCells(copy.deepcopy(supernet), learned=False, none=none).eval() for none in (False, True))
+    assert fair.layout.operations == shared.layout.operations[1:]
+    parameters = ArchitectureParameters(fair.layout, "sigmoid")
+    with torch.no_grad():
+        parameters.operations["cell"].normal_()
+    relaxed, images = parameters(), draws(3)[0].images
+    assert relaxed.operations["cell"].shape == (6, 4)
+    padded = Relaxed({"cell": F.pad(relaxed.operations["cell"], (1, 0), value=0.3)})
+    assert torch.equal(fair(images, relaxed), shared(images, padded))
+    # Every weight acts by itself: the loss moves each of them.
+    fair(images, relaxed).square().sum().backward()
+    assert bool((parameters.operations["cell"].grad != 0.0).all())
+
+
+@pytest.mark.parametrize("none", [True, False])
+def test_the_benchmark_s_cell_at_the_weights_of_an_architecture_is_its_path(none: bool) -> None:
+    torch.manual_seed(0)
+    supernet = BENCHMARK.build_supernet(3, 1).eval()
+    network = RelaxedCells(supernet, learned=False, none=none)
+    images = draws(3)[0].images
+    for architecture in ((3, 1, 2, 0, 4, 3), (0, 3, 0, 1, 0, 0)):
+        found = network(images, network.one_hot(architecture))
+        torch.testing.assert_close(found, supernet(images, architecture))

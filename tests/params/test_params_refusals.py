@@ -31,6 +31,12 @@ CELLS = {
     "search.method": "darts",
     "search.max_macs": None,
 }
+BENCHMARK = {
+    "space.name": "nasbench201",
+    "space.last_channels": None,
+    "search.method": "darts",
+    "search.max_macs": None,
+}
 FIXED = {"search.method": "fixed", "search.architecture": [0] * 6, "target.validation.per_class": 0}
 NAN, INF = float("nan"), float("inf")
 
@@ -284,6 +290,16 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             {**CELLS, "adapt.strategy": "head", "search.darts.order": "second"},
             "search.darts.order is second with adapt.strategy head, whose weights stay as they are; expected",
         ),
+        (
+            {
+                **BENCHMARK,
+                "adapt.strategy": "scratch",
+                "search.darts.branches": "bilateral",
+                "retrain.init": "handed",
+            },
+            "retrain.init is handed with search.darts.branches bilateral, expected scratch, or one branch",
+        ),
+        ({**BENCHMARK, "search.darts.edge_weights": True}, "search.darts.edge_weights is set in the space nasbench201"),
         (
             {**CELLS, "adapt.strategy": "head", "search.darts.order": "zeroth"},
             "search.darts.order is zeroth with adapt.strategy head, whose weights stay as they are; expected",

@@ -294,6 +294,22 @@ def test_the_cell_of_nas_bench_201_is_searched_too(
     assert "the derived cell had no way from input to output" in (root / "logs/search.log").read_text()
 
 
+def test_hlrs_and_fair_darts_search_the_benchmark_s_cell(cells: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
+    change = {**CHAIN, "space": BENCHMARK, "supernet__sampling": "uniform", "adapt__sampling": "uniform"}
+    fair = {"relaxation": "sigmoid", "zero_one": 10.0, "threshold": 0.5, "architecture": {"lr": 0.1}}
+    change["search__darts"] = {**SEARCH, **fair, "branches": "bilateral"}
+    assert tiny_chain.run(root, "supernet", "adapt", "search", **change) == 0
+    found = table(root)
+    assert found["mixing"].tolist() == [1.0, 0.75]
+    assert found["score"].between(0.0, 1.0).all()
+    alpha = found["alpha_cell"].iloc[-1].reshape(6, 4)
+    # A parameter above 0 is a sigmoid above the threshold.
+    best = [int(row.argmax()) + 1 if row.max() >= 0.0 else 0 for row in alpha]
+    assert is_connected(best), "else the way that was opened would be compared"
+    assert found["architecture"].iloc[-1] == "-".join(map(str, live_cell(best)))
+
+
 def test_zo_darts_plus_ends_with_one_operation_an_edge(cells: Path, tmp_path: Path) -> None:
     """Its groups of steps pass over the ends of epochs, and the last temperature is below every lead."""
     root = tiny_chain.copy(cells, tmp_path)

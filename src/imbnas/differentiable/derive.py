@@ -70,12 +70,34 @@ def connected_edges(weights: Weights) -> tuple[int, ...]:
     its edges with its best operation but `none`: the way for which the product of how much more `none` weighs is the
     least, the earlier one on ties. This is ours; the published rule leaves the cell as it is.
     """
-    chosen = list(argmax_edges(weights))
     none = OPERATIONS.index(NONE)
+    return _connected(argmax_edges(weights), np.delete(weights, none, axis=1), weights[:, none])
+
+
+def threshold_edges(weights: Weights, threshold: float) -> tuple[int, ...]:
+    """Return each edge's best operation where that reaches `threshold`, else `none`, of weights without it (6, 4).
+
+    It is FairDARTS' rule on NAS-Bench-201's cell, whose nodes may have any number of edges.
+    """
+    real = [place for place, name in enumerate(OPERATIONS) if name != NONE]
+    best = zip(weights.argmax(axis=1), weights.max(axis=1), strict=True)
+    return tuple(real[int(place)] if strength >= threshold else OPERATIONS.index(NONE) for place, strength in best)
+
+
+def connected_threshold_edges(weights: Weights, threshold: float) -> tuple[int, ...]:
+    """Return the canonical form of `threshold_edges` with a way from input to output.
+
+    Where no way is left one is opened as in `connected_edges`, the threshold in the place of what `none` weighs.
+    """
+    return _connected(threshold_edges(weights, threshold), weights, np.full(len(weights), threshold))
+
+
+def _connected(edges: tuple[int, ...], real: Weights, bar: Weights) -> tuple[int, ...]:
+    """Return a cell with a way; `real` are the weights of all but `none`, `bar` (6,) is what they lost against."""
+    chosen, none = list(edges), OPERATIONS.index(NONE)
     if not is_connected(chosen):
         ways = [[edge for edge in way if chosen[edge] == none] for way in _ways(0)]
-        real = np.delete(weights, none, axis=1)
-        excess = np.log(weights[:, none]) - np.log(real.max(axis=1))
+        excess = np.log(bar) - np.log(real.max(axis=1))
         for edge in min(ways, key=lambda closed: float(excess[closed].sum())):
             best = int(real[edge].argmax())
             chosen[edge] = best + (best >= none)

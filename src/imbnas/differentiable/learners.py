@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,16 +76,16 @@ class Classifier(Learner):
 class Bilateral(Learner):
     """Two branches after BBN (Zhou et al. 2020): stem and cells are shared, the last cell and the classifier are not.
 
-    Both last cells have the same architecture parameters and weights of their own. The features of a uniform draw go
-    through one of them, those of a re-balancing draw through the other; f = 2 cat(a f_c, (1 - a) f_r) meets one linear
+    What follows the last cell before the pooling, BatchNorm and ReLU in NAS-Bench-201, is there twice with it. Both
+    last cells have the same architecture parameters and weights of their own. The features of a uniform draw go through
+    one of them, those of a re-balancing draw through the other; f = 2 cat(a f_c, (1 - a) f_r) meets one linear
     layer, and the loss is a L(z, y_c) + (1 - a) L(z, y_r). A single image is judged by cat(f_c, f_r), that is at
     a = 0.5.
     """
 
     draws = 2
-    network: SearchNetwork
 
-    def __init__(self, network: SearchNetwork, *, fresh: bool) -> None:
+    def __init__(self, network: SearchNetwork | RelaxedCells, *, fresh: bool) -> None:
         """Duplicate the last cell and double the head.
 
         `fresh` draws both anew from torch's global generator; else they are copied, the head halved, so that a trained
@@ -92,7 +93,7 @@ class Bilateral(Learner):
         """
         super().__init__()
         self.network = network
-        self.rebalancing = copy.deepcopy(network.cells[-1])
+        self.rebalancing = copy.deepcopy(network.tail)
         old = network.head
         if not isinstance(old, nn.Linear):
             raise UserError(
@@ -110,10 +111,12 @@ class Bilateral(Learner):
         # Its place is taken; without a loss it would only cost memory.
         network.head.requires_grad_(False)
 
-    def features(self, images: Tensor, relaxed: Relaxed, cell: nn.Module) -> Tensor:
-        """Return what one branch makes of images (N, C, H, W)."""
-        mixes = self.network.mixes(relaxed)
-        return self.network.last_features(self.network.trunk(images, mixes), mixes, cell)
+    def features(self, images: Tensor, relaxed: Relaxed, *tails: nn.Module) -> list[Tensor]:
+        """Return what branches make of images (N, C, H, W), which go through the trunk once."""
+        network: Any = self.network
+        mixes = network.mixes(relaxed)
+        states = network.trunk(images, mixes)
+        return [network.last_features(states, mixes, tail) for tail in tails]
 
     def mixed(self, uniform: Tensor, balanced: Tensor, mixing: float) -> Tensor:
         """Return the logits of two branches' features at a mixing factor."""
@@ -124,18 +127,16 @@ class Bilateral(Learner):
         if len(batch) == 1:
             return setting.loss(self(batch[0].images, relaxed), batch[0].labels)
         first, second = batch
-        uniform = self.features(first.images, relaxed, self.network.cells[-1])
-        balanced = self.features(second.images, relaxed, self.rebalancing)
+        (uniform,) = self.features(first.images, relaxed, self.network.tail)
+        (balanced,) = self.features(second.images, relaxed, self.rebalancing)
         logits = self.mixed(uniform, balanced, setting.mixing)
         share = setting.mixing
         return share * setting.loss(logits, first.labels) + (1.0 - share) * setting.loss(logits, second.labels)
 
     def forward(self, images: Tensor, relaxed: Relaxed) -> Tensor:
         """Return the logits (N, classes) of single images: both branches, mixed equally."""
-        mixes = self.network.mixes(relaxed)
-        states = self.network.trunk(images, mixes)
-        uniform = self.network.last_features(states, mixes, self.network.cells[-1])
-        return self.mixed(uniform, self.network.last_features(states, mixes, self.rebalancing), 0.5)
+        uniform, balanced = self.features(images, relaxed, self.network.tail, self.rebalancing)
+        return self.mixed(uniform, balanced, 0.5)
 
 
 class Twins(Learner):

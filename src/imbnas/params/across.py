@@ -74,15 +74,13 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
         raise ValueError(f"search.method is darts in the space {space.name}, expected the space darts or nasbench201")
     options = search.darts
     needs_cells = {
-        "search.darts.branches": options.branches == "bilateral",
-        "search.darts.relaxation": options.relaxation == "sigmoid",
         "search.darts.edge_weights": options.edge_weights,
         "search.darts.collapse.skip": options.collapse.skip != "none",
     }
     for name, wanted in needs_cells.items():
         if wanted and space.name != "darts":
             raise ValueError(f"{name} is set in the space {space.name}, expected the space darts")
-    if options.branches == "bilateral" and space.darts.layers < 4:
+    if options.branches == "bilateral" and space.name == "darts" and space.darts.layers < 4:
         raise ValueError(
             f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
             "4: the last cell must be a normal one"
@@ -157,6 +155,11 @@ def check_inheritance(
         raise ValueError(
             f"retrain.init is handed with search.darts.objective {search.darts.objective}, expected scratch, or the "
             "objective labels, with which a classifier is trained"
+        )
+    if descends and search.darts.branches == "bilateral":
+        raise ValueError(
+            "retrain.init is handed with search.darts.branches bilateral, expected scratch, or one branch: the "
+            "classifier of two branches fits no subnet"
         )
     own = getattr(adapt, adapt.strategy).epochs if adapt.strategy in ("finetune", "scratch") else 0
     searched = search.darts.epochs if descends and adapt.strategy not in FROZEN else 0

@@ -103,6 +103,11 @@ class SearchNetwork(Supernet):
             before, previous = previous, cell(before, previous, mixes[cell.kind])
         return before, previous
 
+    @property
+    def tail(self) -> nn.Module:
+        """What stands behind the trunk: the last cell."""
+        return self.cells[-1]
+
     def search_cells(self) -> Iterable[SearchCell]:
         """Return the cells in order."""
         return cast(Iterable[SearchCell], self.cells)

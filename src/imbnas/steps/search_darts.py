@@ -71,8 +71,8 @@ class DartsSearch:
         row = rows[chosen]
         if row.get("opened"):
             self.context.log(
-                "the derived cell had no way from input to output, as none weighed most on all: the way that loses "
-                "least was opened"
+                "the derived cell had no way from input to output, as none weighed most, or nothing enough, on all: "
+                "the way that loses least was opened"
             )
         outcome = {"score": row["score"], "standard_error": row["standard_error"]}
         return Found(tuple(row["architecture"]), outcome, self.validation, loaded.trained())

@@ -36,12 +36,7 @@ class Judge:
         shares = {kind: values.double().cpu().numpy() for kind, values in relaxed.edges.items()}
         network = self.view.space.name
         if network == "nasbench201":
-            chosen = rules.connected_edges(weights["cell"])
-            return {
-                "architecture": list(chosen),
-                "skips_cell": sum(choice == 1 for choice in chosen),
-                "opened": not is_connected(rules.argmax_edges(weights["cell"])),
-            }
+            return self._derived_edges(weights["cell"])
         operations = tuple(self.view.space.darts.operations)
         if self.view.search.darts.relaxation == "sigmoid":
             cells = [
@@ -52,6 +47,20 @@ class Judge:
         architecture = encode(cells, operations)
         skips = rules.skip_share(dict(zip(CELLS, decode(architecture, operations), strict=True)), SKIP)
         return {"architecture": list(architecture), **{f"skips_{kind}": count for kind, count in skips.items()}}
+
+    def _derived_edges(self, weights: rules.Weights) -> dict[str, Any]:
+        """Return the same of NAS-Bench-201's cell, and whether a way had to be opened."""
+        options = self.view.search.darts
+        if options.relaxation == "sigmoid":
+            best = rules.threshold_edges(weights, options.threshold)
+            chosen = rules.connected_threshold_edges(weights, options.threshold)
+        else:
+            best, chosen = rules.argmax_edges(weights), rules.connected_edges(weights)
+        return {
+            "architecture": list(chosen),
+            "skips_cell": sum(choice == 1 for choice in chosen),
+            "opened": not is_connected(best),
+        }
 
     def score(self, learner: Learner, relaxed: Relaxed) -> dict[str, Any]:
         """Return the search network's accuracies on the validation rows, with statistics measured anew on a copy."""

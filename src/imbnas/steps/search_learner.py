@@ -50,7 +50,9 @@ def load_learner(view: SearchView, path: Path, space: SearchSpace, rows: Rows) -
     supernet = build_adapted(space, adapted)
     frozen = strategy in FROZEN
     if isinstance(supernet, CellSupernet):
-        network: SearchNetwork | RelaxedCells = RelaxedCells(supernet, learned=not frozen)
+        network: SearchNetwork | RelaxedCells = RelaxedCells(
+            supernet, learned=not frozen, none=params.relaxation != "sigmoid"
+        )
     else:
         assert isinstance(supernet, SearchNetwork)
         network = supernet
@@ -75,6 +77,5 @@ def _wrapped(network: SearchNetwork | RelaxedCells, params: DartsParams, feature
         barlow = params.barlow
         return Twins(network, features, barlow.hidden, barlow.outputs, barlow.off_diagonal, barlow.labels)
     if params.branches == "bilateral":
-        assert isinstance(network, SearchNetwork)  # the parameters refuse another space
         return Bilateral(network, fresh=fresh)
     return Classifier(network)
