@@ -26,7 +26,8 @@ from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import Numerics, SpaceParams
 from imbnas.progress import Log
 from imbnas.search.trie import TrieScorer
-from imbnas.spaces.constraints import Limits, feasible
+from imbnas.spaces.constraints import feasible
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.networks import Architecture, Supernet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace

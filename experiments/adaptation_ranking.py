@@ -17,7 +17,8 @@ from imbnas.run.context import Context
 from imbnas.saved import load_subnet
 from imbnas.search.trie import TrieScorer
 from imbnas.seeds import stream
-from imbnas.spaces.constraints import Limits, largest, smallest
+from imbnas.spaces.constraints import largest, smallest
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 from imbnas.steps.recalibration import calibration_rows

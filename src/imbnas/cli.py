@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from imbnas.cli_latency import latency
 from imbnas.cli_options import ConfigFile, LogFile, Moves, Outputs, RecordFile, Root, moved_places, output_record
 from imbnas.cli_params import params_app
 from imbnas.cli_results import COMMANDS
@@ -84,13 +85,17 @@ for _step in STEPS:
 def check(config: ConfigFile = Path("params.yaml")) -> None:
     """Check a parameter file and print what it describes."""
     from imbnas.approximate.chosen_table import chosen_table
+    from imbnas.data.latency_file import read_latencies
     from imbnas.files import check_named
     from imbnas.params.config import load
     from imbnas.params.dvc import missing
 
     params = load(config)
-    if params.search.table is not None:
-        check_named(Path(params.search.table), "search.table")
+    search, target = params.search, params.target
+    if search.table is not None:
+        check_named(Path(search.table), "search.table")
+    if search.latency is not None:
+        read_latencies(Path(search.latency), params.space, target.shape, target.classes)
     chosen_table(params.approximate, Path())
     tail: str = params.imbalance.profile
     if tail not in ("natural", "counts"):
@@ -147,7 +152,7 @@ def schema(
 app.add_typer(params_app, name="params")
 app.add_typer(truth_app, name="truth")
 app.add_typer(study_app, name="study")
-for _command in COMMANDS:
+for _command in (*COMMANDS, latency):
     app.command()(_command)
 
 

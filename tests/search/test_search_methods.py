@@ -16,7 +16,8 @@ from imbnas.params.shared import SpaceParams, Stages
 from imbnas.search.archive import Archive, Score
 from imbnas.search.kept_scores import KeptScores, number_coding
 from imbnas.search.methods import METHODS, Field, evolution, exhaustive, random_search
-from imbnas.spaces.constraints import Limits, largest, sample_feasible
+from imbnas.spaces.constraints import largest, sample_feasible
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.most_parameters import most_parameters
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space

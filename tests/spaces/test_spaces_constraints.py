@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages, Stem
 from imbnas.spaces import constraints
-from imbnas.spaces.constraints import Limits, feasible, largest, minimum, sample_feasible, smallest
+from imbnas.spaces.constraints import feasible, largest, minimum, resolve, sample_feasible, smallest
 from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.limits import Limits
+from imbnas.spaces.most_parameters import most_parameters
 from imbnas.spaces.registry import make_space
 
 LONG = make_space(
@@ -50,6 +52,51 @@ def check_extremes(table: CostTable, limits: Limits) -> None:
         for search in (feasible, largest):
             with pytest.raises(UserError, match="expected"):
                 search(table, limits)
+
+
+timed_costs = st.builds(Cost, st.integers(0, 8), st.integers(0, 8), st.integers(0, 8))
+timed_tables = st.builds(
+    CostTable,
+    timed_costs,
+    st.lists(st.lists(timed_costs, min_size=1, max_size=4).map(tuple), min_size=1, max_size=5).map(tuple),
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(table=timed_tables, limits=st.builds(Limits, bounds, bounds, bounds))
+def test_limits_on_three_costs_are_exact(table: CostTable, limits: Limits) -> None:
+    listed = {architecture: table.cost(architecture) for architecture in all_of(table)}
+    within = {architecture for architecture, cost in listed.items() if limits.allow(cost)}
+    if not within:
+        with pytest.raises(UserError, match="expected") as caught:
+            feasible(table, limits)
+        least = minimum(table)
+        for name, words, figure, limit in limits.named:
+            if limit < getattr(least, figure):
+                assert f"{name}: found {words}, expected at least" in str(caught.value)
+        return
+    few, many, wide = feasible(table, limits), largest(table, limits), most_parameters(table, limits)
+    assert {few, many, wide} <= within
+    assert listed[few].macs == min(listed[one].macs for one in within)
+    assert listed[many].macs == max(listed[one].macs for one in within)
+    assert listed[wide].params == max(listed[one].params for one in within)
+    rng = np.random.default_rng(0)
+    assert {constraints._guided(table, rng, limits) for _ in range(20)} <= within
+
+
+def test_what_no_subnet_meets_together_is_told_with_what_would_do() -> None:
+    # Few operations take long, and the other way round.
+    table = CostTable(Cost(0, 0, 1_000_000), ((Cost(1, 5, 9_500_000), Cost(9, 5, 500_001)),))
+    with pytest.raises(UserError) as caught:
+        feasible(table, Limits(5, None, 2_000_000))
+    assert str(caught.value) == (
+        "search.max_macs and search.max_latency: found 5 and 2, which no subnet meets together, expected max_macs of "
+        "at least 9 or max_latency of at least 10.5"
+    )
+    assert feasible(table, Limits(9, None, 1_500_001)) == (1,)
+    # The largest is the second: it takes 1.500001 ms.
+    assert resolve(table, None, None, "0.5x") == Limits(None, None, 750_000)
+    assert resolve(table, None, None, 1.25) == Limits(None, None, 1_250_000)
 
 
 @settings(deadline=None, max_examples=60)
@@ -167,16 +214,16 @@ def test_refusals_name_the_parameter_and_the_smallest_figure():
 def test_a_limit_may_be_a_share_of_what_the_largest_architecture_has():
     # The most parameters, 70, are not those of the one with the most MACs, which has 21.
     table = CostTable(Cost(100, 10), ((Cost(5, 60), Cost(230, 11)), (Cost(0, 0),)))
-    assert Limits.of(table, "0.5x", "0.5x") == Limits(165, 10)
-    assert Limits.of(table, "0.5x", None) == Limits(165, None)
-    assert Limits.of(table, 7, "1x") == Limits(7, 21)
-    assert Limits.of(table, 7, 8) == Limits(7, 8)
+    assert resolve(table, "0.5x", "0.5x") == Limits(165, 10)
+    assert resolve(table, "0.5x", None) == Limits(165, None)
+    assert resolve(table, 7, "1x") == Limits(7, 21)
+    assert resolve(table, 7, 8) == Limits(7, 8)
     # As written, not as the nearest binary fraction: 0.7 * 330 is 230.99999999999997 in floating point.
-    assert Limits.of(table, "0.7x", "1.0x") == Limits(231, 21)
-    assert feasible(table, Limits.of(table, "0.5x", None)) == (0, 0)
+    assert resolve(table, "0.7x", "1.0x") == Limits(231, 21)
+    assert feasible(table, resolve(table, "0.5x", None)) == (0, 0)
     for act in (feasible, largest):
         with pytest.raises(UserError) as caught:
-            act(table, Limits.of(table, ".3x", 20))
+            act(table, resolve(table, ".3x", 20))
         assert str(caught.value) == (
             "search.max_macs: found .3x (99), expected at least 105, the smallest subnet's; "
             "search.max_params: found 20, expected at least 21, the smallest subnet's"

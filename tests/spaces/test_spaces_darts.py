@@ -9,12 +9,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
-from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible
+from imbnas.spaces.constraints import feasible, largest, sample_feasible
 from imbnas.spaces.cost import count
 from imbnas.spaces.darts import DartsSpace, Size
 from imbnas.spaces.darts_genotype import NODES, decode, edges, encode, node_choices
 from imbnas.spaces.darts_network import AuxiliaryHead, drop_path
 from imbnas.spaces.darts_ops import OPERATIONS, SKIP, Halves, ScaledNorm
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.relaxed import Relaxed
 
 SMALL = DartsSpace(Size(4, 4), Size(8, 5), OPERATIONS)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from imbnas.params.shared import SpaceParams, Stages, Stem
-from imbnas.spaces.constraints import Limits, largest, smallest
+from imbnas.spaces.constraints import largest, smallest
 from imbnas.spaces.cost import Cost, CostTable
 from imbnas.spaces.equal_cost import WINDOW, EqualCost, window_sampler
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.registry import make_space
 
 SMALL = make_space(

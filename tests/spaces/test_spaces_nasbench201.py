@@ -17,8 +17,9 @@ from imbnas.errors import UserError
 from imbnas.params.shared import SpaceParams, Stages
 from imbnas.spaces import constraints
 from imbnas.spaces.cells import Cell, ChoiceCell, Reduction
-from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible, smallest
+from imbnas.spaces.constraints import feasible, largest, sample_feasible, smallest
 from imbnas.spaces.cost import Cost, count
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.listed import ListedCosts
 from imbnas.spaces.nasbench201 import from_string, to_string
 from imbnas.spaces.paths import columns, fair_paths

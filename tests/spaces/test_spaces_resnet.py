@@ -11,8 +11,9 @@ from torch import nn
 
 from imbnas.params.shared import MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
 from imbnas.spaces.blocks import BasicBlock
-from imbnas.spaces.constraints import Limits, feasible, largest, sample_feasible, smallest
+from imbnas.spaces.constraints import feasible, largest, sample_feasible, smallest
 from imbnas.spaces.cost import Cost
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.registry import make_space
 
 RESNET32 = make_space(SpaceParams(name="resnet", stages=Stages(repeats=[5, 5, 5]), last_channels=None))

@@ -16,7 +16,7 @@ from imbnas.data.stored import read_split
 from imbnas.params.config import parse
 from imbnas.params.reference_options import ReferencesParams
 from imbnas.spaces.cells import CellSupernet
-from imbnas.spaces.constraints import Limits
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 from imbnas.steps.references import draw_references

@@ -12,8 +12,9 @@ import torch
 from imbnas.network_names import by_place, is_random, kind, title
 from imbnas.params.reference_options import ReferencesParams
 from imbnas.params.shared import SpaceParams, Stages, Stem
-from imbnas.spaces.constraints import Limits, largest
+from imbnas.spaces.constraints import largest
 from imbnas.spaces.equal_cost import WINDOW
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.registry import make_space
 from imbnas.steps.references import draw_references
 from imbnas.training.checkpoint import load_meta, load_weights

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from workflow_project import ROOT
 
+from imbnas.data.latency_file import space_digest, write_latencies
 from imbnas.errors import UserError
 from imbnas.params import presets
 from imbnas.run.output_record import OutputRecord
@@ -144,6 +145,36 @@ def test_a_table_of_scores_is_part_of_what_decides_a_search(tmp_path: Path, monk
     assert len(lines) == 2
     assert all(line.startswith("tables/t.csv: ") for line in lines)
     assert identity.user_files("retrain", tree) == []
+
+
+def test_a_table_of_latencies_is_part_of_what_decides_a_search_and_is_checked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = presets.params("digits")
+    tree, file = params.tree(), tmp_path / "tables/latency.csv"
+    tree["search"]["latency"] = "tables/latency.csv"
+    with pytest.raises(UserError, match=r"^search\.latency: tables/latency\.csv: not found"):
+        identity.user_files("search", tree)
+    setting = {"space": params.space.name, "space_digest": space_digest(params.space), "classes": 10, "batch": 1}
+    setting |= dict(zip(("height", "width", "channels"), params.target.shape, strict=True))
+    setting |= {"device": "cpu", "precision": "fp32", "threads": 1, "label": "", "spread_ns": 0}
+    places = [("block", b, c) for b, count in enumerate(params.space.choices, 1) for c in range(count)]
+    rows = [
+        {"part": part, "block": block, "choice": choice, "latency_ns": 1000, **setting}
+        for part, block, choice in [("stem", None, None), ("classifier", None, None), *places]
+    ]
+    write_latencies(file, rows)
+    before = identity.user_files("search", tree)
+    assert [line.partition(":")[0] for line in before] == ["tables/latency.csv"]
+    os.utime(file, (1, 1))
+    assert identity.user_files("search", tree) == before, "touched but unchanged"
+    write_latencies(file, [{**row, "latency_ns": 1001} for row in rows])
+    assert identity.user_files("search", tree) != before
+    assert identity.user_files("retrain", tree) == []
+    tree["space"]["stem"]["channels"] *= 2
+    with pytest.raises(UserError, match=r"^search\.latency: tables/latency\.csv: is of the space"):
+        identity.user_files("search", tree)
 
 
 def test_settings_have_the_types_that_yaml_gives(tmp_path: Path) -> None:

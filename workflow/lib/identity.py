@@ -15,6 +15,7 @@ from typing import Any
 from yaml import YAMLError
 
 from imbnas.closure import step_files
+from imbnas.data.latency_file import read_latencies
 from imbnas.errors import naming_files
 from imbnas.files import canonical_json, check_named, digest_file
 from imbnas.params.approximate import ApproximateParams
@@ -22,6 +23,8 @@ from imbnas.params.config import Params, parse, uses
 from imbnas.params.origins import Origins
 from imbnas.params.reading import decode, read
 from imbnas.params.section import merged
+from imbnas.params.shared import SpaceParams
+from imbnas.params.target import TargetParams
 
 LOCK = "requirements.lock"
 SELF_CHECKED = ("cifar10", "cifar100", "digits")
@@ -84,24 +87,31 @@ def parameters(step: str, tree: Mapping[str, Any]) -> list[str]:
 
 
 def user_files(step: str, tree: Mapping[str, Any]) -> list[str]:
-    """Return a line for the user's file that `step` reads, if it does; `tree` holds the parameters.
+    """Return a line for each file of the user's own that `step` reads; `tree` holds the parameters.
 
-    It is the file of class counts of `imbalance`, and the table of scores of `search`. Raise UserError where that table
-    is absent: `search` would say so, after everything before it has been trained. So it is with a table of products,
-    whose digest is a parameter.
+    They are the file of class counts of `imbalance`, and the tables of scores and of latencies of `search`. Raise
+    UserError where a table is absent or its latencies are of something else: `search` would say so, after everything
+    before it has been trained. So it is with a table of products, whose digest is a parameter.
     """
-    if step == "search" and tree["approximate"]["multiplier"] == "table":
+    if step == "imbalance" and tree[step]["profile"] == "counts":
+        return [_line(Path(tree["target"]["root"]) / tree[step]["counts"])]
+    if step != "search":
+        return []
+    if tree["approximate"]["multiplier"] == "table":
         from imbnas.approximate.chosen_table import chosen_table
 
         chosen_table(ApproximateParams.model_validate(tree["approximate"]), Path())
-    if step == "search" and tree[step]["table"] is not None:
-        path = Path(tree[step]["table"])
-        check_named(path, "search.table")
-    elif step == "imbalance" and tree[step]["profile"] == "counts":
-        path = Path(tree["target"]["root"]) / tree[step]["counts"]
-    else:
-        return []
-    return [f"{path}: {_digest(path)}"]
+    scores, latencies = (tree[step].get(name) for name in ("table", "latency"))
+    if scores is not None:
+        check_named(Path(scores), "search.table")
+    if latencies is not None:
+        target = TargetParams.model_validate(tree["target"])
+        read_latencies(Path(latencies), SpaceParams.model_validate(tree["space"]), target.shape, target.classes)
+    return [_line(Path(file)) for file in (scores, latencies) if file is not None]
+
+
+def _line(path: Path) -> str:
+    return f"{path}: {_digest(path)}"
 
 
 def watched(step: str, tree: Mapping[str, Any], look: Callable[[Path], str] | None = None) -> list[str]:

@@ -61,7 +61,8 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
 
 def _check_single(space: SpaceParams, search: SearchParams) -> None:
     """Refuse a limit that only a smaller architecture would meet: otherwise `search` would, hours later."""
-    for name, limit in (("max_macs", search.max_macs), ("max_params", search.max_params)):
+    limits = {name: getattr(search, name) for name in ("max_macs", "max_params", "max_latency")}
+    for name, limit in limits.items():
         if isinstance(limit, str) and float(limit.removesuffix("x")) < 1.0:
             raise ValueError(
                 f"search.{name} is {limit} in a space ({space.name}) with one architecture, expected null, a number or "

@@ -17,7 +17,7 @@ Resize = Literal["auto", "cover", "exact", "pad"]
 
 @dataclass(frozen=True)
 class Published:
-    """A published dataset: width and height of its images in pixels, their channels, and how many there are.
+    """A published dataset: width and height of its images in pixels, their channels, how many there are, and classes.
 
     `mirrored` says whether a mirrored image is still a valid one: a mirrored digit is another sign.
     """
@@ -25,15 +25,16 @@ class Published:
     side: int
     channels: Literal[1, 3]
     rows: int
+    classes: int
     mirrored: bool
 
 
 PUBLISHED: dict[str, Published] = {
-    "digits": Published(8, 1, 1_797, mirrored=False),
-    "mnist": Published(28, 1, 70_000, mirrored=False),
-    "fashion-mnist": Published(28, 1, 70_000, mirrored=True),
-    "cifar10": Published(32, 3, 60_000, mirrored=True),
-    "cifar100": Published(32, 3, 60_000, mirrored=True),
+    "digits": Published(8, 1, 1_797, 10, mirrored=False),
+    "mnist": Published(28, 1, 70_000, 10, mirrored=False),
+    "fashion-mnist": Published(28, 1, 70_000, 10, mirrored=True),
+    "cifar10": Published(32, 3, 60_000, 10, mirrored=True),
+    "cifar100": Published(32, 3, 60_000, 100, mirrored=True),
 }
 """Every dataset that a library brings along or downloads; `imbnas.data.builtin` reads them."""
 PATH_DATASETS = ("folder", "list")

@@ -11,7 +11,7 @@ from imbnas.params.differentiable import DartsParams
 from imbnas.params.inheritance import StartParams
 from imbnas.params.recipe import CalibrationParams
 from imbnas.params.section import Section, View, short
-from imbnas.params.shared import MOST_BLOCKS, Batch, CostLimit, Count, Numerics, Rounds, SpaceParams
+from imbnas.params.shared import MOST_BLOCKS, Batch, CostLimit, Count, LatencyLimit, Numerics, Rounds, SpaceParams
 
 Choose = Literal["best", "cheapest-within-one-error"]
 COST_METHODS = ("macs", "params")
@@ -41,8 +41,8 @@ class SearchParams(Section):
     objective: Literal["balanced_accuracy", "accuracy", "worst_class"] = "balanced_accuracy"
     """What is maximised on the validation rows."""
     choose: Choose = "best"
-    """Which candidate is taken: the one with the best score, or the one with the fewest MACs among those within one
-    standard error of it, that of the paired difference on the same validation rows."""
+    """Which candidate is taken: the one with the best score, or the one with the fewest MACs (with `latency`, the least
+    latency) among those within one standard error of it, that of the paired difference on the same validation rows."""
     population: Annotated[int, Field(ge=2, le=10**5)] = 20
     """Architectures in one generation of `evolution` and `nsga2`."""
     generations: Rounds = 8
@@ -58,6 +58,12 @@ class SearchParams(Section):
     has, which is the one with the most of them: `0.6x`; null: no limit."""
     max_params: CostLimit | None = None
     """Most parameters, the head included, as a number or as a share of that architecture's; null: no limit."""
+    latency: TablePath | None = None
+    """A table below `tables/`, CSV or Parquet, of what each block takes on some device, which `imbnas latency`
+    measures: latency is then a cost beside MACs and parameters. null: no table."""
+    max_latency: LatencyLimit | None = None
+    """Most milliseconds of one forward pass as the sum over that table's blocks, with its batch size, as a number or as
+    a share of what the architecture with the most MACs takes; null: no limit."""
     architecture: Annotated[list[Count], Field(max_length=MOST_BLOCKS)] | None = None
     """The choices of `fixed`, one per block; null: the only architecture of a space that has no choices."""
     calibration: CalibrationParams = CalibrationParams()
@@ -97,11 +103,17 @@ class SearchParams(Section):
             )
         if self.parents > self.population:
             raise ValueError(f"parents is {self.parents}, expected at most population ({self.population})")
-        if self.method == "darts" and (self.max_macs is not None or self.max_params is not None):
+        if self.max_latency is not None and self.latency is None:
             raise ValueError(
-                f"max_macs is {short(self.max_macs)} and max_params is {short(self.max_params)} with method darts, "
-                "expected null: gradient descent knows no limit"
+                f"max_latency is {short(self.max_latency)} and latency is null, expected a table that `imbnas latency` "
+                "writes"
             )
+        if self.method == "darts":
+            for name in ("max_macs", "max_params", "max_latency", "latency"):
+                if (value := getattr(self, name)) is not None:
+                    raise ValueError(
+                        f"{name} is {value} with method darts, expected null: gradient descent knows no limit"
+                    )
         return self
 
 

@@ -51,6 +51,8 @@ def _cost_share(given: Any) -> str:
 CostShare = Annotated[str, Field(pattern=f"^{_SHARE}$", examples=["0.6x"]), BeforeValidator(_cost_share)]
 """Of what the architecture with the most MACs has."""
 CostLimit = Cost | CostShare
+LatencyLimit = Annotated[float, Field(gt=0.0, le=1e9)] | CostShare
+"""In milliseconds."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.dataset import OWN_DATASETS, DatasetParams, Validation
+from imbnas.params.dataset import OWN_DATASETS, PUBLISHED, DatasetParams, Validation
 from imbnas.params.section import View, short
 from imbnas.params.shared import Side
 from imbnas.params.source import SourceParams
@@ -24,6 +24,18 @@ class TargetParams(DatasetParams):
     """Share of each class held out as test where the dataset publishes no test split."""
     validation: Validation = Validation()
     """Rows that judge subnets in the search."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return height, width and channels of the network's input."""
+        native = PUBLISHED.get(self.dataset)
+        side = self.image_size or (native.side if native else 0)
+        return side, side, self.channels or (native.channels if native else 3)
+
+    @property
+    def classes(self) -> int | None:
+        """Return the number of classes of a published dataset; of own images it is not known yet."""
+        return PUBLISHED[self.dataset].classes if self.dataset in PUBLISHED else None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

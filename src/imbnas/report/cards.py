@@ -227,7 +227,11 @@ def _sizes(shots: dict[str, Any]) -> str:
 
 
 def _limits(limits: dict[str, Any]) -> str:
-    given = [f"{name.removeprefix('max_')} at most {value:,}" for name, value in limits.items() if value is not None]
+    given = [
+        f"latency at most {value:g} ms" if name == "latency_ms" else f"{name} at most {value:,}"
+        for name, value in ((key.removeprefix("max_"), value) for key, value in limits.items())
+        if value is not None
+    ]
     return " and ".join(given) or "none"
 
 

@@ -18,13 +18,16 @@ from imbnas.report.search_facts import sentences
 from imbnas.report.tables import count
 
 COLUMNS = ["architecture", "score", "standard_error", "macs", "params", "chosen"]
+LATENCY = "latency_ms"
+"""A column that is there where blocks were timed."""
 
 
 def read_front(path: Path) -> pd.DataFrame:
     """Return results/front.parquet; raise UserError for a file that is missing or another one."""
     try:
         check_regular(path, TABLE_LIMIT)
-        return pd.read_parquet(path, columns=COLUMNS)
+        found = pd.read_parquet(path)
+        return found[[*COLUMNS, *(name for name in found.columns if name == LATENCY)]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a front of candidates ({str(error).splitlines()[0]}), run search") from None
 
@@ -50,18 +53,22 @@ def front_table(front: pd.DataFrame, facts: dict[str, Any]) -> Group:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("architecture", overflow="fold")
     table.add_column(facts["objective"].replace("_", " ") + (", %" if share else ""), justify="right")
-    for title in ("± error", "MACs", "params", ""):
+    timed = [f"{taken:.3g}" for taken in front.get(LATENCY, ())]
+    for title in ("± error", "MACs", "params", *(["ms"] if timed else []), ""):
         table.add_column(title, justify="right", no_wrap=True)
-    for architecture, score, error, macs, params, chosen in zip(*(front[name] for name in COLUMNS), strict=True):
+    columns = (front[name] for name in COLUMNS)
+    for place, (architecture, score, error, macs, params, chosen) in enumerate(zip(*columns, strict=True)):
         table.add_row(
             architecture,
             f"{100 * score:.1f}" if share else f"{score:.6g}",
             "-" if pd.isna(error) else f"{100 * error:.1f}" if share else f"{error:.2g}",
             count(macs),
             count(params),
+            *timed[place : place + 1],
             "chosen" if chosen else "",
             style="bold" if chosen else "",
         )
-    head = f"{len(front)} of {facts['evaluated']} candidates that no other one beats in score, MACs and parameters"
+    head = f"{len(front)} of {facts['evaluated']} candidates that no other one beats in score, MACs"
+    head += ", parameters and latency" if timed else " and parameters"
     notes = Text("\n".join(f"{line[0].upper()}{line[1:]}." for line in sentences(facts)), style="dim")
     return Group(Text(head), table, notes)

@@ -13,13 +13,19 @@ def sentences(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"{near['count']} of {found['evaluated']} candidates are within one standard error of the best one (of the "
             f"paired difference on the same {found['validation_rows']} rows); the cheapest of them has "
-            f"{near['cheapest']['macs']:,} MACs, the best one {found['best']['macs']:,}"
+            f"{_price(near['cheapest'], 'MACs')}, the best one {_price(found['best'])}"
         )
     if agreement is not None and agreement["tau"] is not None:
         rows = " and ".join(map(str, agreement["rows"]))
         lines.append(f"two halves of the validation rows ({rows}) rank the candidates with tau {agreement['tau']:.2f}")
-    taus = [(name, found[f"tau_{key}"]) for key, name in (("macs", "MACs"), ("params", "parameters"))]
+    costs = (("macs", "MACs"), ("params", "parameters"), ("latency", "latency"))
+    taus = [(name, found.get(f"tau_{key}")) for key, name in costs]
     known = [f"{tau:.2f} with {name}" for name, tau in taus if tau is not None]
     if known:
         lines.append(f"the rank correlation (tau) of the score is {' and '.join(known)}")
     return lines
+
+
+def _price(candidate: dict[str, Any], unit: str = "") -> str:
+    taken = f" and {candidate['latency_ms']:.3g} ms" if "latency_ms" in candidate else ""
+    return f"{candidate['macs']:,} {unit}".rstrip() + taken

@@ -57,9 +57,10 @@ class Archive:
         """Return the score of an evaluated architecture."""
         return self.entries[architecture].score.value
 
-    def macs(self, architecture: Architecture) -> int:
-        """Return the multiply-accumulate operations of any architecture."""
-        return self._cost(architecture).macs
+    def price(self, architecture: Architecture) -> int:
+        """Return what a method that minimises cost looks at: latency where blocks were timed, else MACs."""
+        cost = self._cost(architecture)
+        return cost.latency or cost.macs
 
     def evaluate(self, architectures: Sequence[Architecture], generation: int) -> None:
         """Score those that are new together, each once."""
@@ -69,8 +70,8 @@ class Archive:
             self.entries[architecture] = Entry(architecture, generation, found[architecture], self._cost(architecture))
 
     def ranked(self) -> list[Entry]:
-        """Return the entries best first: higher score, then fewer MACs, then the smaller tuple."""
+        """Return the entries best first: higher score, then less latency, fewer MACs, then the smaller tuple."""
         return sorted(
             self.entries.values(),
-            key=lambda entry: (-entry.score.value, entry.cost.macs, entry.architecture),
+            key=lambda entry: (-entry.score.value, entry.cost.latency, entry.cost.macs, entry.architecture),
         )

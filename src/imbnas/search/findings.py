@@ -31,7 +31,8 @@ class Choice:
 def choose(archive: Archive, rule: Choose, marking: Marking | None) -> Choice:
     """Return what the rule chooses: the best score, or the fewest MACs within one standard error of it.
 
-    The standard error is that of the paired difference to the best one on the same rows. Of equal MACs fewer
+    The standard error is that of the paired difference to the best one on the same rows. Where blocks were timed, less
+    latency comes before fewer MACs. Of equal MACs fewer
     parameters, then the higher score, then the smaller tuple are chosen.
     """
     ranked = archive.ranked()
@@ -45,8 +46,10 @@ def choose(archive: Archive, rule: Choose, marking: Marking | None) -> Choice:
 
 
 def cheapest(entries: Sequence[Entry]) -> Entry:
-    """Return the entry with the fewest MACs, then parameters, then the highest score."""
-    return min(entries, key=lambda e: (e.cost.macs, e.cost.params, -e.score.value, e.architecture))
+    """Return the entry with the least latency, where blocks were timed, the fewest MACs, then parameters, then the
+    highest score.
+    """
+    return min(entries, key=lambda e: (e.cost.latency, e.cost.macs, e.cost.params, -e.score.value, e.architecture))
 
 
 def difference(marking: Marking, first: Entry, second: Entry) -> Difference:
@@ -80,6 +83,7 @@ def describe(archive: Archive, choice: Choice, rule: Choose, marking: Marking | 
     """Return the content of results/search.json beside what names the search: numbers, and None for the unknown."""
     entries = list(archive.entries.values())
     values = [entry.score.value for entry in entries]
+    timed = any(entry.cost.latency for entry in entries)
     return {
         "evaluated": len(entries),
         "choose": rule,
@@ -90,6 +94,7 @@ def describe(archive: Archive, choice: Choice, rule: Choose, marking: Marking | 
         "halves": None if marking is None else _agreement(entries, marking, seed),
         "tau_macs": kendall(values, [entry.cost.macs for entry in entries]),
         "tau_params": kendall(values, [entry.cost.params for entry in entries]),
+        **({"tau_latency": kendall(values, [entry.cost.latency for entry in entries])} if timed else {}),
     }
 
 
@@ -106,6 +111,7 @@ def _candidate(entry: Entry) -> dict[str, Any]:
         "standard_error": entry.score.standard_error,
         "macs": entry.cost.macs,
         "params": entry.cost.params,
+        **({"latency_ms": entry.cost.milliseconds} if entry.cost.latency else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""The accuracy-cost front: the candidates that no other one beats in score, operations and parameters together."""
+"""The accuracy-cost front: the candidates that no other one beats in score and all costs together."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from imbnas.search.archive import Entry
+from imbnas.search.table import with_latency
 from imbnas.spaces.networks import Architecture
 
 COLUMNS = pa.schema(
@@ -21,23 +23,33 @@ COLUMNS = pa.schema(
         "chosen": pa.bool_(),
     }
 )
-"""Columns of results/front.parquet, as those of results/search.parquet."""
+"""Columns of results/front.parquet, as those of results/search.parquet; there, too, latency may follow."""
 
 
 def pareto(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries that no other one dominates, by ascending MACs, then parameters, then score.
 
-    One dominates another when it is at least as good in score, MACs and parameters and better in one of them: of
-    equals all stay.
+    One dominates another when it is at least as good in score, MACs, parameters and, where blocks were timed, latency,
+    and better in one of them: of equals all stay.
     """
-    groups: dict[tuple[float, int, int], list[Entry]] = {}
+    groups: dict[tuple[float, int, int, int], list[Entry]] = {}
     for entry in entries:
-        groups.setdefault((-entry.score.value, entry.cost.macs, entry.cost.params), []).append(entry)
+        cost = entry.cost
+        groups.setdefault((-entry.score.value, cost.macs, cost.params, cost.latency), []).append(entry)
+    kept = _undominated_of_four(groups) if any(key[3] for key in groups) else _undominated(groups)
+    return sorted(kept, key=lambda entry: (entry.cost.macs, entry.cost.params, entry.score.value, entry.architecture))
+
+
+Groups = dict[tuple[float, int, int, int], list[Entry]]
+
+
+def _undominated(groups: Groups) -> list[Entry]:
+    """Return the entries of the front where there are no latencies."""
     # Of those that score at least as well: ascending MACs, with the fewest parameters that are to be had for them.
     stairs: list[tuple[int, int]] = []
     kept: list[Entry] = []
     for key in sorted(groups):
-        cost = key[1:]
+        cost = key[1:3]
         place = bisect_right(stairs, cost)
         if place and stairs[place - 1][1] <= cost[1]:
             continue
@@ -46,7 +58,18 @@ def pareto(entries: Iterable[Entry]) -> list[Entry]:
         while end < len(stairs) and stairs[end][1] >= cost[1]:
             end += 1
         stairs[place:end] = [cost]
-    return sorted(kept, key=lambda entry: (entry.cost.macs, entry.cost.params, entry.score.value, entry.architecture))
+    return kept
+
+
+def _undominated_of_four(groups: Groups) -> list[Entry]:
+    """Return the same by comparing each with all of the front that score at least as well."""
+    kept: list[Entry] = []
+    costs = np.empty((0, 3), dtype=np.int64)
+    for key in sorted(groups):
+        if not (costs <= np.array(key[1:])).all(axis=1).any():
+            kept += groups[key]
+            costs = np.vstack((costs, key[1:]))
+    return kept
 
 
 def front_table(entries: Iterable[Entry], chosen: Architecture | None) -> pa.Table:
@@ -60,4 +83,4 @@ def front_table(entries: Iterable[Entry], chosen: Architecture | None) -> pa.Tab
         "params": [entry.cost.params for entry in front],
         "chosen": [entry.architecture == chosen for entry in front],
     }
-    return pa.table(columns, schema=COLUMNS)
+    return with_latency(pa.table(columns, schema=COLUMNS), [entry.cost for entry in front])

@@ -30,7 +30,7 @@ def tpe(field: Field, archive: Archive, candidates: int, seed: int) -> None:
 
 
 def nsga2(field: Field, archive: Archive, population: int, generations: int, seed: int) -> None:
-    """Evaluate population x generations architectures proposed by NSGA-II (Deb et al. 2002): score up, MACs down."""
+    """Evaluate population x generations architectures proposed by NSGA-II (Deb et al. 2002): score up, cost down."""
     sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=_seed(seed))
     study = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"])
     _run(study, field, archive, population * generations, population)
@@ -70,7 +70,7 @@ def _run(study: optuna.Study, field: Field, archive: Archive, candidates: int, p
         if max(over, default=0.0) <= 0.0:
             archive.evaluate([architecture], number // population)
             value = archive.value(architecture)
-        values = [value, float(archive.macs(architecture))]
+        values = [value, float(archive.price(architecture))]
         study.tell(trial, values[: len(study.directions)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,8 +29,18 @@ COLUMNS = pa.schema(
 )
 """Columns of results/search.parquet; accuracies are in [0, 1], `macs` and `params` those of one image and network.
 
-A score that was not measured on validation rows has neither an error nor accuracies.
+A score that was not measured on validation rows has neither an error nor accuracies. Where blocks were timed
+(`search.latency`) there is one more, LATENCY.
 """
+LATENCY = "latency_ms"
+"""The column of predicted milliseconds."""
+
+
+def with_latency(table: pa.Table, costs: Sequence[Cost]) -> pa.Table:
+    """Return a table with a last column of what its rows' architectures take, where that is known."""
+    if not any(cost.latency for cost in costs):
+        return table
+    return table.append_column(LATENCY, pa.array([cost.milliseconds for cost in costs], pa.float64()))
 
 
 def candidate_table(archive: Archive, chosen: Architecture) -> pa.Table:
@@ -50,7 +61,7 @@ def candidate_table(archive: Archive, chosen: Architecture) -> pa.Table:
         "rank": [rank[entry.architecture] for entry in entries],
         "chosen": [entry.architecture == chosen for entry in entries],
     }
-    return pa.table(columns, schema=COLUMNS)
+    return with_latency(pa.table(columns, schema=COLUMNS), [entry.cost for entry in entries])
 
 
 def given_table(architecture: Architecture, cost: Cost) -> pa.Table:
@@ -64,4 +75,4 @@ def given_table(architecture: Architecture, cost: Cost) -> pa.Table:
         "rank": 1,
         "chosen": True,
     }
-    return pa.table({name: [given.get(name)] for name in COLUMNS.names}, schema=COLUMNS)
+    return with_latency(pa.table({name: [given.get(name)] for name in COLUMNS.names}, schema=COLUMNS), [cost])

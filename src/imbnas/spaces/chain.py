@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imbnas.spaces.bilateral import BilateralSubnet, Branch
 from imbnas.spaces.blocks import conv_norm, of_operation
-from imbnas.spaces.cost import CostTable, measure
+from imbnas.spaces.cost import CostTable, Meter, counting, measure
 from imbnas.spaces.networks import Architecture, Subnet, Supernet, subnet_state
 from imbnas.spaces.space import META, SearchSpace
 
@@ -134,9 +134,9 @@ class ChainSpace(SearchSpace):
             for block, choice in zip(self.blocks, self.check(architecture), strict=True)
         ]
 
-    def measure(self, image: tuple[int, int, int], num_classes: int) -> CostTable:
-        """Return the costs of all parts for images of (height, width, channels)."""
-        return measure(self.supernet_on_meta(num_classes, image[2]), image)
+    def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> CostTable:
+        """Return the costs of all parts for images of (height, width, channels), as `meter` finds them."""
+        return measure(self.supernet_on_meta(num_classes, image[2]), image, meter)
 
 
 def _places(outline: Outline) -> Iterator[tuple[int, int, int, int, int]]:

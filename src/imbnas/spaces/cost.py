@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from imbnas.approximate.convolution import ApproximateConv2d
-from imbnas.spaces.networks import Architecture, Supernet
+from imbnas.spaces.networks import Architecture, Subnet, Supernet
 
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 """Functions of an input and a weight, each number of whose result takes as many products as one kernel has."""
@@ -30,15 +30,22 @@ class Cost:
     """The cost of a network or of a part of it.
 
     `macs`: multiply-accumulate operations of convolutions and linear layers for one image, half of what torch's flop
-    counter says. `params`: trainable parameters, BatchNorm's included.
+    counter says. `params`: trainable parameters, BatchNorm's included. `latency`: nanoseconds of one pass, by a table
+    of measured blocks (`search.latency`); 0 where there is none.
     """
 
     macs: int
     params: int
+    latency: int = 0
+
+    @property
+    def milliseconds(self) -> float:
+        """The latency in milliseconds."""
+        return self.latency / 10**6
 
     def __add__(self, other: Cost) -> Cost:
         """Return the cost of both parts together."""
-        return Cost(self.macs + other.macs, self.params + other.params)
+        return Cost(self.macs + other.macs, self.params + other.params, self.latency + other.latency)
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,22 @@ class CostTable:
 
     def cost(self, architecture: Architecture) -> Cost:
         """Return the exact cost of a subnet, a few microseconds' sum of ints."""
-        macs, params = self.fixed.macs, self.fixed.params
+        macs, params, latency = self.fixed.macs, self.fixed.params, self.fixed.latency
         for candidates, choice in zip(self.blocks, architecture, strict=True):
             part = candidates[choice]
             macs += part.macs
             params += part.params
-        return Cost(macs, params)
+            latency += part.latency
+        return Cost(macs, params, latency)
+
+
+def timed(table: CostTable, fixed: int, blocks: Sequence[Sequence[int]]) -> CostTable:
+    """Return costs with the nanoseconds of what all subnets share and of each candidate; shapes must be the same."""
+    rows = tuple(
+        tuple(replace(cost, latency=taken) for cost, taken in zip(costs, row, strict=True))
+        for costs, row in zip(table.blocks, blocks, strict=True)
+    )
+    return replace(table, fixed=replace(table.fixed, latency=fixed), blocks=rows)
 
 
 class _Counter(TorchFunctionMode):
@@ -92,8 +109,19 @@ def count(network: nn.Module, image: tuple[int, int, int]) -> Cost:
         return run(network, x)[1]
 
 
-Run = Callable[[nn.Module, Tensor], tuple[Tensor, Cost]]
-"""Applies a module in evaluation and returns its output and its cost."""
+class Run(Protocol):
+    """Applies a module in evaluation and returns its output and its cost.
+
+    `part` names what all subnets of a space share: "stem", "reduction", "cell inputs", "last" or "classifier".
+    """
+
+    def __call__(self, module: nn.Module, x: Tensor, part: str = "") -> tuple[Tensor, Cost]:
+        """Apply `module` to `x`."""
+        ...
+
+
+Meter = Callable[[tuple[int, int, int]], AbstractContextManager[tuple[Run, Tensor]]]
+"""Opens a measurement for an image of (height, width, channels): what runs modules, and one image to begin with."""
 
 
 @contextmanager
@@ -106,7 +134,7 @@ def counting(image: tuple[int, int, int]) -> Iterator[tuple[Run, Tensor]]:
     height, width, channels = image
     with torch.no_grad(), _Counter() as counter:
 
-        def run(module: nn.Module, x: Tensor) -> tuple[Tensor, Cost]:
+        def run(module: nn.Module, x: Tensor, part: str = "") -> tuple[Tensor, Cost]:
             before = counter.macs
             y: Tensor = of_zeros(module)(x)
             return y, Cost(counter.macs - before, sum(parameter.numel() for parameter in module.parameters()))
@@ -153,18 +181,24 @@ def count_layers(network: nn.Module, image: tuple[int, int, int]) -> dict[str, i
     return found
 
 
-def measure(supernet: Supernet, image: tuple[int, int, int]) -> CostTable:
-    """Count every part of a chain of choice blocks for an image of (height, width, channels).
+def measure(supernet: Supernet, image: tuple[int, int, int], meter: Meter = counting) -> CostTable:
+    """Count every part of a chain of choice blocks for an image of (height, width, channels), or time it.
 
     Every candidate of a block gives the same output shape, so that each is measured once, whatever precedes it.
     """
-    with counting(image) as (run, x):
-        x, fixed = run(supernet.stem, x)
+    with meter(image) as (run, x):
+        x, fixed = run(supernet.stem, x, "stem")
         blocks: list[tuple[Cost, ...]] = []
         for candidates in supernet.blocks:
             results = [run(candidate, x) for candidate in candidates.children()]
             blocks.append(tuple(cost for _, cost in results))
             x = results[0][0]
-        x, last = run(supernet.last, x)
-        _, head = run(supernet.head, supernet.pool(x))
-    return CostTable(fixed + last + head, tuple(blocks))
+        x, last = run(supernet.last, x, "last")
+        fixed += last + classifier(run, supernet, x)
+    return CostTable(fixed, tuple(blocks))
+
+
+def classifier(run: Run, network: Supernet | Subnet, x: Tensor) -> Cost:
+    """Return the cost of a network's pooling and head."""
+    x, pooling = run(network.pool, x, "classifier")
+    return pooling + run(network.head, x, "classifier")[1]

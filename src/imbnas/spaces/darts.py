@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from imbnas.errors import UserError
 from imbnas.spaces.bilateral import BilateralSubnet, Branch
-from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.cost import Cost, CostTable, Meter, counting
 from imbnas.spaces.darts_cost import measure_edges
 from imbnas.spaces.darts_genotype import CELLS, NODES, Node, decode, node_choices, node_text, pair_count
 from imbnas.spaces.darts_network import CellSpec, Entry, Latest, SearchNetwork, cell_specs, derived_cells, stem
@@ -128,14 +128,14 @@ class DartsSpace(SearchSpace):
 
     # Costs
 
-    def measure(self, image: tuple[int, int, int], num_classes: int) -> CostTable:
+    def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> CostTable:
         """Return the costs of derived networks for images of (height, width, channels); a node's is summed over cells.
 
         Edges of equal shape are measured once.
         """
         channels = image[2]
         model = self.subnet_on_meta((0,) * len(self.choices), num_classes, channels).eval()
-        fixed, places = measure_edges(model, self.derived.specs, image, self.operations)
+        fixed, places = measure_edges(model, self.derived.specs, image, self.operations, meter)
         rows = tuple(
             tuple(sum((places[block.kind, source, name] for source, name in node), Cost(0, 0)) for node in block.nodes)
             for block in self.specs

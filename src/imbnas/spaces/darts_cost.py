@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-from imbnas.spaces.cost import Cost, counting, of_zeros
+from imbnas.spaces.cost import Cost, Meter, classifier, counting, of_zeros
 from imbnas.spaces.darts_genotype import CELLS, NODES
 from imbnas.spaces.darts_network import CellSpec, DerivedCell, Entry
 from imbnas.spaces.darts_ops import NONE, single
@@ -17,7 +15,11 @@ Edge = tuple[str, int, str]
 
 
 def measure_edges(
-    model: Subnet, specs: Sequence[CellSpec], image: tuple[int, int, int], operations: Sequence[str]
+    model: Subnet,
+    specs: Sequence[CellSpec],
+    image: tuple[int, int, int],
+    operations: Sequence[str],
+    meter: Meter = counting,
 ) -> tuple[Cost, dict[Edge, Cost]]:
     """Return what all networks share, and each operation on each kind of edge, summed over the cells.
 
@@ -25,15 +27,14 @@ def measure_edges(
     """
     known: dict[tuple[object, ...], Cost] = {}
     places: dict[Edge, Cost] = {}
-    with counting(image) as (run, x):
+    with meter(image) as (run, x):
         assert isinstance(model.stem, Entry)
-        y, fixed = run(model.stem.stem, x)
+        y, fixed = run(model.stem.stem, x, "stem")
         states = y, y
-        fixed += run(model.head, torch.empty(1, specs[-1].channels * NODES))[1]
         for spec, cell in zip(specs, model.blocks, strict=True):
             assert isinstance(cell, DerivedCell)
-            inputs, second = run(cell.previous, states[1])
-            fixed += run(cell.before, states[0])[1] + second
+            inputs, second = run(cell.previous, states[1], "cell inputs")
+            fixed += run(cell.before, states[0], "cell inputs")[1] + second
             for source in range(1 + NODES):
                 stride = 2 if spec.reduces and source < 2 else 1
                 x = inputs[:, :, ::2, ::2] if spec.reduces and source >= 2 else inputs
@@ -46,4 +47,5 @@ def measure_edges(
                     edge = (CELLS[spec.reduces], source, name)
                     places[edge] = places.get(edge, Cost(0, 0)) + known[key]
             states = of_zeros(cell)(states)
+        fixed += classifier(run, model, states[1])
     return fixed, places

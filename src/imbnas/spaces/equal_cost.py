@@ -1,8 +1,8 @@
 """Random architectures of about the cost of a given one.
 
 A small space is listed. In a large one, a dynamic programme counts for each block the completions whose MACs end
-within the window, so that a draw is uniform over them however rare they are; a limit on parameters is met by rejection,
-and where that fails by weighing the draw towards few parameters.
+within the window, so that a draw is uniform over them however rare they are; other limits are met by rejection, and
+where that fails by weighing the draw towards few parameters, or little latency.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
-from imbnas.spaces.constraints import Limits
 from imbnas.spaces.cost import CostTable
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.space import ENUMERABLE, SearchSpace
 
@@ -27,7 +28,7 @@ BINS = 1024
 MOST_BINS = 1 << 18
 """Parts of the whole range of MACs: a window that is tiny beside it is divided into fewer."""
 WEIGHTS = (0.0, 8.0, 32.0, 128.0, 512.0)
-"""Weights on parameters, as the logarithm between the fewest and the most that a subnet may have."""
+"""Weights on parameters, and on latency where that is limited, as the logarithm between the fewest and the most."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ class EqualCost:
         low, high = int(np.ceil(self.macs * (1.0 - width))), int(self.macs * (1.0 + width))
         if self.limits.max_macs is not None:
             high = min(high, self.limits.max_macs)
-        for weight in WEIGHTS if self.limits.max_params is not None else WEIGHTS[:1]:
-            sample = window_sampler(self.table, low, high, weight)
+        timed = self.limits.max_latency is not None
+        for weight in WEIGHTS if timed or self.limits.max_params is not None else WEIGHTS[:1]:
+            sample = window_sampler(self.table, low, high, weight, "latency" if timed else "params")
             if sample is None:
                 return None
             near: dict[float, Architecture] = {}
@@ -112,16 +114,16 @@ class EqualCost:
 
 
 def window_sampler(
-    table: CostTable, low: int, high: int, weight: float = 0.0
+    table: CostTable, low: int, high: int, weight: float = 0.0, figure: Literal["params", "latency"] = "params"
 ) -> Callable[[np.random.Generator], Architecture] | None:
     """Return a draw from the architectures whose MACs are about from `low` to `high`, None where there are none.
 
-    Each architecture in the window comes with a chance that falls with its parameters, by `weight` between the fewest
-    and the most that a subnet has; 0 is uniform. MACs are rounded for it: the draw may end up to BINS-th parts of the
-    window outside, and none within is left out.
+    Each architecture in the window comes with a chance that falls with its parameters or its latency, by `weight`
+    between the least and the most that a subnet has; 0 is uniform. MACs are rounded for it: the draw may end up to
+    BINS-th parts of the window outside, and none within is left out.
     """
     macs = [np.array([cost.macs for cost in row]) for row in table.blocks]
-    params = [np.array([cost.params for cost in row]) for row in table.blocks]
+    others = [np.array([getattr(cost, figure) for cost in row]) for row in table.blocks]
     base = table.fixed.macs + sum(int(row.min()) for row in macs)
     span = sum(int(row.max() - row.min()) for row in macs)
     unit = max(1.0, (high - low) / BINS, span / MOST_BINS)
@@ -131,8 +133,8 @@ def window_sampler(
     total = sum(int(row.max()) for row in steps)
     if high < low or last < 0 or first > total:
         return None
-    spread = sum(int(row.max() - row.min()) for row in params) or 1
-    weights = [np.exp(-weight * (row - row.min()) / spread) for row in params]
+    spread = sum(int(row.max() - row.min()) for row in others) or 1
+    weights = [np.exp(-weight * (row - row.min()) / spread) for row in others]
     ways = np.zeros(total + 1)
     ways[max(first, 0) : last + 1] = 1.0
     # ways[s]: weight of the completions that carry the sum s into the window, for the blocks behind each one.

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.networks import Architecture
 
 
@@ -36,14 +37,14 @@ class ListedCosts(CostTable):
         """The parameters of `architectures`, in their order."""
         return self._sums(lambda cost: cost.params)
 
-    def within(self, max_macs: int | None, max_params: int | None) -> np.ndarray:
-        """Return the places of the architectures that exceed no limit, ascending; None: no limit."""
-        fits = np.ones(len(self.architectures), dtype=bool)
-        if max_macs is not None:
-            fits &= self.macs <= max_macs
-        if max_params is not None:
-            fits &= self.params <= max_params
-        return np.flatnonzero(fits)
+    @cached_property
+    def latencies(self) -> np.ndarray:
+        """The latencies of `architectures`, in their order."""
+        return self._sums(lambda cost: cost.latency)
+
+    def within(self, limits: Limits) -> np.ndarray:
+        """Return the places of the architectures that exceed no limit, ascending."""
+        return np.flatnonzero(limits.allow_figures(self.macs, self.params, self.latencies))
 
     def first(self, places: np.ndarray, key: np.ndarray) -> Architecture:
         """Return the architecture with the least key at some places; on ties fewer parameters, the smaller tuple."""
@@ -52,7 +53,8 @@ class ListedCosts(CostTable):
 
     def costs(self) -> list[Cost]:
         """Return the costs of `architectures`, in their order."""
-        return [Cost(macs, params) for macs, params in zip(self.macs.tolist(), self.params.tolist(), strict=True)]
+        figures = (self.macs.tolist(), self.params.tolist(), self.latencies.tolist())
+        return [Cost(*each) for each in zip(*figures, strict=True)]
 
     def _sums(self, figure: Callable[[Cost], int]) -> np.ndarray:
         chosen = np.array(self.architectures)

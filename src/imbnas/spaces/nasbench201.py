@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from imbnas.cell_graph import EDGES, NODES, OPERATIONS, connected_cells, is_connected, live_cell
+from imbnas.cell_graph import EDGES, NODES, NONE, OPERATIONS, connected_cells, is_connected, live_cell
 from imbnas.errors import UserError
 from imbnas.spaces.bilateral import BilateralSubnet, Branch
 from imbnas.spaces.blocks import conv_norm
 from imbnas.spaces.cells import Cell, CellSupernet, ChoiceCell, Reduction, operation
 from imbnas.spaces.chain import Outline
-from imbnas.spaces.cost import Cost, counting
+from imbnas.spaces.cost import Cost, Meter, classifier, counting
 from imbnas.spaces.listed import ListedCosts
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.space import META, SearchSpace
@@ -120,25 +120,29 @@ class NasBench201Space(SearchSpace):
         chosen = self.check(architecture)
         return [f"{edge.label}: {edge.choices[choice]}" for edge, choice in zip(self.blocks, chosen, strict=True)]
 
-    def measure(self, image: tuple[int, int, int], num_classes: int) -> ListedCosts:
-        """Return the costs of all cells; that of an operation on an edge is the sum over all repetitions."""
+    def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> ListedCosts:
+        """Return the costs of all cells; that of an operation on an edge is the sum over all repetitions.
+
+        `none` costs nothing: networks are built without it.
+        """
         supernet = self.supernet_on_meta(num_classes, image[2]).eval()
         fixed = Cost(0, 0)
         rows = [[Cost(0, 0) for _ in OPERATIONS] for _ in EDGES]
-        with counting(image) as (run, x):
-            x, cost = run(supernet.stem, x)
+        with meter(image) as (run, x):
+            x, cost = run(supernet.stem, x, "stem")
             fixed += cost
             for block in supernet.blocks:
                 if not isinstance(block, ChoiceCell):
-                    x, cost = run(block, x)
+                    x, cost = run(block, x, "reduction")
                     fixed += cost
                     continue
                 for row, candidates in zip(rows, block.edges, strict=True):
                     for choice, candidate in enumerate(candidates.children()):
-                        row[choice] += run(candidate, x)[1]
-            x, last = run(supernet.last, x)
-            head = run(supernet.head, supernet.pool(x))[1]
-        return ListedCosts(fixed + last + head, tuple(map(tuple, rows)), tuple(self.enumerate()), live_cell)
+                        if choice != NONE:
+                            row[choice] += run(candidate, x)[1]
+            x, last = run(supernet.last, x, "last")
+            fixed += last + classifier(run, supernet, x)
+        return ListedCosts(fixed, tuple(map(tuple, rows)), tuple(self.enumerate()), live_cell)
 
 
 def to_string(architecture: Sequence[int]) -> str:

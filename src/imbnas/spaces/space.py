@@ -13,7 +13,7 @@ from torch import Tensor
 
 from imbnas.errors import UserError
 from imbnas.spaces.bilateral import BilateralSubnet
-from imbnas.spaces.cost import Cost, CostTable
+from imbnas.spaces.cost import Cost, CostTable, Meter, counting
 from imbnas.spaces.networks import Architecture, Subnet, Supernet, initialise
 
 META = "meta"
@@ -209,8 +209,8 @@ class SearchSpace(ABC):
         return self._tables[key]
 
     @abstractmethod
-    def measure(self, image: tuple[int, int, int], num_classes: int) -> CostTable:
-        """Return the costs of all parts for images of (height, width, channels)."""
+    def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> CostTable:
+        """Return the costs of all parts for images of (height, width, channels), as `meter` finds them."""
 
     def cost(self, architecture: Sequence[int], image: Sequence[int], num_classes: int) -> Cost:
         """Return the exact cost of a subnet; raise UserError for a wrong architecture."""

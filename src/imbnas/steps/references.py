@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from imbnas.errors import UserError
 from imbnas.network_names import LARGEST, random_name
 from imbnas.params.reference_options import ReferencesParams
-from imbnas.params.section import short
 from imbnas.seeds import stream
-from imbnas.spaces.constraints import Limits, largest
+from imbnas.spaces.constraints import largest
 from imbnas.spaces.cost import CostTable
 from imbnas.spaces.equal_cost import WINDOW, EqualCost
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.described import describe
@@ -55,15 +53,3 @@ def draw_references(
         name: {**describe(space, table, architecture), "gap": round(equal.gap(architecture), 6)}
         for name, architecture in found.items()
     }
-
-
-def read_limits(found: Any, path: Path) -> Limits:
-    """Return the limits as results/architecture.json holds them; UserError names the file."""
-    names = ("max_macs", "max_params")
-    if not isinstance(found, dict) or set(found) != set(names) or not all(map(_limit, found.values())):
-        raise UserError(f"{path}: limits: found {short(found)}, expected max_macs and max_params, numbers or null")
-    return Limits(*(found[name] for name in names))
-
-
-def _limit(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)

@@ -16,9 +16,8 @@ from imbnas.run.context import Context
 from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.registry import make_space
-from imbnas.spaces.space import SearchSpace
 from imbnas.steps.inherit import Inheritance, recipe_meta
-from imbnas.steps.references import draw_references, read_limits
+from imbnas.steps.retrain_entries import networks_to_train
 from imbnas.steps.retrain_head import SECOND_STAGES, SecondStage
 from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.rows import Rows, image_meta, read_tail, read_validation, validation_rows
@@ -50,7 +49,7 @@ def run(view: RetrainView, context: Context) -> None:
     found = read_json(context.path("architecture"), "the output of `imbnas search`")
     space = make_space(view.space)
     tail, held_out = read_tail(context)
-    entries = _entries(found, space, context, view, tail)
+    entries = networks_to_train(found, space, context, view, tail)
     rows = _training_rows(view, context, tail, held_out)
     judges = read_validation(context, held_out, "retrain.head.tau auto") if view.retrain.head.judged else None
     step = TrainingStep.start(context, view.runtime, space, rows, view.seed, view.approximate)
@@ -68,27 +67,6 @@ def run(view: RetrainView, context: Context) -> None:
     _save(step, view, tail, entries, outcome, digests)
     for state in outcome.states:
         state.finish()
-
-
-def _entries(
-    found: Any, space: SearchSpace, context: Context, view: RetrainView, tail: Rows
-) -> dict[str, dict[str, Any]]:
-    """Return the architectures to train by name, the chosen one checked against the space; UserError names the file."""
-    path = context.path("architecture")
-    if not isinstance(found, dict) or not {"space", "chosen", "limits"} <= set(found):
-        raise UserError(f"{path}: not an architecture file, expected space, chosen and limits; run search")
-    if found["space"] != view.space.name:
-        raise UserError(f"{path}: is of the space {found['space']}, expected {view.space.name}; run search")
-    try:
-        chosen = space.check_canonical(found["chosen"]["architecture"])
-    except (UserError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: chosen: {error}; run search") from None
-    limits, info = read_limits(found["limits"], path), tail.split.info
-    table = space.cost_table(info.shape, len(info.classes))
-    if not limits.allow(table.cost(chosen)):
-        raise UserError(f"{path}: chosen: is not within the limits beside it; run search")
-    references = draw_references(view.retrain.references, space, table, limits, chosen, view.seed, context.log)
-    return {"chosen": found["chosen"], **references}
 
 
 def _training_rows(view: RetrainView, context: Context, tail: Rows, held_out: Rows) -> Rows:

@@ -11,17 +11,16 @@ from imbnas.params.search import SearchView
 from imbnas.run.context import Context
 from imbnas.search.archive import Archive
 from imbnas.search.findings import choose
-from imbnas.spaces.constraints import Limits, feasible
+from imbnas.spaces.limits import milliseconds
 from imbnas.spaces.networks import Architecture
-from imbnas.spaces.registry import make_space
 from imbnas.steps.described import describe
 from imbnas.steps.handed import hand_on
+from imbnas.steps.limits_record import limits_record
 from imbnas.steps.rows import Rows, read_tail
 from imbnas.steps.search_account import write_account, write_given, write_no_account
 from imbnas.steps.search_darts import DartsSearch
 from imbnas.steps.search_scoring import make_scoring
-from imbnas.steps.search_setting import Setting, explore
-from imbnas.steps.search_table import read_given
+from imbnas.steps.search_setting import Setting, explore, make_setting
 from imbnas.steps.supernets import adapted_digests
 from imbnas.steps.workbench import TrainingStep
 
@@ -29,19 +28,14 @@ from imbnas.steps.workbench import TrainingStep
 def run(view: SearchView, context: Context) -> None:
     """Write all candidates with their scores, the chosen architecture, and what is handed on."""
     tail, held_out = read_tail(context)
-    info = tail.split.info
-    space = make_space(view.space)
-    table = space.cost_table(info.shape, len(info.classes))
-    limits = Limits.of(table, view.search.max_macs, view.search.max_params)
-    setting = Setting(space, table, limits, read_given(view.search, context, space))
-    feasible(setting.table, setting.limits)
+    setting = make_setting(view, context, tail)
     if view.search.method == "fixed":
         _fixed(view, context, setting)
         return
     if view.search.method == "darts":
         _darts(view, context, setting, tail, held_out)
         return
-    step = TrainingStep.start(context, view.runtime, space, tail, view.seed, view.approximate)
+    step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed, view.approximate)
     state = step.state("scores")
     with state.held():
         scoring = make_scoring(step, view, setting.table, held_out, state.pause, setting.given)
@@ -49,7 +43,7 @@ def run(view: SearchView, context: Context) -> None:
         explore(view, setting, archive)
         choice = choose(archive, view.search.choose, scoring.marking)
         chosen = choice.chosen
-        for line in write_account(context, view, scoring, archive, choice):
+        for line in write_account(context, setting, view, scoring, archive, choice):
             context.log(line)
         outcome = {"score": chosen.score.value, "standard_error": chosen.score.standard_error}
         _write_architecture(view, context, setting, chosen.architecture, outcome, scoring.validation, scoring.objective)
@@ -71,7 +65,6 @@ def _write_architecture(
     Another budget that ends in the same choice so gives the same bytes, and `retrain` stays as it is. `retrain` draws
     the networks that it compares with from this file.
     """
-    limits = setting.limits
     digests = adapted_digests(context.path("adapted"))
     if validation is not None:
         digests["validation"] = validation.split.info.digest
@@ -81,7 +74,7 @@ def _write_architecture(
         "objective": objective or view.search.objective,
         "validation_rows": len(validation) if validation is not None else 0,
         "chosen": {**outcome, **describe(setting.space, setting.table, best)},
-        "limits": {"max_macs": limits.max_macs, "max_params": limits.max_params},
+        **limits_record(setting.limits, setting.latencies),
         "digests": digests,
         **({"approximate": described(view.approximate)} if view.approximate.acts else {}),
         **({} if setting.given is None else {"table": setting.given.described()}),
@@ -94,7 +87,7 @@ def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, hel
     step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed, view.approximate)
     search = DartsSearch(step, view, held_out)
     found = search.run()
-    write_no_account(context, view)
+    write_no_account(context, setting, view)
     _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation)
     hand_on(context, view.retrain.init, view.space, view.search.method, found.weights)
     for line in setting.space.describe(found.architecture):
@@ -114,10 +107,11 @@ def _fixed(view: SearchView, context: Context, setting: Setting) -> None:
         )
     cost, limits = setting.table.cost(architecture), setting.limits
     if not limits.allow(cost):
+        allowed = " and ".join(f"{name} ({words})" for name, words, *_ in limits.named)
+        taken = "" if setting.latencies is None else f" and takes {milliseconds(cost.latency)} ms"
         raise UserError(
-            f"search.architecture: has {cost.macs} MACs and {cost.params} parameters, expected at most "
-            f"search.max_macs ({limits.words[0]}) and search.max_params ({limits.words[1]})"
+            f"search.architecture: has {cost.macs} MACs and {cost.params} parameters{taken}, expected at most {allowed}"
         )
-    write_given(context, view, architecture, cost)
+    write_given(context, setting, view, architecture, cost)
     _write_architecture(view, context, setting, architecture, {"score": None, "standard_error": None})
     hand_on(context, view.retrain.init, view.space, view.search.method)

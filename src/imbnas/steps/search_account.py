@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from imbnas.data.stored import write_table
 from imbnas.files import write_json
 from imbnas.params.search import SearchView
@@ -14,15 +16,18 @@ from imbnas.search.table import candidate_table, given_table
 from imbnas.spaces.cost import Cost
 from imbnas.spaces.networks import Architecture
 from imbnas.steps.search_scoring import Scoring
+from imbnas.steps.search_setting import Setting
 
 
-def write_account(context: Context, view: SearchView, scoring: Scoring, archive: Archive, choice: Choice) -> list[str]:
+def write_account(
+    context: Context, setting: Setting, view: SearchView, scoring: Scoring, archive: Archive, choice: Choice
+) -> list[str]:
     """Write the table of candidates and what the search knows about itself; return that in sentences."""
     chosen = choice.chosen
     write_table(context.path("search"), candidate_table(archive, chosen.architecture))
     found = describe(archive, choice, view.search.choose, scoring.marking, view.seed)
     table = {} if scoring.given is None else {"table": scoring.given.described()}
-    write_json(context.path("search_facts"), {**_head(view, scoring.objective), **table, **found})
+    write_json(context.path("search_facts"), {**_head(view, scoring.objective), **_latency(setting), **table, **found})
     write_table(context.path("front"), front_table(archive.entries.values(), chosen.architecture))
     error = chosen.score.standard_error
     shown = f"{chosen.score.value:.6g}" if error is None else f"{chosen.score.value:.4f} (standard error {error:.4f})"
@@ -34,16 +39,23 @@ def write_account(context: Context, view: SearchView, scoring: Scoring, archive:
     return [first, *told, *sentences(found)]
 
 
-def write_given(context: Context, view: SearchView, architecture: Architecture, cost: Cost) -> None:
+def write_given(context: Context, setting: Setting, view: SearchView, architecture: Architecture, cost: Cost) -> None:
     """Write the same files for an architecture that was given: a single row with its cost."""
     write_table(context.path("search"), given_table(architecture, cost))
-    write_no_account(context, view)
+    write_no_account(context, setting, view)
 
 
-def write_no_account(context: Context, view: SearchView) -> None:
+def write_no_account(context: Context, setting: Setting, view: SearchView) -> None:
     """Write results/search.json and results/front.parquet of an architecture that was not chosen among candidates."""
-    write_json(context.path("search_facts"), {**_head(view, view.search.objective), **unscored()})
+    head = _head(view, view.search.objective)
+    write_json(context.path("search_facts"), {**head, **_latency(setting), **unscored()})
     write_table(context.path("front"), front_table([], None))
+
+
+def _latency(setting: Setting) -> dict[str, Any]:
+    """Return what names the table of latencies; not where it lies."""
+    found = setting.latencies
+    return {} if found is None else {"latency": {"digest": found.digest, "batch": found.batch}}
 
 
 def _head(view: SearchView, objective: str) -> dict[str, str]:

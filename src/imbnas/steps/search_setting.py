@@ -7,16 +7,21 @@ from typing import Literal
 
 import numpy as np
 
+from imbnas.data.latency_file import BlockLatencies, read_latencies
 from imbnas.errors import UserError
 from imbnas.params.search import SearchView
+from imbnas.run.context import Context
 from imbnas.search.archive import Archive
 from imbnas.search.methods import METHODS, Field
-from imbnas.spaces.constraints import Limits, largest, sample_feasible
-from imbnas.spaces.cost import CostTable
+from imbnas.spaces.constraints import feasible, largest, resolve, sample_feasible
+from imbnas.spaces.cost import CostTable, timed
+from imbnas.spaces.limits import Limits, milliseconds
 from imbnas.spaces.most_parameters import most_parameters
 from imbnas.spaces.networks import Architecture
+from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
-from imbnas.steps.search_table import GivenScores
+from imbnas.steps.rows import Rows
+from imbnas.steps.search_table import GivenScores, read_given
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,23 @@ class Setting:
     limits: Limits
     given: GivenScores | None = None
     """The table that scores architectures in place of the supernet; its cells alone are candidates."""
+    latencies: BlockLatencies | None = None
+    """The table of what blocks take, where latency is a cost."""
+
+
+def make_setting(view: SearchView, context: Context, tail: Rows) -> Setting:
+    """Return the setting that the parameters describe; raise UserError where no subnet is within the limits."""
+    info, params = tail.split.info, view.search
+    space = make_space(view.space)
+    table, latencies = space.cost_table(info.shape, len(info.classes)), None
+    if params.latency is not None:
+        shape = (info.shape[0], info.shape[1], info.shape[2])
+        latencies = read_latencies(context.root / params.latency, view.space, shape, len(info.classes))
+        table = timed(table, latencies.fixed, latencies.blocks)
+    limits = resolve(table, params.max_macs, params.max_params, params.max_latency)
+    setting = Setting(space, table, limits, read_given(params, context, space), latencies)
+    feasible(table, limits)
+    return setting
 
 
 def explore(view: SearchView, setting: Setting, archive: Archive) -> None:
@@ -52,10 +74,11 @@ def _listed(setting: Setting, given: GivenScores) -> Field:
     cells = [cell for cell in given.cells if setting.limits.allow(costs[cell])]
     if not cells:
         least = min(costs.values(), key=lambda cost: (cost.macs, cost.params))
+        told = ", ".join(f"{name} ({words})" for name, words, *_ in setting.limits.named)
+        taken = "" if setting.latencies is None else f" and {milliseconds(least.latency)} ms"
         raise UserError(
-            f"search.max_macs ({setting.limits.max_macs}), search.max_params ({setting.limits.max_params}): no cell of "
-            f"{given.file} is within them, expected at least the smallest, of {least.macs} MACs and {least.params} "
-            "parameters"
+            f"{told}: no cell of {given.file} is within them, expected at least the smallest, of {least.macs} MACs and "
+            f"{least.params} parameters{taken}"
         )
     known = frozenset(cells)
 

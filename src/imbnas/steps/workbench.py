@@ -17,7 +17,8 @@ from imbnas.params.approximate import ApproximateParams
 from imbnas.params.recipe import AugmentParams, RecipeParams
 from imbnas.params.shared import Numerics
 from imbnas.run.context import Context
-from imbnas.spaces.constraints import Limits, largest, smallest
+from imbnas.spaces.constraints import largest, smallest
+from imbnas.spaces.limits import Limits
 from imbnas.spaces.networks import Net
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.space import SearchSpace
