@@ -103,8 +103,18 @@ def test_looking_moves_no_buffer() -> None:
     assert not torch.equal(layer.running_mean, before["running_mean"])
 
 
-@pytest.mark.parametrize("step", ["supernet", "adapt", "retrain"])
-def test_few_frames_lie_between_a_step_and_its_loss(chain: Path, tmp_path: Path, step: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [
+        ("supernet", {}),
+        ("adapt", {}),
+        ("retrain", {}),
+        ("retrain", {"retrain__epochs": 0, "retrain__head": {"name": "crt", "epochs": 1}}),
+    ],
+)
+def test_few_frames_lie_between_a_step_and_its_loss(
+    chain: Path, tmp_path: Path, step: str, options: dict[str, Any]
+) -> None:
     """A traceback out of the loss is what a contributor reads first; torch's two frames of a module count too."""
 
     def lost(self: CrossEntropy, *arguments: Any) -> torch.Tensor:
@@ -112,7 +122,7 @@ def test_few_frames_lie_between_a_step_and_its_loss(chain: Path, tmp_path: Path,
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError) as raised:
         patch.setattr(CrossEntropy, "forward", lost)
-        tiny_chain.run(tiny_chain.copy(chain, tmp_path), step)
+        tiny_chain.run(tiny_chain.copy(chain, tmp_path), step, **options)
     names = [frame.name for frame in traceback.extract_tb(raised.tb)]
     frames = names[names.index("run_step") :]
     assert frames[-1] == "lost"

@@ -13,6 +13,7 @@ from imbnas.files import read_json
 from imbnas.params.reference_options import ReferencesParams
 from imbnas.params.retrain import RetrainView, SecondStageParams
 from imbnas.run.context import Context
+from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.registry import make_space
@@ -59,7 +60,16 @@ def run(view: RetrainView, context: Context) -> None:
         if architecture in outcome.networks:
             context.log(f"{name} is the same architecture as an earlier one and is not trained twice")
             continue
-        _network(step, view, architecture, judges, outcome)
+        model, tag = _trained(step, view, architecture, outcome)
+        if view.retrain.head.name != "none":
+            assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
+            begin = time.monotonic()
+            stage = SecondStage(step, view.retrain.acting, model, judges, tag)
+            outcome.head = SECOND_STAGES[view.retrain.head.name](stage)
+            outcome.seconds += time.monotonic() - begin
+            outcome.states += stage.states
+        outcome.costs[architecture] = count(model, step.shape)
+        outcome.networks[architecture] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
         context.log(f"{name} trained: {'-'.join(map(str, architecture))}")
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
     if not step.runtime.ranks.first:
@@ -79,10 +89,10 @@ def _training_rows(view: RetrainView, context: Context, tail: Rows, held_out: Ro
     return tail.with_all(validation)
 
 
-def _network(
-    step: TrainingStep, view: RetrainView, architecture: Architecture, judges: Rows | None, outcome: Outcome
-) -> None:
-    """Train one network, both stages, and add it to the outcome.
+def _trained(
+    step: TrainingStep, view: RetrainView, architecture: Architecture, outcome: Outcome
+) -> tuple[Subnet | BilateralSubnet, str]:
+    """Return a network after its first stage, and its tag; add to the outcome what that has brought.
 
     A network whose first stage an earlier run has trained with the same parameters is taken from there: other heads
     then cost seconds, and another number of references those that are new. What this very run has trained is taken only
@@ -118,15 +128,7 @@ def _network(
             if step.runtime.ranks.first:
                 kept.save(found)
         outcome.seconds += found.seconds if found.run == own else context.cost()["seconds"] - outcome.seconds
-    if recipe.head.name != "none":
-        assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
-        begin = time.monotonic()
-        stage = SecondStage(step, recipe, model, judges, tag)
-        outcome.head = SECOND_STAGES[recipe.head.name](stage)
-        outcome.seconds += time.monotonic() - begin
-        outcome.states += stage.states
-    outcome.costs[architecture] = count(model, step.shape)
-    outcome.networks[architecture] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    return model, tag
 
 
 def _kept(step: TrainingStep, view: RetrainView, tag: str) -> Trained:
