@@ -27,7 +27,7 @@ from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import make_rule
 from imbnas.params import presets
 from imbnas.params.config import Params, parse
-from imbnas.report.compare import read_run
+from imbnas.report.compared_runs import read_run
 from imbnas.run.graph import PATHS
 from imbnas.run.runner import run_step
 from imbnas.seeds import derive, stream

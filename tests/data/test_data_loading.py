@@ -19,7 +19,8 @@ from torch import Tensor
 from imbnas import waiting
 from imbnas.data import loading
 from imbnas.data.draws import Draws
-from imbnas.data.loading import Arrays, Early, Made, Task, check_shared_memory, made, unchanged
+from imbnas.data.loading import Early, Made, Task, check_shared_memory, made, unchanged
+from imbnas.data.sources import Arrays
 from imbnas.errors import UserError
 from imbnas.waiting import OverdueError, StoppedWaiting, bounded
 
@@ -126,11 +127,12 @@ def test_what_is_wanted_of_shared_memory_is_compared_beforehand(
 SMALL = """
 import numpy as np
 from imbnas.data import loading
+from imbnas.data.sources import Arrays
 from imbnas.errors import UserError
 
 images = np.zeros((8, 200, 200, 3), np.uint8)
 tasks = [loading.Task(np.arange(8), k) for k in range(9)]
-source = loading.Arrays(images, np.arange(8))
+source = Arrays(images, np.arange(8))
 def attempt(workers):
     try:
         print(len(list(loading.made(source, tasks, loading.unchanged, workers, False))))

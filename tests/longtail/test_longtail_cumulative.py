@@ -12,9 +12,10 @@ from torch import nn
 
 from imbnas.data.order import InstanceSampler
 from imbnas.errors import UserError
+from imbnas.longtail.bilateral_sampler import BilateralSampler
 from imbnas.longtail.cumulative import CumulativeLoss
 from imbnas.longtail.losses import build_loss
-from imbnas.longtail.samplers import BilateralSampler, ClassSampler, power_probabilities
+from imbnas.longtail.samplers import ClassSampler, power_probabilities
 from imbnas.longtail.schedules import bbn_alpha
 from imbnas.training.inputs import batches_of
 

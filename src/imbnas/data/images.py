@@ -15,8 +15,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from imbnas.data.loading import Arrays, Early, Files, Source, Task, made, unchanged
+from imbnas.data.loading import Early, Task, made, unchanged
 from imbnas.data.raw import Shape
+from imbnas.data.sources import Arrays, Files, Source
 from imbnas.data.stored import Split
 
 

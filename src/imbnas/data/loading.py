@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from imbnas.data.decode import decode_file
 from imbnas.data.draws import Draws
-from imbnas.data.raw import Reading
+from imbnas.data.sources import Source
 from imbnas.disk import amount
 from imbnas.errors import UserError
 from imbnas.waiting import OverdueError, StoppedWaiting, asked_to_stop, bounded
@@ -54,18 +52,6 @@ class Made(NamedTuple):
     state: Tensor
 
 
-class Source(Protocol):
-    """A place from which images are read: an array or files."""
-
-    def read(self, positions: np.ndarray) -> Tensor:
-        """Return images uint8 (N, C, H, W) on the CPU; raise UserError naming one that cannot be read."""
-        ...
-
-    def nbytes(self, rows: int) -> int:
-        """Return the bytes of so many images."""
-        ...
-
-
 @runtime_checkable
 class AheadStore(Protocol):
     """A store that can make batches ahead of time."""
@@ -78,38 +64,6 @@ class AheadStore(Protocol):
     def ahead(self, tasks: Iterable[Task], early: Early) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
         """Yield what `early` makes of each task's images, their labels, and the generator after its draws."""
         ...
-
-
-class Arrays:
-    """Rows of an array of images uint8 (N, H, W, C), which may be mapped from a file."""
-
-    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
-        """Take the array and which of its rows count, in which order."""
-        self._images, self._rows = images, rows
-
-    def read(self, positions: np.ndarray) -> Tensor:
-        """Return the images at `positions` among the rows."""
-        return _channels_first(self._images[self._rows[positions]])
-
-    def nbytes(self, rows: int) -> int:
-        """Return the bytes of so many images."""
-        return rows * int(np.prod(self._images.shape[1:]))
-
-
-class Files:
-    """Image files; the paths lie in one Arrow buffer, which forked workers do not copy."""
-
-    def __init__(self, root: Path, paths: pa.Array, reading: Reading) -> None:
-        self._root, self._paths, self._reading = root, paths, reading
-
-    def read(self, positions: np.ndarray) -> Tensor:
-        """Decode the files at `positions`."""
-        files = [self._root / self._paths[int(row)].as_py() for row in positions]
-        return _channels_first(np.stack([decode_file(file, self._reading) for file in files]))
-
-    def nbytes(self, rows: int) -> int:
-        """Return the bytes of so many images."""
-        return rows * self._reading.load_side**2 * self._reading.channels
 
 
 def unchanged(images: Tensor, draws: Draws) -> Tensor:
@@ -240,10 +194,6 @@ def _shared(batch: Made) -> Made | str:
             f"({' '.join(str(error).split())[:200]}), expected room for it: set runtime.workers: 0, or give the "
             "container more (--shm-size)"
         )
-
-
-def _channels_first(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def _as_is(batch: Any) -> Any:

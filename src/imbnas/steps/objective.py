@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from imbnas.data.order import InstanceSampler, Sampler
+from imbnas.longtail.bilateral_sampler import BilateralSampler
 from imbnas.longtail.cumulative import CumulativeLoss
 from imbnas.longtail.heads import LINEAR
 from imbnas.longtail.losses import LOSS_CLASSES, build_loss
 from imbnas.longtail.samplers import (
     REVERSED_POWER,
     SAMPLERS,
-    BilateralSampler,
     ClassSampler,
     DeferredSampler,
     power_probabilities,
