@@ -38,7 +38,7 @@ CHUNK = 2**22
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a kernel moves over an input that is padded already."""
+    """The moves of a kernel over an input that is padded already."""
 
     stride: tuple[int, int]
     dilation: tuple[int, int]

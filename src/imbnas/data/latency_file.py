@@ -66,9 +66,8 @@ def read_latencies(file: Path, space: SpaceParams, shape: Shape, classes: int | 
     """Return the table that `search.latency` names.
 
     Raises:
-        UserError: with one line that names the file, and the row where there is one, for a file that is no such table,
-            for one of another space, image size or (where they are known) number of classes, and for one that lacks
-            a block's choice.
+        UserError: with one line that names the file, and the row where there is one: it is not such a table, or of
+            another space, image size or (where they are known) number of classes, or lacks a block's choice.
     """
     try:
         found = _rows(file)

@@ -1,4 +1,4 @@
-"""How the gradient of the architecture parameters is found, and when within the weights' steps: a strategy by name."""
+"""Strategies by name: ways to find the gradient of the architecture parameters, and times within the weights' steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Estimate = tuple[list[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Start:
-    """What a strategy is made of: parameters, learner, architecture parameters, the weights' optimiser, a seed."""
+    """The parts that make a strategy: parameters, learner, architecture parameters, the weights' optimiser, a seed."""
 
     params: DartsParams
     learner: nn.Module

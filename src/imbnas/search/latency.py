@@ -32,7 +32,7 @@ TRIES = 50
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be measured, and how."""
+    """A measurement to be made, and its manner."""
 
     space: SpaceParams
     shape: Shape
