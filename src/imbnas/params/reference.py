@@ -115,8 +115,13 @@ def _walk(model: type[BaseModel], tree: dict[str, Any], prefix: str) -> Iterator
             meaning = " ".join((field.description or "").split())
             cited = dict.fromkeys(_CITED.findall(meaning) or _CITED.findall(about))
             node = _schema(model)[key]
-            words = tuple(map(str, node.get("enum", ())))
-            yield Parameter(f"{prefix}{key}", tree[key], _values(node), meaning, words, "; ".join(cited))
+            yield Parameter(f"{prefix}{key}", tree[key], _values(node), meaning, _words(node), "; ".join(cited))
+
+
+def _words(node: dict[str, Any]) -> tuple[str, ...]:
+    """Return the words or numbers of a list of them, which null may stand beside."""
+    (first, *others) = [each for each in node.get("anyOf", [node]) if each.get("type") != "null"]
+    return () if others else tuple(map(str, first.get("enum", ())))
 
 
 def _leaves(model: type[BaseModel], tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
