@@ -71,7 +71,8 @@ def table(root: Path) -> pd.DataFrame:
 
 
 def bytes_of(root: Path) -> list[bytes]:
-    return [(root / name).read_bytes() for name in ("results/search.parquet", "results/architecture.json")]
+    names = ("results/search.parquet", "results/architecture.json", "results/search.json")
+    return [(root / name).read_bytes() for name in names]
 
 
 def test_the_trajectory_has_a_row_an_epoch_and_ends_in_the_chosen_cells(cells: Path, tmp_path: Path) -> None:
@@ -92,6 +93,15 @@ def test_the_trajectory_has_a_row_an_epoch_and_ends_in_the_chosen_cells(cells: P
     assert found["rate"].tolist() == pytest.approx([0.025, 0.013])
     assert found["entropy"].iloc[-1] == pytest.approx(np.log(4), abs=1e-4)
     assert found["macs"].iloc[-1] == record["chosen"]["macs"]
+    gap = json.loads((root / "results/search.json").read_text())["discretisation"]
+    assert gap["continuous"] == found["score"].iloc[-1]
+    assert gap["architecture"] == record["chosen"]["architecture"]
+    assert gap["gap"] == pytest.approx(gap["continuous"] - gap["decoded"], abs=1e-12)
+    assert (gap["epoch"], gap["entropy"]) == (2, found["entropy"].iloc[-1])
+    assert gap["decoded"] != gap["continuous"], "operations at full weight are another network than the mixture"
+    assert gap["standard_error"] > 0.0
+    said = f"a gap of {gap['gap']:.4f} (standard error"
+    assert said in (root / "logs/search.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -328,6 +338,9 @@ def test_zo_darts_plus_ends_with_one_operation_an_edge(cells: Path, tmp_path: Pa
     assert found["temperature"].tolist() == pytest.approx([0.02, 0.002, 0.0002, 2e-5, 2e-6, 1e-6])
     assert found["zeros"].iloc[0] < 0.8
     assert (found["zeros"].iloc[-1], found["single"].iloc[-1], found["entropy"].iloc[-1]) == (0.8, 1.0, 0.0)
+    # The mixture is its architecture already: decoding it changes no answer.
+    gap = json.loads((root / "results/search.json").read_text())["discretisation"]
+    assert (gap["gap"], gap["standard_error"], gap["decoded"]) == (0.0, 0.0, gap["continuous"])
     assert found["search_loss"].notna().all()
     moved = np.stack(found["alpha_cell"].to_list())
     # Adam moves each entry by about its rate at each estimate, of which an epoch of three steps has two or one; once

@@ -23,6 +23,13 @@ def sentences(found: dict[str, Any]) -> list[str]:
     known = [f"{tau:.2f} with {name}" for name, tau in taus if tau is not None]
     if known:
         lines.append(f"the rank correlation (tau) of the score is {' and '.join(known)}")
+    gap = found.get("discretisation")
+    if gap is not None:
+        lines.append(
+            f"after epoch {gap['epoch']} the search network scores {gap['continuous']:.4f} as a mixture and "
+            f"{gap['decoded']:.4f} with the derived operations alone, its weights kept: a gap of {gap['gap']:.4f} "
+            f"(standard error {gap['standard_error']:.4f})"
+        )
     return lines
 
 

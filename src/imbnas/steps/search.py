@@ -17,7 +17,7 @@ from imbnas.steps.described import describe
 from imbnas.steps.handed import hand_on
 from imbnas.steps.limits_record import limits_record
 from imbnas.steps.rows import Rows, read_tail
-from imbnas.steps.search_account import write_account, write_given, write_no_account
+from imbnas.steps.search_account import write_account, write_descended, write_given
 from imbnas.steps.search_darts import DartsSearch
 from imbnas.steps.search_scoring import make_scoring
 from imbnas.steps.search_setting import Setting, explore, make_setting
@@ -87,7 +87,8 @@ def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, hel
     step = TrainingStep.start(context, view.runtime, setting.space, tail, view.seed, view.approximate)
     search = DartsSearch(step, view, held_out)
     found = search.run()
-    write_no_account(context, setting, view)
+    for line in write_descended(context, setting, view, found.gap):
+        context.log(line)
     _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation)
     hand_on(context, view.retrain.init, view.space, view.search.method, found.weights)
     for line in setting.space.describe(found.architecture):

@@ -42,13 +42,23 @@ def write_account(
 def write_given(context: Context, setting: Setting, view: SearchView, architecture: Architecture, cost: Cost) -> None:
     """Write the same files for an architecture that was given: a single row with its cost."""
     write_table(context.path("search"), given_table(architecture, cost))
-    write_no_account(context, setting, view)
+    _write_facts(context, setting, view, unscored())
 
 
-def write_no_account(context: Context, setting: Setting, view: SearchView) -> None:
+def write_descended(context: Context, setting: Setting, view: SearchView, gap: dict[str, Any] | None) -> list[str]:
+    """Write the same files beside the trajectory of a differentiable search; return what it knows in sentences.
+
+    `gap` is the loss by discretisation, None where no rows judged the search network.
+    """
+    found = {**unscored(), "discretisation": gap}
+    _write_facts(context, setting, view, found)
+    return sentences(found)
+
+
+def _write_facts(context: Context, setting: Setting, view: SearchView, found: dict[str, Any]) -> None:
     """Write results/search.json and results/front.parquet of an architecture that was not chosen among candidates."""
     head = _head(view, view.search.objective)
-    write_json(context.path("search_facts"), {**head, **_latency(setting), **unscored()})
+    write_json(context.path("search_facts"), {**head, **_latency(setting), **found})
     write_table(context.path("front"), front_table([], None))
 
 

@@ -33,13 +33,14 @@ class Found:
     """The result of the search: the architecture, the search network's score, the rows that judged it (none: None).
 
     `weights` are those of a supernet that the search has trained, None where it left them as they were, or where
-    the networks that it derives are not paths of it.
+    the networks that it derives are not paths of it. `gap` is what the mixture loses as its architecture.
     """
 
     architecture: Architecture
     outcome: dict[str, Any]
     validation: Rows | None
     weights: dict[str, Tensor] | None
+    gap: dict[str, Any] | None
 
 
 class DartsSearch:
@@ -65,7 +66,10 @@ class DartsSearch:
         if self.validation is None:
             self.context.log("no validation rows judge the search network: its trajectory has no score")
         with self.state.held():
-            rows, chosen = SearchTrainer(search, step.runtime, self.state, self.context.log).fit()
+            trainer = SearchTrainer(search, step.runtime, self.state, self.context.log)
+            rows, chosen = trainer.fit()
+            last = trainer.descent.judged(len(rows) - 1).detached()
+            gap = self.judge.discretisation(loaded.learner, last, rows[-1])
         table = step.space.cost_table(step.shape, step.classes)
         write_table(self.context.path("search"), trajectory_table(rows, chosen, layout.kinds, table.cost))
         row = rows[chosen]
@@ -75,7 +79,7 @@ class DartsSearch:
                 "the way that loses least was opened"
             )
         outcome = {"score": row["score"], "standard_error": row["standard_error"]}
-        return Found(tuple(row["architecture"]), outcome, self.validation, loaded.trained())
+        return Found(tuple(row["architecture"]), outcome, self.validation, loaded.trained(), gap)
 
     def _objective(self, loss: str, scale: float) -> Objective:
         params = self.params

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from torch import nn
@@ -11,8 +11,9 @@ from torch import nn
 from imbnas.cell_graph import is_connected
 from imbnas.differentiable import derive as rules
 from imbnas.differentiable.learners import Learner
+from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.params.search import SearchView
-from imbnas.search.marking import score_of
+from imbnas.search.marking import Marking, score_of
 from imbnas.spaces.darts_genotype import CELLS, decode, encode
 from imbnas.spaces.darts_ops import SKIP
 from imbnas.spaces.relaxed import Relaxed
@@ -20,7 +21,7 @@ from imbnas.steps.recalibration import calibration_rows
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.batchnorm import batchnorms
-from imbnas.training.scoring import Batches, Scorer
+from imbnas.training.scoring import Batches, Scorer, Tally
 
 
 class Judge:
@@ -29,6 +30,7 @@ class Judge:
     def __init__(self, step: TrainingStep, view: SearchView, validation: Rows | None) -> None:
         self.step, self.view, self.validation = step, view, validation
         self._batches: tuple[Batches, Batches] | None = None
+        self._last: Tally | None = None
 
     def derived(self, relaxed: Relaxed) -> dict[str, Any]:
         """Return the architecture that the weights mean, and its skip connections."""
@@ -67,9 +69,38 @@ class Judge:
         names = ("score", "standard_error", "balanced_accuracy", "accuracy", "worst_class")
         if self.validation is None or not learner.scored:
             return dict.fromkeys(names)
-        tally = self._scorer(learner)(relaxed)
-        found = score_of(tally, self.view.search.objective)
+        self._last = self._scorer(learner)(relaxed)
+        found = score_of(self._last, self.view.search.objective)
         return {"score": found.value, **{name: getattr(found, name) for name in names[1:]}}
+
+    def discretisation(self, learner: Learner, relaxed: Relaxed, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the score of the mixture after the last epoch, `row`, and that of its architecture, weights kept.
+
+        The architecture's operations have their weights in the search network, and BatchNorm statistics measured anew;
+        nothing is trained. The standard error is that of the paired difference on the same rows. None where no rows
+        judge the network.
+        """
+        if self.validation is None or not learner.scored:
+            return None
+        # A search that was killed after its last epoch has not judged the mixture itself.
+        continuous = self._last or self._scorer(learner)(relaxed)
+        architecture = tuple(row["architecture"])
+        network = learner.network
+        # The cells of the other space take an architecture where they take weights.
+        path: Any = network.one_hot(architecture) if isinstance(network, RelaxedCells) else architecture
+        decoded = self._scorer(learner)(path)
+        marking = Marking(self.validation.labels, self.step.classes, self.view.search.objective)
+        answers = [marking.pack(tally.right) for tally in (continuous, decoded)]
+        gap = marking.difference(answers[0], answers[1])
+        return {
+            "epoch": row["generation"] + 1,
+            "architecture": list(architecture),
+            "continuous": score_of(continuous, marking.objective).value,
+            "decoded": score_of(decoded, marking.objective).value,
+            "gap": gap.value,
+            "standard_error": gap.standard_error,
+            "entropy": row["entropy"],
+        }
 
     def _scorer(self, learner: Learner) -> Callable[[Relaxed], Any]:
         judged = copy.deepcopy(learner)
