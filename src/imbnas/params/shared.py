@@ -175,13 +175,24 @@ class DartsChoices(Section):
         return self
 
 
+class ImplantChoices(Section):
+    """Options of the `implant` space."""
+
+    kind: Literal["cells", "adapters"] = "cells"
+    """What is beside the last shortcut of each stage: `cells` of NAS-Bench-201, six searched edges each (arXiv
+    2405.03420), or `adapters`, a bottleneck convolution or nothing, which the cells are compared with."""
+    budget: Annotated[int, Field(gt=0, lt=2**31)] = 10_000
+    """Of `adapters`: parameters of those of all stages together, from which their widths follow."""
+
+
 class SpaceParams(Section):
     """The search space: which networks exist."""
 
-    name: Literal["shufflenet", "mobile", "resnet", "nasbench201", "darts"] = "shufflenet"
+    name: Literal["shufflenet", "mobile", "resnet", "implant", "nasbench201", "darts"] = "shufflenet"
     """`shufflenet`: Single Path One-Shot; `mobile`: inverted residuals, searched depth; `resnet`: one CIFAR ResNet;
-    `nasbench201`: one searched cell of six edges, repeated, as in the tabular benchmark; `darts`: a normal and a
-    reduction cell of fourteen edges each, stacked."""
+    `implant`: the same with a searched cell in each stage, for `adapt.strategy: implant`; `nasbench201`: one searched
+    cell of six edges, repeated, as in the tabular benchmark; `darts`: a normal and a reduction cell of fourteen edges
+    each, stacked."""
     stem: Stem = Stem()
     """The first convolution."""
     stages: Stages = Stages()
@@ -192,6 +203,8 @@ class SpaceParams(Section):
     """Used when `name` is shufflenet."""
     mobile: MobileChoices = MobileChoices()
     """Used when `name` is mobile."""
+    implant: ImplantChoices = ImplantChoices()
+    """Used when `name` is implant."""
     darts: DartsChoices = DartsChoices()
     """Used when `name` is darts, which takes nothing else but the stem's stride."""
 
@@ -217,7 +230,7 @@ class SpaceParams(Section):
                     "shufflenet splits channels in two"
                 )
         widths = [self.stem.channels, *self.stages.channels]
-        if self.name == "resnet" and widths != sorted(widths):
+        if self.name in ("resnet", "implant") and widths != sorted(widths):
             raise ValueError(
                 f"stem.channels and stages.channels are {widths}, expected widths that never fall: "
                 "resnet's shortcuts only add channels"
@@ -225,10 +238,17 @@ class SpaceParams(Section):
         return self
 
     @property
+    def described(self) -> dict[str, Any]:
+        """The section as the metadata of networks tell it: `implant` is there where it acts."""
+        return self.model_dump(mode="json", exclude=None if self.name == "implant" else {"implant"})
+
+    @property
     def choices(self) -> tuple[int, ...]:
         """The number of choices of each block, as the space itself counts them, without building it."""
         if self.name == "nasbench201":
             return (5,) * 6
+        if self.name == "implant":
+            return ((5,) * 6 if self.implant.kind == "cells" else (2,)) * len(self.stages.channels)
         if self.name == "darts":
             real = len(set(self.darts.operations) - {"none"})
             # Of two inputs and the earlier nodes a node takes two, or one, with an operation on each.

@@ -169,14 +169,38 @@ class BasicBlock(nn.Module):
             *conv_norm(outputs, outputs, 3),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C', H/stride, W/stride)."""
-        y: Tensor = self.branch(x)
+    def shortcut(self, x: Tensor) -> Tensor:
+        """Return what is added to the branch's output."""
         if self.stride > 1:
             x = x[:, :, :: self.stride, :: self.stride]
         if any(self.padding):
             x = F.pad(x, (0, 0, 0, 0, *self.padding))
-        return F.relu(y + x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H/stride, W/stride)."""
+        y: Tensor = self.branch(x)
+        return F.relu(y + self.shortcut(x))
+
+
+class Gate(nn.Module):
+    """A factor for each channel, 0 at first: what it ends then adds exactly nothing (Bachlechner et al. 2021, ReZero).
+
+    At 0 it alone has a gradient; what lies before it has one from the next step on.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Begin with zeros."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def reset_parameters(self) -> None:
+        """Set all factors to 0."""
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape; in half precision the factors are rounded, so that sums stay in it."""
+        return x * self.weight.to(x.dtype).view(1, -1, 1, 1)
 
 
 class GlobalPool(nn.Module):

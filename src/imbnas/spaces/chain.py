@@ -64,7 +64,7 @@ class ChainSpace(SearchSpace):
     def __init__(self, outline: Outline) -> None:
         """Lay out the choice blocks."""
         self.outline = outline
-        blocks = [ChoiceBlockSpec(*where, self.candidates(*where[2:])) for where in _places(outline)]
+        blocks = [ChoiceBlockSpec(*where, self.candidates(*where[2:])) for where in places(outline)]
         super().__init__(blocks, outline.num_features)
 
     @abstractmethod
@@ -139,7 +139,7 @@ class ChainSpace(SearchSpace):
         return measure(self.supernet_on_meta(num_classes, image[2]), image, meter)
 
 
-def _places(outline: Outline) -> Iterator[tuple[int, int, int, int, int]]:
+def places(outline: Outline) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (stage, place, input channels, output channels, stride) of each choice block."""
     inputs = outline.stem_channels
     stages = zip(outline.channels, outline.repeats, outline.strides, strict=True)

@@ -63,7 +63,7 @@ def feasible(table: CostTable, limits: Limits) -> Architecture:
     costs = [Cost(*added(limits.figures(table.fixed), point.figures)) for point in fronts[0]]
     for place, cost in enumerate(costs):
         if limits.allow(cost):
-            return trace(fronts, place)
+            return table.smallest_of(trace(fronts, place))
     raise UserError(_refusal(table, limits, costs))
 
 
@@ -107,7 +107,7 @@ def _guided(table: CostTable, rng: np.random.Generator, limits: Limits) -> Archi
         choice = open_choices[int(rng.integers(len(open_choices)))]
         spent = added(spent, row[choice])
         chosen[block] = choice
-    return tuple(chosen)
+    return table.drawn_of(chosen, rng)
 
 
 def _figures(table: CostTable, limits: Limits) -> list[list[Figures]]:
@@ -131,9 +131,10 @@ def largest(table: CostTable, limits: Limits) -> Architecture:
         max(range(len(row)), key=lambda choice: (row[choice].macs, -row[choice].params, -row[choice].latency))
         for row in blocks
     )
-    most = table.cost(greedy)
+    biggest = table.smallest_of(greedy)
+    most = table.cost(biggest)
     if limits.allow(most):
-        return greedy
+        return biggest
     sums = _Sums(limits, limits.max_macs is None or most.macs <= limits.max_macs)
     found = np.array(limits.figures(table.fixed))[:, None]
     history: list[tuple[np.ndarray, int]] = []
@@ -150,7 +151,7 @@ def largest(table: CostTable, limits: Limits) -> Architecture:
     for kept, width in reversed(history):
         place, choice = divmod(int(kept[place]), width)
         chosen.append(choice)
-    return tuple(reversed(chosen))
+    return table.smallest_of(chosen[::-1])
 
 
 @dataclass(frozen=True)

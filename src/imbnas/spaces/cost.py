@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,6 +68,20 @@ class CostTable:
             params += part.params
             latency += part.latency
         return Cost(macs, params, latency)
+
+    # Where several architectures share a row's entry, these say which (`staged_costs.StagedCosts`).
+
+    def ways(self, block: int) -> np.ndarray:
+        """Return how many different choices each entry of `blocks[block]` stands for."""
+        return np.ones(len(self.blocks[block]))
+
+    def smallest_of(self, places: Sequence[int]) -> Architecture:
+        """Return the smallest architecture with these entries of `blocks`."""
+        return tuple(places)
+
+    def drawn_of(self, places: Sequence[int], rng: np.random.Generator) -> Architecture:
+        """Return a uniformly random architecture with these entries of `blocks`."""
+        return tuple(places)
 
 
 def timed(table: CostTable, fixed: int, blocks: Sequence[Sequence[int]]) -> CostTable:

@@ -134,7 +134,7 @@ def window_sampler(
     if high < low or last < 0 or first > total:
         return None
     spread = sum(int(row.max() - row.min()) for row in others) or 1
-    weights = [np.exp(-weight * (row - row.min()) / spread) for row in others]
+    weights = [np.exp(-weight * (row - row.min()) / spread) * table.ways(k) for k, row in enumerate(others)]
     ways = np.zeros(total + 1)
     ways[max(first, 0) : last + 1] = 1.0
     # ways[s]: weight of the completions that carry the sum s into the window, for the blocks behind each one.
@@ -153,6 +153,6 @@ def window_sampler(
             choice = min(int(np.searchsorted(heights, rng.random() * heights[-1], side="right")), len(row) - 1)
             place += int(row[choice])
             chosen.append(choice)
-        return tuple(chosen)
+        return table.drawn_of(chosen, rng)
 
     return sample if behind and float(np.max(weights[0] * behind[0][steps[0]])) > 0.0 else None

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from imbnas.spaces.blocks import GlobalPool
+from imbnas.spaces.blocks import Gate, GlobalPool
 
 Architecture = tuple[int, ...]
 """The choice of each choice block, counted from 0."""
@@ -119,13 +119,14 @@ def initialise(network: Net) -> Net:
 
     Convolutions: normal with variance 2 / (output channels x kernel area), torch's fan-out (He et al. 2015), which is
     small for depthwise ones, as in torchvision's MobileNetV2. BatchNorm: weight 1, bias 0, statistics 0 and 1. Head:
-    `init_head`. The draw depends on torch's global CPU generator and on nothing else; seed it with torch.manual_seed.
+    `init_head`. Gates: 0. The draw depends on torch's global CPU generator and on nothing else; seed it with
+    torch.manual_seed.
     """
     for module in network.modules():
         _materialise(module)
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d | Gate):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
             init_head(module)

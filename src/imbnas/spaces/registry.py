@@ -7,6 +7,7 @@ from collections.abc import Callable
 from imbnas.params.shared import SpaceParams
 from imbnas.spaces.chain import Outline
 from imbnas.spaces.darts import DartsSpace, Size
+from imbnas.spaces.implant import AdapterImplants, CellImplants
 from imbnas.spaces.mobile import MobileSpace
 from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.resnet import ResNetSpace
@@ -19,6 +20,9 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
         outline, params.mobile.kernels, params.mobile.expansions, params.mobile.skip
     ),
     "resnet": lambda params, outline: ResNetSpace(outline),
+    "implant": lambda params, outline: (
+        CellImplants(outline) if params.implant.kind == "cells" else AdapterImplants(outline, params.implant.budget)
+    ),
     "nasbench201": lambda params, outline: NasBench201Space(outline),
     "darts": lambda params, outline: DartsSpace(
         Size(params.darts.channels, params.darts.layers),

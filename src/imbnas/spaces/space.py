@@ -57,6 +57,8 @@ class SearchSpace(ABC):
         """How many architectures `enumerate` lists."""
         self.num_features = num_features
         self.subnet_features = num_features
+        self.source_path: Architecture | None = None
+        """The only path that the source trains, where all else is for the target alone; None: all paths."""
         self._tables: dict[tuple[tuple[int, ...], int], CostTable] = {}
 
     # Networks
