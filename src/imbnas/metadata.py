@@ -151,7 +151,7 @@ class ReferencesMeta(TrainedMeta):
 class RecipeMeta(_Meta):
     """The adaptation of a supernet."""
 
-    strategy: Literal["none", "head", "finetune", "scratch"]
+    strategy: Literal["none", "head", "finetune", "scratch", "implant"]
 
 
 class SourceMeta(_Meta):

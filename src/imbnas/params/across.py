@@ -12,7 +12,7 @@ from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.longtail import ANGULAR
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import RetrainParams
-from imbnas.params.search import SearchParams
+from imbnas.params.search import PROXY_METHODS, SearchParams
 from imbnas.params.shared import Numerics, SpaceParams
 from imbnas.params.source import SourceParams
 from imbnas.params.supernet import SupernetParams
@@ -43,6 +43,13 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
             raise ValueError(
                 f"{section}.sampling is mixture in the space {space.name}, expected uniform, fair or sandwich"
             )
+    if space.name == "implant":
+        _check_implant(supernet, adapt.strategy, search)
+    elif adapt.strategy == "implant":
+        raise ValueError(
+            f"adapt.strategy is implant in the space {space.name}, expected head, finetune, scratch or none, or the "
+            "space implant"
+        )
     if space.single:
         _check_single(space, search)
     if search.method == "darts":
@@ -56,6 +63,30 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
         raise ValueError(
             f"adapt.feature_cache.paths is {cached}, expected a multiple of {width}, the paths of one step with "
             "adapt.sampling fair"
+        )
+
+
+def _check_implant(sampling: str, strategy: str, search: SearchParams) -> None:
+    """Refuse what would not see the implants, or would train them where the backbone alone is trained."""
+    if sampling == "sandwich":
+        raise ValueError(
+            "supernet.sampling is sandwich in the space implant, expected fair or uniform: the source trains one path, "
+            "the backbone without implants"
+        )
+    if search.latency is not None:
+        raise ValueError(
+            f"search.latency is {search.latency} in the space implant, expected null: its costs are of whole stages"
+        )
+    if search.method in PROXY_METHODS:
+        raise ValueError(
+            f"search.method is {search.method} in the space implant, expected another one: implants begin at zero, so "
+            "that all networks score alike before training"
+        )
+    if search.judged and strategy in FROZEN:
+        raise ValueError(
+            f"search.method is {search.method} with adapt.strategy {strategy} in the space implant, expected the "
+            "strategy implant, finetune or scratch, or the method fixed, macs or params: untrained implants are zero, "
+            "so that all paths score alike"
         )
 
 
@@ -140,6 +171,22 @@ def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
             raise ValueError(f"retrain.{name} is {value} in the space {space.name}, expected 0, or the space darts")
 
 
+def check_frozen(space: SpaceParams, adapt: AdaptParams, retrain: RetrainParams) -> None:
+    """Raise ValueError where the final training is to keep a backbone that is none, or that no path alone has."""
+    if not retrain.frozen:
+        return
+    if space.name != "implant":
+        raise ValueError(
+            f"retrain.finetune.backbone is frozen in the space {space.name}, expected trained, or the space implant"
+        )
+    if adapt.strategy in ("finetune", "scratch"):
+        raise ValueError(
+            f"retrain.finetune.backbone is frozen with adapt.strategy {adapt.strategy}, expected trained, or the "
+            "strategy implant, head or none: the statistics of a backbone that was trained with its implants are no "
+            "single network's"
+        )
+
+
 def check_inheritance(
     space: SpaceParams, supernet: SupernetParams, adapt: AdaptParams, search: SearchParams, retrain: RetrainParams
 ) -> None:
@@ -162,7 +209,7 @@ def check_inheritance(
             "retrain.init is handed with search.darts.branches bilateral, expected scratch, or one branch: the "
             "classifier of two branches fits no subnet"
         )
-    own = getattr(adapt, adapt.strategy).epochs if adapt.strategy in ("finetune", "scratch") else 0
+    own = getattr(adapt, adapt.strategy).epochs if adapt.strategy in ("finetune", "scratch", "implant") else 0
     searched = search.darts.epochs if descends and adapt.strategy not in FROZEN else 0
     before = supernet.epochs if adapt.strategy != "scratch" else 0
     if not (before or own or searched):

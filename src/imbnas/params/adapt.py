@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -40,9 +40,10 @@ class FeatureCacheParams(Section):
 class AdaptParams(ClassifierTraining):
     """The adaptation."""
 
-    strategy: Literal["none", "head", "finetune", "scratch"] = "head"
+    strategy: Literal["none", "head", "finetune", "scratch", "implant"] = "head"
     """`none`: the source's head (same classes only); `head`: backbone frozen, new head (IMB-NAS);
-    `finetune`: everything goes on training; `scratch`: a new supernet trained on the target."""
+    `finetune`: everything goes on training; `scratch`: a new supernet trained on the target; `implant`: in the space
+    implant, implants and head are trained, the backbone keeps every bit (arXiv 2405.03420)."""
     loss: LossName = "effective-number"
     weighting: WeightingParams = WeightingParams(defer=0.5)
     classifier: ClassifierParams = ClassifierParams()
@@ -57,6 +58,8 @@ class AdaptParams(ClassifierTraining):
     """Training of the strategy `finetune`."""
     scratch: RecipeParams = RecipeParams(epochs=100)
     """Training of the strategy `scratch`."""
+    implant: RecipeParams = RecipeParams(epochs=40)
+    """Training of the strategy `implant`."""
 
     @model_validator(mode="after")
     def _recipe(self) -> Self:
@@ -67,6 +70,11 @@ class AdaptParams(ClassifierTraining):
             check_smoothing(f"{self.strategy}.", self.loss, recipe.label_smoothing)
             self._check_margins()
         return self
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The section as the metadata of a supernet tell it: `implant` is there where it acts."""
+        return self.model_dump(mode="json", exclude=None if self.strategy == "implant" else {"implant"})
 
     def _head(self) -> None:
         if self.classifier.name == "etf":

@@ -18,6 +18,7 @@ OWN = "imbnas"
 """The library of the multipliers that need no table."""
 OPERATIONS = {
     "nasbench201": ("nor_conv_1x1", "nor_conv_3x3"),
+    "implant": ("nor_conv_1x1", "nor_conv_3x3", "bottleneck"),
     "darts": ("skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
 }
 """Operations with convolutions, of the spaces whose operations have names to choose from."""
@@ -114,6 +115,8 @@ def check_operations(space: SpaceParams, approximate: ApproximateParams) -> None
         )
     if space.name == "darts":
         known = tuple(name for name in known if name in space.darts.operations)
+    if space.name == "implant":
+        known = known[:2] if space.implant.kind == "cells" else known[2:]
     wrong = [name for name in approximate.operations if name not in known]
     if wrong or len(set(approximate.operations)) != len(approximate.operations):
         raise ValueError(

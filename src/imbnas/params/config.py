@@ -88,6 +88,7 @@ class Params(Section):
         )
         across.check_inheritance(self.space, self.supernet, self.adapt, self.search, self.retrain)
         check_operations(self.space, self.approximate)
+        across.check_frozen(self.space, self.adapt, self.retrain)
         across.check_corrections(self.retrain, self.evaluate)
         memory.refuse(self.needs(), memory.MOST, "")
         return self

@@ -59,7 +59,7 @@ def needs(
     yield Need("space", ("supernet", "adapt", "search"), "has widths and blocks whose supernet has", weights)
     image = NUMBER * (side * side + sum(block.pixels * block.channels for block in blocks))
     trained = [("supernet", "supernet", supernet.batch_size * bool(supernet.epochs))]
-    if adapt.strategy in ("finetune", "scratch"):
+    if adapt.strategy in ("finetune", "scratch", "implant"):
         trained.append(("adapt", f"adapt.{adapt.strategy}", getattr(adapt, adapt.strategy).batch_size))
     if search.method == "darts":
         trained.append(("search", "search.darts", search.darts.batch_size))
@@ -117,7 +117,7 @@ def _least(space: SpaceParams, inputs: int, outputs: int) -> int:
         return sum(narrow * narrow * ratio for ratio in space.mobile.expansions) * len(space.mobile.kernels)
     if space.name == "shufflenet":
         return narrow * narrow // 2 * len(space.shufflenet.choices)
-    if space.name in ("resnet", "nasbench201"):
+    if space.name in ("resnet", "implant", "nasbench201"):
         # Two 3x3 convolutions; a cell of six edges has more.
         return 18 * narrow * narrow
     return 0

@@ -54,6 +54,9 @@ class FinetuneParams(RecipeParams):
     """The optimiser; the weights are trained already, so its rate is lower than from scratch."""
     calibration: CalibrationParams = CalibrationParams()
     """BatchNorm statistics of the inherited network, measured before its training as the search does."""
+    backbone: Literal["trained", "frozen"] = "trained"
+    """`frozen`: in the space implant, implants and head alone are trained, and the backbone keeps every bit, its
+    BatchNorm statistics too."""
 
 
 class RetrainParams(ClassifierTraining, RecipeParams):
@@ -104,6 +107,11 @@ class RetrainParams(ClassifierTraining, RecipeParams):
     def acting_name(self) -> str:
         """The dotted name of the recipe that acts."""
         return "retrain" if self.init == "scratch" else "retrain.finetune"
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone of the inherited networks stays as it is."""
+        return self.init == "handed" and self.finetune.backbone == "frozen"
 
     def _inherited(self) -> None:
         if self.branches != "one":

@@ -18,6 +18,7 @@ from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.recipe import RecipeParams
 from imbnas.run.context import Context
 from imbnas.seeds import derive
+from imbnas.spaces.implanted import hold_backbone
 from imbnas.spaces.networks import Supernet, init_head
 from imbnas.spaces.registry import make_space
 from imbnas.steps.adapt_head import AdaptHead
@@ -66,15 +67,17 @@ def _start(
         )
     torch.manual_seed(derive(step.seed, "adapt", "weights"))
     supernet = step.space.build_supernet(step.classes, step.shape[2])
-    kind = adapt.classifier.chosen(adapt.loss) if strategy in ("finetune", "scratch") else "linear"
+    kind = adapt.classifier.chosen(adapt.loss) if strategy in ("finetune", "scratch", "implant") else "linear"
     head = describe_head(kind, adapt.classifier.scale)
-    keep_head = strategy == "none" or (strategy == "finetune" and same_classes and kind == "linear")
+    keep_head = strategy == "none" or (strategy in ("finetune", "implant") and same_classes and kind == "linear")
     if strategy != "scratch":
         _fill(path, supernet, state_dict, keep_head)
     if kind != "linear":
         supernet.head = make_head(head, step.space.num_features, step.classes)
     elif not keep_head and strategy != "scratch":
         init_head(supernet.head)
+    if strategy == "implant":
+        hold_backbone(supernet)
     return supernet, head
 
 
@@ -87,7 +90,7 @@ def _fill(path: Path, supernet: Supernet, state_dict: dict[str, Tensor], keep_he
 
 
 def _train(step: TrainingStep, adapt: AdaptParams, supernet: Supernet) -> ResumeState:
-    """Train the whole supernet on the long tail and return the training's state."""
+    """Train the supernet, or what of it is not held, on the long tail and return the training's state."""
     recipe: RecipeParams = getattr(adapt, adapt.strategy)
     training = Training(
         name="adapt",
@@ -110,9 +113,9 @@ def _meta(view: AdaptView, tail: Rows, source: dict[str, Any], head: dict[str, A
     return {
         "kind": "supernet",
         "step": "adapt",
-        "space": view.space.model_dump(mode="json"),
+        "space": view.space.described,
         "seed": view.seed,
-        "recipe": view.adapt.model_dump(mode="json"),
+        "recipe": view.adapt.described,
         "source": _source(view.adapt, source),
         "head": head,
         "digests": {**source["digests"], "target_train": tail.split.info.digest},

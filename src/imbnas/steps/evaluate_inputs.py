@@ -87,7 +87,7 @@ def _check(context: Context, file: str, network: Network, view: EvaluateView, te
     """Raise UserError when a network was made for another space, other images, or another long tail."""
     path, meta, info = context.path(file), network.meta, test.info
     expected = {
-        "space": view.space.model_dump(mode="json"),
+        "space": view.space.described,
         "classes": list(info.classes),
         "shape": list(info.shape),
         "counts": counts.tolist(),

@@ -78,4 +78,6 @@ def recipe_meta(retrain: RetrainParams) -> dict[str, Any]:
     recipe = retrain.acting.model_dump(mode="json", exclude={"init", "finetune"})
     if retrain.init == "handed":
         recipe |= {"init": retrain.init, "calibration": retrain.finetune.calibration.model_dump(mode="json")}
+        if retrain.frozen:
+            recipe |= {"backbone": "frozen"}
     return recipe

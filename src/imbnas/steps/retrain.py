@@ -151,7 +151,7 @@ def _save(
     context = step.context
     common = {
         "step": "retrain",
-        "space": view.space.model_dump(mode="json"),
+        "space": view.space.described,
         "seed": view.seed,
         "recipe": recipe_meta(view.retrain),
         "head": outcome.head,

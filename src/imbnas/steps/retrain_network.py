@@ -14,6 +14,7 @@ from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
 from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.darts import DartsSpace
+from imbnas.spaces.implanted import hold_backbone
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head, make_objective, make_sampler
 from imbnas.steps.retrain_cells import pretraining, stop_dropping, with_cells
@@ -34,7 +35,10 @@ def new_network(
     model = step.space.build_subnet(architecture, step.classes, step.shape[2])
     if head["name"] != "linear":
         model.head = make_head(head, step.space.subnet_features, step.classes)
-    return step.placed(model), head
+    step.placed(model)
+    if recipe.frozen:
+        hold_backbone(model)
+    return model, head
 
 
 def train_network(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,18 +44,18 @@ def run(view: SupernetView, context: Context) -> None:
         objective=lambda epoch: loss,
         mix=step.mix(recipe),
         seed=view.seed,
-        passes=step.passes(recipe.sampling, "supernet"),
+        passes=_passes(step, recipe.sampling),
     )
     state = step.state("supernet")
     losses = step.trainer(training, state).fit()
     if not step.runtime.ranks.first:
         return
     probe = _probe(step, supernet, recipe.probe_paths)
-    context.log(f"balanced accuracy of {recipe.probe_paths} random paths on source validation: {probe:.4f}")
+    context.log(f"balanced accuracy of {_probed(step, recipe.probe_paths)} on source validation: {probe:.4f}")
     meta = {
         "kind": "supernet",
         "step": "supernet",
-        "space": view.space.model_dump(mode="json"),
+        "space": view.space.described,
         "seed": view.seed,
         "recipe": recipe.model_dump(mode="json"),
         "digests": {"source_train": rows.split.info.digest},
@@ -65,8 +67,18 @@ def run(view: SupernetView, context: Context) -> None:
     state.finish()
 
 
+def _passes(step: TrainingStep, sampling: str) -> Callable[[int], Sequence[tuple[Any, ...]]]:
+    """Return the paths of each optimiser step; one and the same where all but a backbone is for the target alone."""
+    alone = step.space.source_path
+    return step.passes(sampling, "supernet") if alone is None else lambda number: [(alone,)]
+
+
+def _probed(step: TrainingStep, paths: int) -> str:
+    return f"{paths} random paths" if step.space.source_path is None else "the backbone"
+
+
 def _probe(step: TrainingStep, supernet: nn.Module, paths: int) -> float:
-    """Return the mean balanced accuracy of random paths on the source's validation rows.
+    """Return the mean balanced accuracy of random paths, or of the backbone, on the source's validation rows.
 
     It is measured on a copy: calibrating BatchNorm must not leave its traces in the weights that are written.
     """
@@ -80,5 +92,7 @@ def _probe(step: TrainingStep, supernet: nn.Module, paths: int) -> float:
         step.augment(None),
         step.classes,
     )
-    tallies = [scorer(step.space.sample(rng)) for _ in range(paths)]
+    alone = step.space.source_path
+    probed = [step.space.sample(rng) for _ in range(paths)] if alone is None else [alone]
+    tallies = [scorer(path) for path in probed]
     return round(float(np.mean([tally.balanced_accuracy for tally in tallies])), 6)

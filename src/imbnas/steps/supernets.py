@@ -13,6 +13,7 @@ from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.metadata import AdaptedMeta, SourceSupernetMeta, described
 from imbnas.params.shared import SpaceParams
+from imbnas.spaces.implanted import hold_backbone
 from imbnas.spaces.networks import Supernet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import META, SearchSpace
@@ -27,7 +28,7 @@ def read_supernet(path: Path, space: SpaceParams, writer: str) -> tuple[dict[str
     """
     header = load_header(path, "supernet")
     found = described(SourceSupernetMeta if writer == "supernet" else AdaptedMeta, header.meta, path)
-    if header.meta["space"] != space.model_dump(mode="json"):
+    if header.meta["space"] != space.described:
         raise UserError(f"{path}: made for another space than `space` describes, run {writer}")
     made = make_space(space)
     supernet = made.supernet_on_meta(len(found.classes), found.shape[2])
@@ -62,11 +63,13 @@ def read_adapted(path: Path, space: SpaceParams, info: Info) -> Adapted:
 
 
 def build_adapted(space: SearchSpace, adapted: Adapted) -> Supernet:
-    """Return the adapted supernet as a module, with its own classifier."""
+    """Return the adapted supernet as a module, with its own classifier; implants have a backbone that is held."""
     classes = len(adapted.meta["classes"])
     supernet = space.build_supernet(classes, adapted.meta["shape"][2])
     supernet.head = make_head(adapted.head, space.num_features, classes)
     supernet.load_state_dict(adapted.weights)
+    if adapted.meta["recipe"]["strategy"] == "implant":
+        hold_backbone(supernet)
     return supernet
 
 

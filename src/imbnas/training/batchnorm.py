@@ -53,9 +53,11 @@ def untracked(model: nn.Module) -> Iterator[None]:
 def averaged(model: nn.Module, batches: Iterable[T]) -> Iterator[T]:
     """Forget running statistics and yield the batches of training-mode passes that average theirs with equal weight.
 
+    Layers in evaluation mode, as those of a held backbone are, keep theirs.
+
     The layers do so themselves where their momentum is None, but each then asks the GPU how many batches it has seen.
     """
-    layers = batchnorms(model)
+    layers = [layer for layer in batchnorms(model) if layer.training]
     for layer in layers:
         layer.reset_running_stats()
     for number, batch in enumerate(batches):
