@@ -26,7 +26,7 @@ TOP = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", 
 SEARCHED = ["approx-darts-digits", "darts-cifar10-lt", "darts-digits", "hlrs-cifar10-lt", "zo-darts-digits"]
 CELLS = [*SEARCHED, "ssf-nas-cifar10-lt"]
 HEADS = ["latent-diffusion-cifar10-lt"]
-NAMES = sorted([*TOP, *LITERATURE, *HEADS, *CELLS])
+NAMES = sorted([*TOP, *LITERATURE, *HEADS, *CELLS, "implant-digits"])
 
 
 def read(name: str) -> Params:

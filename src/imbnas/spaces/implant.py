@@ -1,7 +1,7 @@
 """The space of implants: a CIFAR ResNet with a searched network beside the last shortcut of each stage.
 
 Implantable adaptive cells (Benedykciuk et al. 2024, arXiv 2405.03420) are searched in the skip connections of a trained
-U-Net whose weights stay as they are; this carries them over to classification (decision 28).
+U-Net whose weights stay as they are; this carries them over to classification (decision 29).
 """
 
 from __future__ import annotations
