@@ -22,7 +22,7 @@ WORKFLOW := Snakefile workflow/table.smk workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	ranking adaptation approximation inheritance golden latent-diffusion coverage bench \
+	ranking adaptation approximation inheritance implants golden latent-diffusion coverage bench \
 	darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
@@ -103,6 +103,9 @@ inheritance: $(READY) ## inherited weights beside training from scratch (hours; 
 
 approximation: $(READY) ## accuracy and energy by approximate multiplier, on digits: docs/results/approximation.md (minutes)
 	$(BIN)/python experiments/approximation.py $(APPROXIMATION)
+
+implants: $(READY) ## implanted cells beside adapters, finetuning and a new head, on digits: docs/results/implants.md
+	$(BIN)/python experiments/implants.py $(IMPLANTS)
 
 golden: $(READY) ## heads on published networks' features (GOLDEN=DIR holds them): docs/results/golden.md
 	$(BIN)/python experiments/golden.py --data $(GOLDEN)

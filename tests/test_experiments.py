@@ -370,3 +370,33 @@ def test_generated_heads_are_run_once_and_judged_by_the_rule(tmp_path: Path, mon
     assert recommended([one, one], ["good", "same"]) == ["good"]
     other = {**one, "logit adjustment": {**one["logit adjustment"], "good": one["balanced softmax"]["same"]}}
     assert recommended([one, other], ["good", "same"]) == [], "not on every dataset"
+
+
+@pytest.mark.parametrize(
+    ("shifts", "said"),
+    [
+        ({"cells": 5.0, "adapters": 2.0}, "Implanted cells are recommended."),
+        ({"cells": 2.0, "adapters": 5.0}, "Adapters are recommended in place of cells."),
+        ({"cells": 5.0, "adapters": 5.0}, "Finetuning is named first"),
+        ({"cells": -5.0, "adapters": -7.0}, "Finetuning is named first"),
+    ],
+)
+def test_the_page_of_implants_says_what_its_rule_says(shifts: dict[str, float], said: str) -> None:
+    import implants
+
+    rng = np.random.default_rng(0)
+    noise = {arm: rng.normal(scale=0.2, size=5) for arm in implants.ARMS}
+    values = {arm: (80.0 + shifts.get(arm, 0.0) + noise[arm]) / 100.0 for arm in implants.ARMS}
+    cells = {
+        arm: [
+            {"test": {"final": value, **({"random-1": 0.5} if arm == implants.CELLS else {})}, "params": 900.0 + seed}
+            | {"seconds": 1.0, "processor": "one"}
+            for seed, value in enumerate(values[arm].tolist())
+        ]
+        for arm in implants.ARMS
+    }
+    content = implants.page(cells, 272, 40, 24)
+    assert said in content
+    assert f"| cells | {100.0 * values['cells'].mean():.1f} | 902 | 1 |" in content
+    assert "| random cells | 50.0 | | |" in content
+    assert "both for 64 epochs" in " ".join(content.split())
