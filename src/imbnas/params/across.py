@@ -92,7 +92,7 @@ def _check_implant(sampling: str, strategy: str, search: SearchParams) -> None:
 
 def _check_single(space: SpaceParams, search: SearchParams) -> None:
     """Refuse a limit that only a smaller architecture would meet: otherwise `search` would, hours later."""
-    limits = {name: getattr(search, name) for name in ("max_macs", "max_params", "max_latency")}
+    limits = {name: getattr(search, name) for name in ("max_macs", "max_params", "max_latency", "max_energy")}
     for name, limit in limits.items():
         if isinstance(limit, str) and float(limit.removesuffix("x")) < 1.0:
             raise ValueError(

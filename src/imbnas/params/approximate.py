@@ -103,6 +103,22 @@ class ApproximateParams(Section):
         return self
 
 
+def check_energy(limit: object, approximate: ApproximateParams) -> None:
+    """Raise ValueError where energy is limited and not known, or not the same for operations of all candidates."""
+    if limit is None or not approximate.acts:
+        return
+    if approximate.multiplier == "table" and approximate.relative_energy is None:
+        raise ValueError(
+            f"search.max_energy is {short(limit)} and approximate.relative_energy is null, expected the energy of a "
+            "product"
+        )
+    if approximate.operations is not None:
+        raise ValueError(
+            f"search.max_energy is {short(limit)} with approximate.operations {short(approximate.operations)}, "
+            "expected null: where some operations alone are approximate, energy does not follow from their number"
+        )
+
+
 def check_operations(space: SpaceParams, approximate: ApproximateParams) -> None:
     """Raise ValueError where operations are named that the space does not have."""
     if approximate.operations is None:

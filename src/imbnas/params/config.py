@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from imbnas.errors import UserError
 from imbnas.params import across, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
-from imbnas.params.approximate import ApproximateParams, check_operations
+from imbnas.params.approximate import ApproximateParams, check_energy, check_operations
 from imbnas.params.dataset import PUBLISHED, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
@@ -89,6 +89,7 @@ class Params(Section):
         across.check_inheritance(self.space, self.supernet, self.adapt, self.search, self.retrain)
         check_operations(self.space, self.approximate)
         across.check_frozen(self.space, self.adapt, self.retrain)
+        check_energy(self.search.max_energy, self.approximate)
         across.check_corrections(self.retrain, self.evaluate)
         memory.refuse(self.needs(), memory.MOST, "")
         return self

@@ -11,7 +11,17 @@ from imbnas.params.differentiable import DartsParams
 from imbnas.params.inheritance import StartParams
 from imbnas.params.recipe import CalibrationParams
 from imbnas.params.section import Section, View, short
-from imbnas.params.shared import MOST_BLOCKS, Batch, CostLimit, Count, LatencyLimit, Numerics, Rounds, SpaceParams
+from imbnas.params.shared import (
+    MOST_BLOCKS,
+    Batch,
+    CostLimit,
+    Count,
+    EnergyLimit,
+    LatencyLimit,
+    Numerics,
+    Rounds,
+    SpaceParams,
+)
 
 Choose = Literal["best", "cheapest-within-one-error"]
 COST_METHODS = ("macs", "params")
@@ -64,6 +74,9 @@ class SearchParams(Section):
     max_latency: LatencyLimit | None = None
     """Most milliseconds of one forward pass as the sum over that table's blocks, with its batch size, as a number or as
     a share of what the architecture with the most MACs takes; null: no limit."""
+    max_energy: EnergyLimit | None = None
+    """Most nanojoules of one image's multiplications and additions (`approximate.energy`), as a number or as a share of
+    what the architecture with the most MACs takes; null: no limit."""
     architecture: Annotated[list[Count], Field(max_length=MOST_BLOCKS)] | None = None
     """The choices of `fixed`, one per block; null: the only architecture of a space that has no choices."""
     calibration: CalibrationParams = CalibrationParams()
@@ -109,7 +122,7 @@ class SearchParams(Section):
                 "writes"
             )
         if self.method == "darts":
-            for name in ("max_macs", "max_params", "max_latency", "latency"):
+            for name in ("max_macs", "max_params", "max_latency", "max_energy", "latency"):
                 if (value := getattr(self, name)) is not None:
                     raise ValueError(
                         f"{name} is {value} with method darts, expected null: gradient descent knows no limit"

@@ -53,6 +53,8 @@ CostShare = Annotated[str, Field(pattern=f"^{_SHARE}$", examples=["0.6x"]), Befo
 CostLimit = Cost | CostShare
 LatencyLimit = Annotated[float, Field(gt=0.0, le=1e9)] | CostShare
 """In milliseconds."""
+EnergyLimit = Annotated[float, Field(gt=0.0, le=1e15)] | CostShare
+"""In nanojoules."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]

@@ -20,6 +20,7 @@ from imbnas.spaces.most_parameters import most_parameters
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
+from imbnas.steps.energy_limit import with_energy
 from imbnas.steps.rows import Rows
 from imbnas.steps.search_table import GivenScores, read_given
 
@@ -47,6 +48,8 @@ def make_setting(view: SearchView, context: Context, tail: Rows) -> Setting:
         latencies = read_latencies(context.root / params.latency, view.space, shape, len(info.classes))
         table = timed(table, latencies.fixed, latencies.blocks)
     limits = resolve(table, params.max_macs, params.max_params, params.max_latency)
+    head = space.subnet_features * len(info.classes)
+    limits = with_energy(limits, params.max_energy, view.approximate, table, head)
     setting = Setting(space, table, limits, read_given(params, context, space), latencies)
     feasible(table, limits)
     return setting
