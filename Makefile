@@ -21,6 +21,9 @@ SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/table.smk workflow/rules
 STAGES := source target imbalance supernet adapt search retrain evaluate
 
+# $(call given,NAME,MEANING) ends a recipe with one line where the variable NAME is empty.
+given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
+
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
 	ranking adaptation approximation inheritance implants golden latent-diffusion coverage bench \
 	darts-results darts-speed regret regret-darts docs clean
@@ -126,9 +129,11 @@ darts-speed: $(READY) ## time of a search step beside a plain transcription of t
 	$(BIN)/python benchmarks/darts.py $(DARTS)
 
 regret: $(READY) ## search methods on NAS-Bench-201, 200 seeds each: docs/results/regret.md (TABLE=file.csv)
+	$(call given,TABLE,TABLE=file.csv of NAS-Bench-201 with its architectures and accuracies)
 	$(BIN)/python benchmarks/regret.py $(TABLE) $(REGRET)
 
 regret-darts: $(READY) ## DARTS on NAS-Bench-201: docs/results/regret-darts.md (TABLE=file.csv, DATA=DIR: CIFAR-10)
+	$(call given,TABLE,TABLE=file.csv of NAS-Bench-201 with its architectures and accuracies)
 	$(BIN)/python benchmarks/regret_darts.py $(TABLE) --data $(DATA) $(DARTS)
 
 docs: $(VENV)/.docs ## the documentation as a site: docs/_build/html/docs/index.html

@@ -89,6 +89,7 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     from imbnas.files import check_named
     from imbnas.params.config import load
     from imbnas.params.dvc import missing
+    from imbnas.params.idle import idle
 
     params = load(config)
     search, target = params.search, params.target
@@ -97,6 +98,10 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     if search.latency is not None:
         read_latencies(Path(search.latency), params.space, target.shape, target.classes)
     chosen_table(params.approximate, Path())
+    if any(limit is not None for limit in (search.max_macs, search.max_params, search.max_latency)):
+        from imbnas.steps.search_limits import check_limits
+
+        check_limits(params, Path())
     tail: str = params.imbalance.profile
     if tail not in ("natural", "counts"):
         tail = f"{tail} ratio {params.imbalance.ratio:g}"
@@ -104,6 +109,8 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
         f"{visible(config)}: {params.source.dataset} -> {params.target.dataset}, {tail}, {params.space.name}, "
         f"adapt {params.adapt.strategy}, search {params.search.method}"
     )
+    for line in idle(params):
+        print(line)
     if absent := missing(config):
         print(f"for DVC it lacks {', '.join(absent)}, which dvc.yaml names: write them with `imbnas params set`")
 

@@ -135,3 +135,18 @@ def test_a_table_needs_no_validation_rows() -> None:
     parse(tiny_chain.changed(target=target, search={"method": "random", "table": "tables/t.csv"}), "p.yaml")
     with pytest.raises(UserError, match=r"target\.validation\.per_class is 0 with search\.method random"):
         parse(tiny_chain.changed(target=target, search={"method": "random"}), "p.yaml")
+
+
+def test_a_table_of_several_devices_is_used_by_one_of_them(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = with_table(chain, tmp_path / "p")
+    frame = pd.read_csv(root / "tables/t.csv").query("condition == 'balanced' and seed == 0").drop(columns="condition")
+    other = frame.assign(device="gpu", validation=frame["validation"] + 10.0)
+    pd.concat([frame.assign(device="cpu"), other]).to_csv(root / "tables/t.csv", index=False)
+    given = {"method": "random", "candidates": 3, "table": "tables/t.csv"}
+    assert tiny_chain.run(root, "search", search=given) == 2
+    assert "holds several devices: cpu, gpu, expected one to be chosen" in capsys.readouterr().err
+    assert tiny_chain.run(root, "search", search={**given, "table_device": "gpu"}) == 0
+    assert (pd.read_parquet(root / "results/search.parquet")["score"] > 10.0).all()
+    assert json.loads((root / "results/architecture.json").read_text())["table"]["device"] == "gpu"

@@ -14,6 +14,7 @@ from tiny_table import invented, write_spec
 from imbnas.errors import UserError
 from imbnas.params.truth import load_truth
 from imbnas.truth import agreement
+from imbnas.truth.places import Table
 from imbnas.truth.trained_rows import SCHEMA, read_rows, write_rows
 from imbnas.truth.truth_page import page
 from imbnas.truth.whole_seeds import whole, whole_of
@@ -157,3 +158,24 @@ def test_a_wrong_description_is_one_line(changes: dict[str, object], message: st
         load_truth(file)
     assert str(caught.value).startswith(f"{file}: ")
     assert message in str(caught.value)
+
+
+def test_rows_are_made_anew_where_raw_files_have_changed(tmp_path: Path) -> None:
+    own = {"dataset": "folder", "root": "datasets/own", "image_size": 8}
+    file = write_spec(tmp_path, target=own, source={"dataset": "cifar10", "root": "datasets/cifar10"})
+    image = tmp_path / "datasets/own/owl/1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"one")
+
+    def rows() -> Path:
+        return Table(file, tmp_path).rows
+
+    first = rows()
+    assert rows() == first
+    (tmp_path / "datasets/cifar10").mkdir()
+    (tmp_path / "datasets/cifar10/readme").write_text("its reader compares checksums")
+    assert rows() == first
+    image.write_bytes(b"other")
+    changed = rows()
+    image.with_name("2.png").write_bytes(b"new")
+    assert len({first, changed, rows()}) == 3

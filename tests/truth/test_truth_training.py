@@ -187,6 +187,15 @@ def test_other_code_that_agrees_goes_on_and_both_stay_in_their_rows(fresh: Table
     assert "trained the first" in card
 
 
+def test_another_torch_is_refused_before_anything_is_trained(fresh: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [{**row, "torch": "1.0"} for row in read_rows(fresh.beside(".parquet"))[:3]]
+    write_rows(fresh.beside(".parquet"), fresh.beside(".csv"), found)
+    no_training(monkeypatch)
+    for act in (lambda: shards.train_shard(fresh, 1, 0, 1, QUIET), lambda: shards.agree(fresh, QUIET)):
+        with pytest.raises(UserError, match=r"was made with torch 1\.0, found torch \d.*, expected the same; install"):
+            act()
+
+
 def test_other_code_that_does_not_agree_is_an_error_that_names_the_figure(fresh: Table) -> None:
     other_code(fresh, 3, test=0.987)
     with pytest.raises(UserError, match=r"made by code 0{16} .* comes out otherwise .* test \(0\.987, 0\.\d+\)"):

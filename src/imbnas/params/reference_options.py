@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from imbnas.params.section import Section
+from imbnas.params.section import Section, short
 
 MOST_RANDOM = 1000
 
@@ -23,6 +23,8 @@ class ReferencesParams(Section):
     @model_validator(mode="before")
     @classmethod
     def _mapping(cls, given: Any) -> Any:
+        if given is not None and not isinstance(given, bool | dict | cls):
+            raise ValueError(f"found {short(given)}, expected true, false or a mapping such as {{random: 4}}")
         return cls.spelled_out(given)
 
     @classmethod

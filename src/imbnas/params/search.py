@@ -90,6 +90,10 @@ class SearchParams(Section):
     """Of `table`: the column to maximise."""
     table_condition: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Of `table`: the condition, where it holds several."""
+    table_device: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Of `table`: the device, where it holds several."""
+    table_precision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Of `table`: the precision, where it holds several."""
     darts: DartsParams = DartsParams()
     """Of the method `darts`."""
 

@@ -86,6 +86,11 @@ class TruthParams(Section):
             )
         if self.retrain.init != "scratch":
             raise ValueError(f"retrain.init is {self.retrain.init}, expected scratch: each cell is trained alone")
+        if self.evaluate.logit_adjustment:
+            raise ValueError(
+                f"evaluate.logit_adjustment is {self.evaluate.logit_adjustment}, expected 0.0: a table holds its own "
+                "adjusted columns beside the plain ones"
+            )
         if self.target.validation.from_ != "reserve" or not self.target.validation.per_class:
             raise ValueError("target.validation reserves no rows, expected some: a table holds both rows' accuracies")
         return self

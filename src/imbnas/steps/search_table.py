@@ -25,7 +25,12 @@ class GivenScores:
     cells: tuple[Architecture, ...]
     found: ScoredCells
     digest: str
-    condition: str | None
+    selection: Selection
+
+    @property
+    def condition(self) -> str | None:
+        """The condition that was chosen."""
+        return self.selection.condition
 
     @property
     def objective(self) -> str:
@@ -41,10 +46,12 @@ class GivenScores:
 
     def described(self) -> dict[str, Any]:
         """Return what outputs say of the table; not where it lies."""
+        chosen = {"device": self.selection.device, "precision": self.selection.precision}
         return {
             "digest": self.digest,
             "column": self.found.column,
             "condition": self.condition,
+            **{name: value for name, value in chosen.items() if value is not None},
             "cells": len(self.cells),
             "seeds": self.found.seeds,
         }
@@ -59,7 +66,7 @@ def read_given(params: SearchParams, context: Context, space: SearchSpace) -> Gi
     if params.table is None:
         return None
     file = context.root / params.table
-    selection = Selection(params.table_column, params.table_condition)
+    selection = Selection(params.table_column, params.table_condition, params.table_device, params.table_precision)
     try:
         found = read_scores(file, selection, cell_parser(space))
     except UserError as error:
@@ -67,4 +74,4 @@ def read_given(params: SearchParams, context: Context, space: SearchSpace) -> Gi
     cells = sorted(cell for cell in found.scores if space.is_one(cell))
     if not cells:
         raise UserError(f"search.table: {file}: no cell is connected and in its canonical form, expected one at least")
-    return GivenScores(file, tuple(cells), found, digest_file(file), params.table_condition)
+    return GivenScores(file, tuple(cells), found, digest_file(file), selection)

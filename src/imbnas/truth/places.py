@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,9 @@ from imbnas.run.graph import PATHS
 DATA_STEPS = ("source", "target", "imbalance")
 """The steps of the chain that make a table's rows."""
 SHARED = ("source_train", "source_validation", "target_train", "target_validation", "target_test")
+
+SELF_CHECKED = ("cifar10", "cifar100", "digits")
+"""Datasets of which other raw files are refused, or that come with a library."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,14 @@ class Table:
 
     @cached_property
     def rows(self) -> Path:
-        """The directory of the rows, another one for other data parameters or other code of the steps."""
+        """The directory of the rows, another one for other data parameters, raw files or code of the steps."""
         tree = self.spec.params(next(iter(self.spec.conditions)), 0).tree()
         code = {step: step_digest(step) for step in DATA_STEPS}
-        made = {"source": tree["source"], "target": tree["target"], "code": code}
+        made: dict[str, Any] = {"source": tree["source"], "target": tree["target"], "code": code}
+        moved = self.tree(next(iter(self.spec.conditions)))
+        for section in ("source", "target"):
+            if tree[section]["dataset"] not in SELF_CHECKED:
+                made[f"{section} files"] = listing(self.root / moved[section]["root"])
         return self.work / "data" / digest_bytes(canonical_json(made).encode())[:16]
 
     def files(self, condition: str) -> dict[str, Path]:
@@ -84,3 +93,25 @@ class Table:
     def _own(self, condition: str) -> str:
         tree = self.spec.conditions[condition].model_dump_json(by_alias=True)
         return f"{condition}-{digest_bytes(tree.encode())[:8]}"
+
+
+def listing(root: Path) -> list[list[Any]]:
+    """Return path, size and time of every file below `root`, or of the file that it is: raw files that change differ.
+
+    Links to directories are followed.
+    """
+    files = [root] if root.is_file() else [Path(top) / name for top, _, names in _walk(root) for name in names]
+    states = [(file, file.stat()) for file in files if file.is_file()]
+    return sorted([file.relative_to(root).as_posix(), state.st_size, state.st_mtime_ns] for file, state in states)
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk through a directory, each real one once."""
+    seen: set[str] = set()
+    for top, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(top)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield top, folders, names

@@ -30,6 +30,7 @@ def train_shard(table: Table, seed: int, part: int, parts: int, log: Log) -> Non
     left = [cell for cell in cells if records.of(cell) is None]
     log(f"seed {seed}, part {part + 1} of {parts}: {len(cells)} trainings, {len(left)} to do")
     if left:
+        _check_torch(records)
         _check_agreement(records)
     for number, cell in enumerate(left, 1):
         begin = time.monotonic()
@@ -100,6 +101,7 @@ def agree(table: Table, log: Log) -> None:
     records = opened(table)
     if all(records.of(cell) is not None for cell in records.cells()):
         return
+    _check_torch(records)
     for other, cell, kept in _others(records):
         if _agreed(records, other):
             continue
@@ -113,6 +115,17 @@ def agree(table: Table, log: Log) -> None:
             )
         write_record(_agreement(records, other), {"agrees": True})
         log("the same figures came out: the kept rows stay")
+
+
+def _check_torch(records: Records) -> None:
+    """Raise UserError where kept rows are of another torch: no comparison takes both, whatever their figures."""
+    for (_, torch), _, kept in _others(records):
+        if torch != records.made["torch"]:
+            raise UserError(
+                f"{records.table.work}: {named(kept.row)} was made with torch {torch}, found torch "
+                f"{records.made['torch']}, expected the same; install torch {torch}, or give {records.table.file} "
+                "another name to begin anew"
+            )
 
 
 def _others(records: Records) -> list[tuple[tuple[str, ...], Cell, Kept]]:
