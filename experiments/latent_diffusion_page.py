@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from imbnas.longtail.intervals import Difference, corrected, differences
 from imbnas.longtail.metrics import summarise
 from imbnas.longtail.resampling import Resampled, resample
+from imbnas.run.context import processor_model
 from imbnas.seeds import derive
 
 RIVALS = ("balanced softmax", "logit adjustment")
@@ -64,10 +66,10 @@ def recommended(found: Sequence[Mapping[str, Mapping[str, Difference]]], methods
 
 HEAD = """# Heads on generated features
 
-`make latent-diffusion GOLDEN=DIR` makes this page, and [latent-diffusion.csv](latent-diffusion.csv) with a row per
-run. The features are those of [golden.md](golden.md): two ResNet-32 that others trained and published
-(AlvinHan123/LDMLR@b38dc50) on CIFAR-10-LT and CIFAR-100-LT of ratio 100. Only heads and generators are trained
-here.
+`make latent-diffusion GOLDEN=DIR` at commit {commit}, {processor}, made this page, and
+[latent-diffusion.csv](latent-diffusion.csv) with a row per run. The features are those of [golden.md](golden.md):
+two ResNet-32 that others trained and published (AlvinHan123/LDMLR@b38dc50) on CIFAR-10-LT and CIFAR-100-LT of ratio
+100. Only heads and generators are trained here.
 
 `gaussian`, `mixup` and `latent-diffusion` ([../long-tail.md](../long-tail.md)) begin with the published head and
 train it on real and generated features, towards the profile `published` (LDMLR: a fifth of each class more, at
@@ -92,8 +94,11 @@ DECISION = 28, "0028-when-generated-features-are-recommended.md"
 def write(found: Mapping[str, Measured], methods: Sequence[str], made_by: Mapping[str, Any]) -> tuple[str, str]:
     """Return the page and the table of runs as CSV."""
     diffusion = made_by["diffusion"]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
         HEAD.format(
+            commit=commit or "unknown",
+            processor=processor_model(),
             seeds=made_by["seeds"],
             steps=made_by["steps"],
             batch=made_by["batch"],
