@@ -15,6 +15,8 @@ from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
 from imbnas.params.shared import DartsChoices, Numerics, SpaceParams, Stages
 from imbnas.search.trie import TrieScorer, branches
+from imbnas.spaces.blocks import Gate
+from imbnas.spaces.implanted import hold_backbone
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
 from imbnas.training.runtime import Runtime
@@ -27,6 +29,11 @@ SPACES = {
     "nasbench201": make_space(
         SpaceParams(
             name="nasbench201", stages=Stages(channels=[16, 24], repeats=[2, 1], strides=[1, 2]), last_channels=None
+        )
+    ),
+    "implant": make_space(
+        SpaceParams(
+            name="implant", stages=Stages(channels=[16, 24], repeats=[1, 2], strides=[1, 2]), last_channels=None
         )
     ),
     "darts": make_space(
@@ -69,6 +76,10 @@ def setting(name: str, precision: str = "fp32") -> tuple:
             if isinstance(module, nn.BatchNorm2d) and module.affine:
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0.0, 0.3)
+            elif isinstance(module, Gate):
+                module.weight.uniform_(0.5, 1.5)
+    if name == "implant":
+        hold_backbone(supernet)
     augment = Augment(Shape(8, 8, 1), "none", pad=0, flip=False, cutout=0, mean=[0.4], std=[0.3])
     return runtime, supernet, Rows(70, 32, 1), Rows(50, 20, 2), augment, CLASSES
 

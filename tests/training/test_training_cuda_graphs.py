@@ -194,6 +194,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "shufflenet": {"last_channels": 16},
     "mobile": {"last_channels": None, "mobile": {"kernels": [3, 5], "expansions": [1, 2], "skip": True}},
     "nasbench201": {"last_channels": None},
+    "implant": {"last_channels": None},
 }
 
 

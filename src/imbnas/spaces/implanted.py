@@ -167,7 +167,7 @@ class ImplantSupernet(Supernet):
             yield block.block if implant is None else ImplantedBlock(block.block, implant)
 
     def capturable_modules(self) -> list[tuple[nn.Module, str]]:
-        """Return what passes are put together of: the backbone's parts, cells' convolutions, adapters whole."""
+        """Return what passes are put together of: the backbone's parts, cells' convolutions, adapters, gates."""
         ends = (part for part in (self.stem, self.last) if any(True for _ in part.parameters()))
         found = [(part, "forward") for part in ends]
         for block in self.blocks:
@@ -178,6 +178,7 @@ class ImplantSupernet(Supernet):
             choice = cast(nn.Module, block.implant)
             if isinstance(choice, AdapterChoice):
                 found.append((choice.body, "forward"))
+            found += [(module, "forward") for module in choice.modules() if isinstance(module, Gate)]
             found += [(module, "after_relu") for module in choice.modules() if isinstance(module, ActivatedConv)]
         return found
 
