@@ -77,6 +77,16 @@ class ArchitectureMeta(_Meta):
     params: Cost
 
 
+Weights = Annotated[list[Annotated[list[float], Field(max_length=MOST_BLOCKS)]], Field(max_length=MOST_BLOCKS)]
+
+
+class MixtureMeta(ArchitectureMeta):
+    """An architecture, or a mixture of operations with constant weights in its place."""
+
+    mixture: Weights | None = None
+    """Rows of weights, one row per edge; None: a network of one operation per edge, as `architecture` says."""
+
+
 class ReferenceMeta(ArchitectureMeta):
     """A network to compare with: what it costs more than the chosen one, as a share of that one's MACs."""
 
@@ -138,7 +148,7 @@ class TrainedMeta(ImagesMeta):
         return self
 
 
-class SubnetMeta(TrainedMeta, ArchitectureMeta):
+class SubnetMeta(TrainedMeta, MixtureMeta):
     """A single network."""
 
 
@@ -187,6 +197,14 @@ class AdaptedMeta(SupernetMeta):
     recipe: RecipeMeta
     source: SourceMeta | None = None
     """None where no weight of it was trained on a source."""
+
+
+class HandedMixtureMeta(AdaptedMeta):
+    """A mixture that the search has trained, which began as an adapted supernet."""
+
+    method: str
+    mixture: Weights
+    training: dict[str, Any]
 
 
 def described(model: type[Described], meta: dict[str, Any], path: Path) -> Described:

@@ -17,9 +17,9 @@ from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.metadata import ReferencesMeta, SubnetMeta, described
 from imbnas.network_names import by_place
 from imbnas.spaces.bilateral import BilateralSubnet
-from imbnas.spaces.networks import Subnet
+from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.registry import make_space
-from imbnas.spaces.space import META
+from imbnas.spaces.space import META, SearchSpace
 from imbnas.training.checkpoint import load_header, load_tensors
 
 _EXPECTED = "expected a single network such as models/final.safetensors, the output of `imbnas retrain`"
@@ -115,16 +115,24 @@ class _Made:
         found = self.described
         try:
             space = make_space(found.space)
-            architecture = space.check_canonical(found.architecture)
+            model = self._model(space, space.check_canonical(found.architecture))
         except UserError as error:
             raise UserError(f"{self.path}: its metadata: {error}, {_EXPECTED}") from None
-        build = space.subnet_on_meta if found.branches == 1 else space.bilateral_on_meta
-        model = build(architecture, len(found.classes), found.shape[2])
         with torch.device(META):
             model.head = make_head(
                 self.meta.get("head", LINEAR), space.subnet_features * found.branches, len(found.classes)
             )
         return model
+
+    def _model(self, space: SearchSpace, architecture: Architecture) -> Subnet | BilateralSubnet:
+        found = self.described
+        size = len(found.classes), found.shape[2]
+        if found.mixture is not None:
+            if found.branches != 1:
+                raise UserError(f"mixture: found one with {found.branches} branches, expected one")
+            return space.mixture_on_meta(found.mixture, *size)
+        build = space.subnet_on_meta if found.branches == 1 else space.bilateral_on_meta
+        return build(architecture, *size)
 
     def network(self, state: dict[str, Tensor]) -> Network:
         """Return the network with its weights, which are known to fit, and its multiplier if it has one."""

@@ -31,6 +31,20 @@ CELLS = {
     "search.method": "darts",
     "search.max_macs": None,
 }
+# A single-stage search.
+MIXTURE: dict[str, Any] = {
+    "space.name": "nasbench201",
+    "space.last_channels": None,
+    "supernet.sampling": "uniform",
+    "adapt.sampling": "uniform",
+    "adapt.strategy": "scratch",
+    "search.method": "darts",
+    "search.max_macs": None,
+    "search.darts.outcome": "mixture",
+    "retrain.init": "handed",
+    "retrain.finetune.epochs": 0,
+    "retrain.references": False,
+}
 BENCHMARK = {
     "space.name": "nasbench201",
     "space.last_channels": None,
@@ -325,6 +339,53 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "search.darts.loss is ldam on a head that is linear (adapt.classifier.name, with adapt.strategy scratch), "
             "expected a cosine one",
         ),
+        ({**MIXTURE, "space.name": "shufflenet"}, "search.method is darts in the space shufflenet"),
+        ({**MIXTURE, **CELLS}, "search.darts.outcome is mixture in the space darts, expected cell, or the space nas"),
+        (
+            {**MIXTURE, "adapt.strategy": "head"},
+            "search.darts.outcome is mixture with adapt.strategy head, whose weights stay as they are",
+        ),
+        (
+            {**MIXTURE, "search.darts.outcome": "cell", "adapt.strategy": "head", "search.darts.split": "redrawn"},
+            "search.darts.split is redrawn with adapt.strategy head, whose weights stay as they are",
+        ),
+        ({**MIXTURE, "search.darts.epochs": 1}, "search.darts.epochs is 1 with outcome mixture and freeze 0.5"),
+        (
+            {**MIXTURE, "search.darts.architecture.warmup": 25},
+            "search.darts.architecture.warmup is 25 with outcome mix",
+        ),
+        (
+            {**MIXTURE, "search.darts.branches": "bilateral"},
+            "search.darts.branches is bilateral with outcome mixture, expected one: the search network is the final",
+        ),
+        (
+            {**MIXTURE, "search.darts.collapse": {"eigenvalue_rows": 8, "stop_ratio": 1.3}},
+            "search.darts.collapse.stop_ratio is 1.3 with outcome mixture, expected 0",
+        ),
+        (
+            {**MIXTURE, "retrain.init": "scratch"},
+            "retrain.init is scratch, expected handed with search.darts.outcome mixture: a mixture is taken as",
+        ),
+        (
+            {**MIXTURE, "retrain.finetune.epochs": 12},
+            "retrain.finetune.epochs is 12, expected 0 with search.darts.outc",
+        ),
+        (
+            {**MIXTURE, "retrain.references": True},
+            "retrain.references is 1 random ones and the largest, expected false with search.darts.outcome mixture",
+        ),
+        (
+            {**MIXTURE, "search.darts.loss": "balanced-softmax", "evaluate.logit_adjustment": 1.0},
+            "evaluate.logit_adjustment is 1.0 with search.darts.loss balanced-softmax, expected 0.0",
+        ),
+        (
+            {
+                **MIXTURE,
+                **{"search.darts.loss": "balanced-softmax", "retrain.loss": "ce"},
+                **{"retrain.head.name": "logit-adjustment", "retrain.head.tau": 1.0},
+            },
+            "retrain.head.name is logit-adjustment with search.darts.loss balanced-softmax, expected a search with",
+        ),
         (
             {"target.validation.per_class": 0},
             "target.validation.per_class is 0 with search.method evolution (fixed needs none), expected more",
@@ -368,6 +429,9 @@ def test_contradictions_name_their_parameters(changes: dict[str, Any], line: str
         {**CELLS, "adapt.strategy": "finetune", "search.darts.order": "second"},
         {**CELLS, "adapt.strategy": "scratch", "adapt.loss": "ldam", "search.darts.loss": "ldam"},
         {**CELLS, "target.validation.per_class": 0},
+        MIXTURE,
+        {**MIXTURE, "evaluate.logit_adjustment": 1.0},
+        {**MIXTURE, "retrain.loss": "ce", "retrain.head.name": "tau-norm"},
         FIXED,
         {**FIXED, "retrain.loss": "ce", "retrain.head.name": "tau-norm", "retrain.head.tau": 0.5},
         {"retrain.augment.flip": True, "search.max_macs": 2**40},

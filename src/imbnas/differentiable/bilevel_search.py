@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 
 from imbnas.differentiable import collapse, search_schedules
+from imbnas.differentiable.calendar import Calendar
 from imbnas.differentiable.descent import BilevelSearch, Descent
 from imbnas.differentiable.feeding import Views
+from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Draw
 from imbnas.differentiable.relaxation import mean_entropy, sparsity
+from imbnas.differentiable.stability import Settling
 from imbnas.errors import UserError
 from imbnas.progress import Log
 from imbnas.seeds import derive, stream
@@ -26,6 +30,8 @@ from imbnas.training.state import ResumeState
 from imbnas.waiting import StoppedWaiting
 
 CURVATURE_STEPS = 30
+Stop = Literal["", "eigenvalue", "settled"]
+"""Why a search has stopped early, "" where it has not."""
 Row = dict[str, Any]
 """One epoch of a trajectory: numbers, texts and lists of numbers."""
 
@@ -37,13 +43,14 @@ class SearchTrainer:
         self.search, self.runtime, self._state, self._log = search, runtime, state, log
         self.descent = Descent(search, runtime)
         self.per_epoch = search.feeds[1 if search.frozen else 0][0].length
-        self.steps = self.per_epoch * search.params.epochs
-        self.views = [self._views_of(level) for level in (0, 1)]
+        self.views = [self._views_of(level, feeds) for level, feeds in enumerate(search.feeds)]
         self.rows: list[Row] = []
-        self.stopped = False
+        self.stopped: Stop = ""
+        self._joined: Views | None = None
+        self._settling = Settling(search.params)
         self._last: tuple[Sequence[Draw], int, int] | None = None
 
-    def _views_of(self, level: int) -> Views:
+    def _views_of(self, level: int, feeds: Sequence[Feed], first: tuple[int, int] = (0, 0)) -> Views:
         search = self.search
 
         def seed(number: int, view: int, step: int) -> int:
@@ -53,17 +60,33 @@ class SearchTrainer:
             search.store,
             search.augment,
             self.runtime,
-            search.feeds[level],
-            self.per_epoch,
+            feeds,
+            self.calendar.length(first[1]),
             self.descent.learner.views,
             seed,
             self.descent.strategy.stride if level else 1,
+            first,
         )
+
+    @property
+    def calendar(self) -> Calendar:
+        """The steps of each epoch, which has more of them once the architecture is frozen and all rows are joined."""
+        joined = self.search.joined[0].length if self.search.joined else self.per_epoch
+        return Calendar(self.per_epoch, joined, self.descent.frozen_from, self.search.params.epochs)
+
+    def _weights_views(self, epoch: int) -> Views:
+        """Return what feeds the weights in an epoch."""
+        frozen = self.descent.frozen_from
+        if not self.search.joined or epoch < frozen:
+            return self.views[0]
+        if self._joined is None:
+            self._joined = self._views_of(0, self.search.joined, (self.calendar.begin(frozen), frozen))
+        return self._joined
 
     def fit(self) -> tuple[list[Row], int]:
         """Search and return one row per epoch, and the place of the row whose architecture is the outcome.
 
-        That is the last row, unless the search stopped early: then it is the one before the eigenvalue rose.
+        That is the last row, unless the search stopped since the eigenvalue rose: then it is the one before that.
 
         The learner and the architecture parameters are changed in place. Every random draw is a function of
         (seed, counter), so that an interrupted search ends with the same bytes. Raises UserError when the loss stops
@@ -73,11 +96,10 @@ class SearchTrainer:
         self._restore()
         with (
             self._statistics(),
-            closing(self.views[0]),
-            closing(self.views[1]),
-            log.bar(search.name, self.steps, self.descent.done) as bar,
+            closing(self),
+            log.bar(search.name, self.calendar.steps, self.descent.done) as bar,
         ):
-            for epoch in range(self.descent.done // self.per_epoch, search.params.epochs):
+            for epoch in range(self.calendar.epoch(self.descent.done), search.params.epochs):
                 if self.stopped:
                     break
                 self._epoch(epoch, bar)
@@ -87,14 +109,23 @@ class SearchTrainer:
                     f"{row['architecture_rate']:.3g}, edge entropy {row['entropy']:.4f}"
                 )
         if self.stopped:
-            log(
-                f"{search.name}: stopped after epoch {len(self.rows)}, the eigenvalue rose too fast; takes the "
-                f"architecture of epoch {self.chosen + 1}, before the rise"
-            )
+            log(f"{search.name}: stopped after epoch {len(self.rows)}, {self._reason()}")
         self.check_finished()
         # The end is a state too: a kill before the outputs are written then repeats nothing.
         self._state.save(self.snapshot())
         return self.rows, self.chosen
+
+    def close(self) -> None:
+        """End the workers that make draws ahead."""
+        for views in (*self.views, self._joined):
+            if views is not None:
+                views.close()
+
+    def _reason(self) -> str:
+        """Return why the search has stopped, and what it takes."""
+        if self.stopped == "settled":
+            return self._settling.words
+        return f"the eigenvalue rose too fast; takes the architecture of epoch {self.chosen + 1}, before the rise"
 
     def _statistics(self) -> AbstractContextManager[None]:
         """Return the context in which BatchNorm normalises with each batch's own statistics.
@@ -107,7 +138,7 @@ class SearchTrainer:
     @property
     def chosen(self) -> int:
         """The place in `rows` of the architecture that the search ends with."""
-        if not self.stopped:
+        if self.stopped != "eigenvalue":
             return len(self.rows) - 1
         guards = self.search.params.collapse
         return collapse.epoch_before_rise(len(self.rows), guards.window, guards.back, guards.patience) - 1
@@ -118,16 +149,17 @@ class SearchTrainer:
         """Take the steps of an epoch that are left, and add its row."""
         params, descent = self.search.params, self.descent
         plan = params.architecture
-        share = search_schedules.rate_share(plan.schedule, epoch, params.epochs) if epoch >= plan.warmup else 0.0
+        learns = plan.warmup <= epoch < descent.frozen_from
+        share = search_schedules.rate_share(plan.schedule, epoch, params.epochs) if learns else 0.0
         search_schedules.set_architecture_rate(descent.adam, plan.lr, plan.weight_decay, share)
         learns = bool(share)
         rate = search_schedules.weight_rate(params.optimizer.lr, params.last_lr, epoch, params.epochs)
         if descent.optimizer is not None:
             descent.optimizer.set_rate(rate)
-        last = (epoch + 1) * self.per_epoch
+        last, weights = self.calendar.begin(epoch + 1), self._weights_views(epoch)
         while descent.done < last:
             try:
-                train = [] if self.search.frozen else self.views[0].take(descent.done)
+                train = [] if self.search.frozen else weights.take(descent.done)
                 wanted = learns and descent.strategy.needs_rows(descent.done)
                 valid = self.views[1].take(descent.done) if wanted else []
             except StoppedWaiting:
@@ -138,13 +170,13 @@ class SearchTrainer:
             if descent.done == last:
                 self._close_epoch(epoch, rate, plan.lr * share)
             bar.advance(note=f"entropy {self.rows[-1]['entropy']:.3f}" if self.rows else "")
-            if descent.done < self.steps and not self.stopped:
+            if descent.done < self.calendar.steps and not self.stopped:
                 self._state.tick(self.snapshot)
 
     def _close_epoch(self, epoch: int, rate: float, architecture_rate: float) -> None:
         search, descent, guards = self.search, self.descent, self.search.params.collapse
         train, valid = descent.losses.tolist()
-        train, valid = train / self.per_epoch, valid / max(1, descent.estimates)
+        train, valid = train / self.calendar.length(epoch), valid / max(1, descent.estimates)
         if has_diverged(train) or has_diverged(valid):
             raise self._diverged(
                 f"the loss is {train} on the weights' and {valid} on the architecture's rows in epoch {epoch + 1}, "
@@ -163,18 +195,38 @@ class SearchTrainer:
                 "architecture_rate": architecture_rate,
                 "mixing": descent.setting(epoch).mixing if descent.learner.draws > 1 else None,
                 "entropy": mean_entropy(relaxed, search.params.relaxation),
-                "eigenvalue": self._eigenvalue(epoch) if guards.eigenvalue_rows else None,
+                "eigenvalue": self._eigenvalue(epoch) if guards.eigenvalue_rows and self._learning(epoch) else None,
                 **{
                     f"alpha_{kind}": values.detach().double().flatten().tolist()
                     for kind, values in descent.parameters.operations.items()
                 },
                 **self._sparse(relaxed, epoch),
+                **self._settling.row(relaxed, self.rows, learning=self._learning(epoch)),
                 **search.describe(relaxed, epoch),
             }
         )
         values = [row["eigenvalue"] for row in self.rows]
-        if guards.stop_ratio and guards.eigenvalue_rows:
-            self.stopped = collapse.should_stop(values, guards.stop_ratio, guards.window, guards.back, guards.patience)
+        if (
+            guards.stop_ratio
+            and guards.eigenvalue_rows
+            and collapse.should_stop(values, guards.stop_ratio, guards.window, guards.back, guards.patience)
+        ):
+            self.stopped = "eigenvalue"
+        elif search.params.stability.divergence and self._learning(epoch):
+            self._settle(epoch)
+
+    def _learning(self, epoch: int) -> bool:
+        return epoch < self.descent.frozen_from
+
+    def _settle(self, epoch: int) -> None:
+        """Stop where the architecture has settled; a mixture's is frozen, and its weights go on."""
+        if not self._settling.reached(self.rows):
+            return
+        if not self.search.joined:
+            self.stopped = "settled"
+        elif epoch + 1 < self.descent.frozen_from:
+            self.descent.frozen_from = epoch + 1
+            self._log(f"{self.search.name}: frozen after epoch {epoch + 1}, {self._settling.words}")
 
     def _sparse(self, relaxed: Relaxed, epoch: int) -> Row:
         """Return what sparsemax adds to an epoch's row."""
@@ -222,15 +274,16 @@ class SearchTrainer:
             self._take(before)
             self._state.begin_anew(error, self._log)
             return
-        self._log(f"{self.search.name}: goes on from step {self.descent.done} of {self.steps}")
+        self._log(f"{self.search.name}: goes on from step {self.descent.done} of {self.calendar.steps}")
 
     def _take(self, saved: Mapping[str, Any]) -> None:
         """Take over what `snapshot` returned; ValueError, KeyError and the like where it is not of this search."""
         step, rows = saved["step"], list(saved["rows"])
-        if type(step) is not int or not 0 <= step <= self.steps or len(rows) != step // self.per_epoch:
-            raise ValueError(f"found step {step} with {len(rows)} epochs, expected at most {self.steps} steps")
+        calendar = replace(self.calendar, frozen=int(saved["frozen_from"]))
+        if type(step) is not int or not 0 <= step <= calendar.steps or len(rows) != calendar.epoch(step):
+            raise ValueError(f"found step {step} with {len(rows)} epochs, expected at most {calendar.steps} steps")
         self.descent.take(saved)
-        self.rows, self.stopped = rows, bool(saved["stopped"])
+        self.rows, self.stopped = rows, saved["stopped"]
 
     # Checks
 

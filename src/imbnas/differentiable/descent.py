@@ -31,7 +31,8 @@ class BilevelSearch:
     `frozen` leaves the weights as they are, so that the architecture alone is searched. `feeds[level]` has one feed per
     draw of the learner: level 0 feeds the weights, level 1 the architecture. `objective` is the loss of both levels,
     `outer` that of the architecture where it has one of its own. `describe(weights, epoch)` adds to an epoch's row: the
-    derived architecture, its score and the like.
+    derived architecture, its score and the like. `joined` feeds the weights once the architecture is frozen, where that
+    is to be.
     """
 
     params: DartsParams
@@ -46,6 +47,7 @@ class BilevelSearch:
     describe: Callable[[Relaxed, int], dict[str, Any]]
     name: str = "search"
     outer: Objective | None = None
+    joined: Sequence[Feed] = ()
 
 
 class Descent:
@@ -68,6 +70,8 @@ class Descent:
         self.strategy = STRATEGIES[search.params.order](
             Start(search.params, self.learner, self.parameters, self.optimizer, derive(search.seed, search.name))
         )
+        self.frozen_from = search.params.learning_epochs
+        """The epoch from which the architecture is constant."""
         self.done = self.estimates = 0
         self.losses = torch.zeros(2, device=runtime.device)
 
@@ -98,6 +102,7 @@ class Descent:
             "losses": self.losses.clone(),
             "estimates": self.estimates,
             "strategy": self.strategy.snapshot(),
+            "frozen_from": self.frozen_from,
         }
 
     def take(self, saved: Mapping[str, Any]) -> None:
@@ -110,6 +115,7 @@ class Descent:
         self.strategy.take(saved["strategy"])
         self.done, self.estimates = saved["step"], saved["estimates"]
         self.losses = saved["losses"].to(self.runtime.device)
+        self.frozen_from = int(saved["frozen_from"])
 
     def setting(self, epoch: int, level: int = 0) -> Setting:
         """Return the loss function of a level in an epoch, and the share of each branch in it."""
@@ -129,9 +135,12 @@ class Descent:
             return (learner or self.learner).loss(batch, relaxed, setting)
 
     def relaxed(self, epoch: int, parameters: ArchitectureParameters | None = None) -> Relaxed:
-        """Return the operations' weights in an epoch, the auxiliary skip connection's among them."""
-        params = self.search.params
-        skip = search_schedules.skip_weight(params.collapse.skip, epoch, params.epochs)
+        """Return the operations' weights in an epoch, the auxiliary skip connection's among them.
+
+        Once the architecture is frozen they are those of the last epoch in which it learned.
+        """
+        params, last = self.search.params, min(epoch, self.frozen_from - 1)
+        skip = search_schedules.skip_weight(params.collapse.skip, last, params.epochs)
         return (parameters or self.parameters)(skip, self.temperature(epoch))
 
     def judged(self, epoch: int) -> Relaxed:
@@ -140,9 +149,9 @@ class Descent:
         return relaxed
 
     def temperature(self, epoch: int) -> float:
-        """Return sparsemax's temperature in an epoch."""
-        plan = self.search.params.temperature
-        return search_schedules.temperature(plan.first, plan.factor, plan.every, epoch)
+        """Return sparsemax's temperature in an epoch, which is constant once the architecture is."""
+        plan, last = self.search.params.temperature, min(epoch, self.frozen_from - 1)
+        return search_schedules.temperature(plan.first, plan.factor, plan.every, last)
 
     def _levels(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> bilevel.Levels:
         """Return both levels at a step; `rate` is the weights' learning rate."""
@@ -197,7 +206,7 @@ class Descent:
     def perturbed(self, relaxed: Relaxed, batch: Sequence[Draw], setting: Setting, epoch: int) -> Relaxed:
         """Return the operations' weights moved as the guard against collapse says, at random or against the loss."""
         guards = self.search.params.collapse
-        if guards.perturbation == "none":
+        if guards.perturbation == "none" or epoch >= self.frozen_from:
             return relaxed
         radius = collapse.perturbation_radius(epoch, self.search.params.epochs, guards.first_radius, guards.last_radius)
         generator = torch.Generator().manual_seed(derive(self.search.seed, "perturbation", self.done))

@@ -36,6 +36,9 @@ SPARSE = {"temperature": pa.float64(), "zeros": pa.float64(), "single": pa.float
 """Columns of a search with sparsemax: its temperature, the share of weights that are exactly 0, and the share of edges
 on which a single operation weighs anything."""
 
+MEASURED = {"divergence": pa.float64()}
+"""Columns of the searches that measure them."""
+
 
 def trajectory_table(
     rows: Sequence[Mapping[str, Any]], chosen: int, kinds: Sequence[str], cost: Callable[[tuple[int, ...]], Cost]
@@ -49,6 +52,7 @@ def trajectory_table(
     schema = {
         **COMMON,
         **(SPARSE if sparse else {}),
+        **{name: kind for name, kind in MEASURED.items() if rows and name in rows[0]},
         **{f"skips_{kind}": pa.int64() for kind in kinds},
         **{f"alpha_{kind}": pa.list_(pa.float64()) for kind in kinds},
     }

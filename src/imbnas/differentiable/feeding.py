@@ -31,11 +31,14 @@ class Views:
         views: int,
         seed: Callable[[int, int, int], int],
         stride: int = 1,
+        first: tuple[int, int] = (0, 0),
     ) -> None:
         """Take where images lie and how they change; `seed` follows from the numbers of feed, view and step.
 
-        Of `stride` steps one takes draws; the rows of the others are not read.
+        Of `stride` steps one takes draws; the rows of the others are not read. `first` are a step and the epoch that
+        begins there: from it on every epoch has `per_epoch` steps.
         """
+        self._first = first
         self._store, self._augment, self._runtime, self._feeds = store, augment, runtime, feeds
         self._stride = stride
         self._per_epoch, self._views, self._seed = per_epoch, views, seed
@@ -74,9 +77,11 @@ class Views:
 
     def _epochs(self, first: int) -> Iterator[list[list[np.ndarray]]]:
         """Yield for each epoch from the one of step `first` on the batches of each feed that are left to take in it."""
+        origin, begin = self._first
         step = first
         while True:
-            epoch, start = divmod(step, self._per_epoch)
+            passed, start = divmod(step - origin, self._per_epoch)
+            epoch = begin + passed
             yield [feed.batches(epoch, start, self._per_epoch)[:: self._stride] for feed in self._feeds]
             step += self._stride * -(-(self._per_epoch - start) // self._stride)
 

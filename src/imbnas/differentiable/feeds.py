@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,12 @@ def blind_halves(count: int, share: float, seed: int) -> tuple[np.ndarray, np.nd
     return np.sort(order[:cut]), np.sort(order[cut:])
 
 
+def class_order(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return rows class by class, ascending within each."""
+    ordered = np.sort(rows)
+    return ordered[np.argsort(labels[ordered], kind="stable")]
+
+
 @dataclass(frozen=True)
 class Feed:
     """Batches of some rows, as positions among all training rows: a function of epoch and place."""
@@ -58,5 +65,23 @@ class Feed:
 
     def batches(self, epoch: int, first: int, last: int) -> list[np.ndarray]:
         """Return batches `first` to `last` - 1 of an epoch; one that asks for more than there are begins anew."""
-        known = batches_of(self.sampler.epoch(epoch), self.batch_size)
-        return [self.rows[known[place % len(known)]] for place in range(first, last)]
+        known, rows = batches_of(self.sampler.epoch(epoch), self.batch_size), self.rows_of(epoch)
+        return [rows[known[place % len(known)]] for place in range(first, last)]
+
+    def rows_of(self, epoch: int) -> np.ndarray:
+        """Return the rows of an epoch: the same in all of them."""
+        return self.rows
+
+
+@dataclass(frozen=True)
+class RedrawnFeed(Feed):
+    """Batches of rows that each epoch draws anew: as many of each class, in the same order of classes, as `rows`.
+
+    The sampler, which is made for the labels of `rows`, so fits all epochs.
+    """
+
+    draw: Callable[[int], np.ndarray]
+
+    def rows_of(self, epoch: int) -> np.ndarray:
+        """Return the rows of an epoch."""
+        return self.draw(epoch)

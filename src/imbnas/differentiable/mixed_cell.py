@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbnas.cell_graph import EDGES, NODES, OPERATIONS
-from imbnas.spaces.cells import ActivatedConv, CellSupernet, ChoiceCell, Nothing
+from imbnas.spaces.cells import ActivatedConv, CellSupernet, ChoiceCell, Nothing, without_weights
 from imbnas.spaces.networks import Architecture, classify
 from imbnas.spaces.relaxed import Layout, Relaxed
 
@@ -35,8 +35,7 @@ class RelaxedCells(nn.Module):
         if learned:
             for block in supernet.blocks:
                 for operation in block.modules() if isinstance(block, ChoiceCell) else ():
-                    if isinstance(operation, ActivatedConv):
-                        operation.norm = nn.BatchNorm2d(cast(nn.BatchNorm2d, operation.norm).num_features, affine=False)
+                    without_weights(operation)
         self.supernet = supernet
         self.layout = Layout((KIND,), tuple(node for _, node in EDGES), OPERATIONS if none else OPERATIONS[1:])
 

@@ -9,9 +9,9 @@ from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
 from imbnas.params.differentiable import FROZEN, idle_option
 from imbnas.params.evaluate import EvaluateParams
-from imbnas.params.longtail import ANGULAR
+from imbnas.params.longtail import ANGULAR, prior_corrected
 from imbnas.params.recipe import AugmentParams
-from imbnas.params.retrain import RetrainParams
+from imbnas.params.retrain import UNTRAINED, RetrainParams
 from imbnas.params.search import PROXY_METHODS, SearchParams
 from imbnas.params.shared import Numerics, SpaceParams
 from imbnas.params.source import SourceParams
@@ -112,6 +112,11 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
     for name, wanted in needs_cells.items():
         if wanted and space.name != "darts":
             raise ValueError(f"{name} is set in the space {space.name}, expected the space darts")
+    if options.outcome == "mixture" and space.name != "nasbench201":
+        raise ValueError(
+            f"search.darts.outcome is mixture in the space {space.name}, expected cell, or the space nasbench201: its "
+            "search network has the final network's size"
+        )
     if options.branches == "bilateral" and space.name == "darts" and space.darts.layers < 4:
         raise ValueError(
             f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
@@ -191,6 +196,9 @@ def check_inheritance(
     space: SpaceParams, supernet: SupernetParams, adapt: AdaptParams, search: SearchParams, retrain: RetrainParams
 ) -> None:
     """Raise ValueError where the final training is to inherit weights that nobody trains, or that fit no subnet."""
+    single_stage = search.method == "darts" and search.darts.outcome == "mixture"
+    if single_stage and (wrong := retrain.beside_mixture()):
+        raise ValueError(f"retrain.{wrong} with search.darts.outcome mixture{UNTRAINED}")
     if retrain.init != "handed":
         return
     if space.name == "darts":
@@ -219,12 +227,23 @@ def check_inheritance(
         )
 
 
-def check_corrections(retrain: RetrainParams, evaluate: EvaluateParams) -> None:
-    """Raise ValueError where `retrain` has corrected the classes' shares that `evaluate` is to correct."""
-    corrected = retrain.prior_corrected()
-    if evaluate.logit_adjustment > 0.0 and corrected:
+def check_corrections(search: SearchParams, retrain: RetrainParams, evaluate: EvaluateParams) -> None:
+    """Raise ValueError where a training has corrected the classes' shares that `evaluate`, or a head, is to correct.
+
+    The training of a mixture is the search's own, whatever `retrain` says of one.
+    """
+    options, head, corrected = search.darts, retrain.head, f"retrain.{retrain.prior_corrected()}"
+    if search.method == "darts" and options.outcome == "mixture":
+        searched = prior_corrected(options.loss, options.weighting, options.sampler)
+        if head.entry.prior and searched:
+            raise ValueError(
+                f"retrain.head.name is {head.name} with search.darts.{searched}, expected a search with plain "
+                "cross-entropy: both together correct the class frequencies twice"
+            )
+        corrected = f"search.darts.{searched}" if head.name == "none" else corrected
+    if evaluate.logit_adjustment > 0.0 and not corrected.endswith("."):
         raise ValueError(
-            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} with retrain.{corrected}, expected 0.0: both "
+            f"evaluate.logit_adjustment is {evaluate.logit_adjustment} with {corrected}, expected 0.0: both "
             "together correct the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do"
         )
 

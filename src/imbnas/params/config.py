@@ -90,7 +90,7 @@ class Params(Section):
         check_operations(self.space, self.approximate)
         across.check_frozen(self.space, self.adapt, self.retrain)
         check_energy(self.search.max_energy, self.approximate)
-        across.check_corrections(self.retrain, self.evaluate)
+        across.check_corrections(self.search, self.retrain, self.evaluate)
         memory.refuse(self.needs(), memory.MOST, "")
         return self
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from imbnas.params.barlow_options import ProjectorParams
 from imbnas.params.longtail import LongTailParams
 from imbnas.params.loss_options import LOSSES
+from imbnas.params.protocol_options import StabilityParams
 from imbnas.params.recipe import AugmentParams, OptimizerParams
 from imbnas.params.section import Section
 from imbnas.params.shared import Above, Count, Epochs, Fraction, NonNegative, Pairs, Rounds, Share
@@ -99,6 +100,14 @@ class DartsParams(LongTailParams):
     """Rows of each half in one step."""
     share: Open = 0.5
     """Share of each class's rows on which the weights learn; the architecture learns on the others."""
+    split: Literal["fixed", "redrawn"] = "fixed"
+    """`fixed`: each level has the same rows in every epoch (DARTS); `redrawn`: every epoch draws the shares of each
+    class anew, so that the weights see all rows in time, and no epoch's architecture rows (with `share` 0.8 to 0.9)."""
+    outcome: Literal["cell", "mixture"] = "cell"
+    """`cell`: the best operations, which `retrain` trains; `mixture` (single-stage, arXiv 2405.16610): the search
+    network as it is; from `freeze` on its architecture is constant and its weights learn on all rows."""
+    freeze: Open = 0.5
+    """Of mixture: share of the epochs in which the architecture learns."""
     optimizer: OptimizerParams = OptimizerParams(
         lr=0.025, nesterov=False, weight_decay=3.0e-4, decay_norms=True, clip=5.0
     )
@@ -137,6 +146,8 @@ class DartsParams(LongTailParams):
     """Of sparsemax."""
     collapse: CollapseParams = CollapseParams()
     """What is done against collapse."""
+    stability: StabilityParams = StabilityParams()
+    """When the search stops, or a mixture's architecture is frozen, since its weights have settled."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -159,7 +170,14 @@ class DartsParams(LongTailParams):
             raise ValueError(f"architecture.warmup is {self.architecture.warmup}, expected less than epochs")
         if self.objective == "barlow-twins":
             self._self_supervised()
+        if self.outcome == "mixture":
+            self._single_stage()
         return self
+
+    @property
+    def learning_epochs(self) -> int:
+        """Epochs in which the architecture may learn: all, or those before a mixture is frozen, at least one."""
+        return max(1, int(self.epochs * self.freeze + 0.5)) if self.outcome == "mixture" else self.epochs
 
     @property
     def outer_loss(self) -> str:
@@ -177,6 +195,31 @@ class DartsParams(LongTailParams):
     def blind(self) -> bool:
         """Whether no label is looked at."""
         return self.objective == "barlow-twins" and self.barlow.labels == 0.0
+
+    def _single_stage(self) -> None:
+        if self.learning_epochs >= self.epochs:
+            raise ValueError(
+                f"epochs is {self.epochs} with outcome mixture and freeze {self.freeze}, expected epochs that are left "
+                "once the architecture is frozen"
+            )
+        if self.architecture.warmup >= self.learning_epochs:
+            raise ValueError(
+                f"architecture.warmup is {self.architecture.warmup} with outcome mixture, expected less than the "
+                f"{self.learning_epochs} epochs in which the architecture learns (freeze)"
+            )
+        unfit = {
+            f"branches is {self.branches}": self.branches != "one",
+            f"objective is {self.objective}": self.objective != "labels",
+            f"collapse.skip is {self.collapse.skip}": self.collapse.skip != "none",
+            f"collapse.stop_ratio is {self.collapse.stop_ratio:g}": self.collapse.stop_ratio > 0.0,
+        }
+        expected = ("one", "labels", "none", "0")
+        for (text, wanted), default in zip(unfit.items(), expected, strict=True):
+            if wanted:
+                raise ValueError(
+                    f"{text} with outcome mixture, expected {default}: the search network is the final one, as it is "
+                    "after the last epoch"
+                )
 
     def _self_supervised(self) -> None:
         if self.branches == "bilateral":
@@ -196,6 +239,8 @@ def idle_option(options: DartsParams, strategy: str) -> str:
         "objective is barlow-twins": options.objective == "barlow-twins",
         f"collapse.skip is {options.collapse.skip}": options.collapse.skip != "none",
         f"collapse.perturbation is {options.collapse.perturbation}": options.collapse.perturbation != "none",
+        f"outcome is {options.outcome}": options.outcome != "cell",
+        f"split is {options.split}": options.split != "fixed",
     }
     found = next((text for text, wanted in idle.items() if wanted and strategy in FROZEN), "")
     return found and (

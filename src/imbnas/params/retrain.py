@@ -23,6 +23,9 @@ from imbnas.params.section import View
 from imbnas.params.shared import Epochs, Fraction, NonNegative, SpaceParams, TrainingNumerics
 from imbnas.params.synthesis_options import SynthesisParams
 
+UNTRAINED = ": a mixture is taken as the search has trained it, and no other network is trained so"
+"""Why `retrain` has nothing to train beside a mixture."""
+
 
 class SecondStageParams(HeadRecipeParams):
     """A second stage on the trained network: its head anew, its backbone frozen."""
@@ -112,6 +115,20 @@ class RetrainParams(ClassifierTraining, RecipeParams):
     def frozen(self) -> bool:
         """Whether the backbone of the inherited networks stays as it is."""
         return self.init == "handed" and self.finetune.backbone == "frozen"
+
+    def beside_mixture(self) -> str:
+        """Return what would train a mixture again, or other networks beside it, and what is expected; "" for nothing.
+
+        A second stage is none of it: the backbone stays as it is.
+        """
+        others = f"{self.references.random} random ones{' and the largest' * self.references.largest}"
+        wrong = {
+            f"init is {self.init}, expected handed": self.init != "handed",
+            f"finetune.epochs is {self.finetune.epochs}, expected 0": self.finetune.epochs > 0,
+            f"rows is {self.rows}, expected train": self.rows != "train",
+            f"references is {others}, expected false": self.references.count > 0,
+        }
+        return next((text for text, found in wrong.items() if found), "")
 
     def _inherited(self) -> None:
         if self.branches != "one":

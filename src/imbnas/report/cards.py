@@ -185,6 +185,8 @@ def _start(details: dict[str, Any]) -> list[str]:
     init = details.get("init")
     if init is None:
         return []
+    if "mixture" in details:
+        return [_single_stage(details["mixture"], init)]
     head = "its head with them" if init["head"] == "handed" else "its head with new ones"
     parts = [
         "It began with the weights of its path in the supernet that the search handed on, "
@@ -204,6 +206,18 @@ def _start(details: dict[str, Any]) -> list[str]:
     else:
         parts.append(f"The supernet was trained on {name}, which has none of the {classes} classes by name.")
     return parts
+
+
+def _single_stage(mixture: dict[str, Any], init: dict[str, Any]) -> str:
+    """Return how a mixture was trained, and what of it acts."""
+    return (
+        "It is the network of a single-stage search: a mixture of operations with constant weights, neither decoded "
+        "nor trained again after the search, whose parameters are below. The gap between the searched and the final "
+        f"network is 0 by construction. {mixture['acting']} operations act; {percent(mixture['zeros'])} % of all "
+        f"weights are exactly 0. It began with the weights of the adaptation {code(init['strategy'])}. No references "
+        "were trained: no subnet has a mixture's cost and training. `results/figures/architecture.png` draws the cell "
+        "to which it would decode."
+    )
 
 
 def _choice(search: dict[str, Any]) -> str:

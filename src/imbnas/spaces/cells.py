@@ -52,6 +52,16 @@ def operation(name: str, channels: int) -> nn.Module:
     return nn.Identity() if name == "skip_connect" else Nothing()
 
 
+def without_weights(module: nn.Module) -> nn.Module:
+    """Take the weights from an operation's BatchNorm, where there is one, and return the operation.
+
+    In a mixture a factor per operation would do what the architecture's weights are there to do, and hide it from them.
+    """
+    if isinstance(module, ActivatedConv):
+        module.norm = nn.BatchNorm2d(cast(nn.BatchNorm2d, module.norm).num_features, affine=False)
+    return module
+
+
 def run_cell(x: Tensor, operations: Sequence[nn.Module]) -> Tensor:
     """Return the last node of a cell with one operation per edge: a node is the sum of its edges, node 0 is `x`."""
     nodes, activated = [x], cast(list[Tensor | None], [None] * NODES)

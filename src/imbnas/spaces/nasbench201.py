@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from imbnas.spaces.cells import Cell, CellSupernet, ChoiceCell, Reduction, opera
 from imbnas.spaces.chain import Outline
 from imbnas.spaces.cost import Cost, Meter, classifier, counting
 from imbnas.spaces.listed import ListedCosts
+from imbnas.spaces.mixture import Constants, MixedCell, check_constants
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.space import META, SearchSpace
 
@@ -62,17 +64,25 @@ class NasBench201Space(SearchSpace):
     def supernet_on_meta(self, num_classes: int, channels: int) -> CellSupernet:
         """Return a supernet without memory for its weights."""
         with torch.device(META):
-            return CellSupernet(self._stem(channels), self._blocks(None), self._last(), self._head(num_classes))
+            return CellSupernet(self._stem(channels), self._blocks(ChoiceCell), self._last(), self._head(num_classes))
 
     def subnet_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> Subnet:
         """Return a subnet without memory for its weights."""
         with torch.device(META):
-            return Subnet(self._stem(channels), self._blocks(architecture), self._last(), self._head(num_classes))
+            blocks = self._blocks(_derived(architecture))
+            return Subnet(self._stem(channels), blocks, self._last(), self._head(num_classes))
+
+    def mixture_on_meta(self, weights: Constants, num_classes: int, channels: int) -> Subnet:
+        """Return a network of cells that mix their operations by constant weights, without memory for its own."""
+        check_constants(weights)
+        with torch.device(META):
+            blocks = self._blocks(partial(MixedCell, weights))
+            return Subnet(self._stem(channels), blocks, self._last(), self._head(num_classes))
 
     def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
         """Return a two-branch network without memory for its weights; the last stage is there twice."""
         with torch.device(META):
-            blocks, other = self._blocks(architecture), self._blocks(architecture)
+            blocks, other = self._blocks(_derived(architecture)), self._blocks(_derived(architecture))
             shared = len(blocks) - self.outline.repeats[-1] - (len(self.outline.channels) > 1)
             branches = Branch(blocks[shared:], self._last()), Branch(other[shared:], self._last())
             head = nn.Linear(2 * self.num_features, num_classes)
@@ -95,18 +105,14 @@ class NasBench201Space(SearchSpace):
     def _stem(self, channels: int) -> nn.Sequential:
         return nn.Sequential(*conv_norm(channels, self.outline.stem_channels, 3, self.outline.stem_stride))
 
-    def _blocks(self, architecture: Architecture | None) -> list[nn.Module]:
-        """Return cells and reductions in order; cells hold all operations where no architecture is given."""
+    def _blocks(self, cell: Callable[[int], nn.Module]) -> list[nn.Module]:
+        """Return cells, made for a number of channels by `cell`, and reductions in order."""
         blocks: list[nn.Module] = []
         widths = self.outline.channels
         for stage, (width, repeats) in enumerate(zip(widths, self.outline.repeats, strict=True)):
             if stage:
                 blocks.append(Reduction(widths[stage - 1], width))
-            for _ in range(repeats):
-                if architecture is None:
-                    blocks.append(ChoiceCell(width))
-                else:
-                    blocks.append(Cell(operation(OPERATIONS[choice], width) for choice in live_cell(architecture)))
+            blocks += [cell(width) for _ in range(repeats)]
         return blocks
 
     def _last(self) -> nn.Sequential:
@@ -143,6 +149,12 @@ class NasBench201Space(SearchSpace):
             x, last = run(supernet.last, x, "last")
             fixed += last + classifier(run, supernet, x)
         return ListedCosts(fixed, tuple(map(tuple, rows)), tuple(self.enumerate()), live_cell)
+
+
+def _derived(architecture: Architecture) -> Callable[[int], Cell]:
+    """Return what makes a cell of the operations that act in an architecture."""
+    choices = live_cell(architecture)
+    return lambda width: Cell(operation(OPERATIONS[choice], width) for choice in choices)
 
 
 def to_string(architecture: Sequence[int]) -> str:

@@ -90,6 +90,13 @@ class SearchSpace(ABC):
     def bilateral_on_meta(self, architecture: Architecture, num_classes: int, channels: int) -> BilateralSubnet:
         """Return a two-branch network of a checked architecture without memory for its weights."""
 
+    def mixture_on_meta(self, weights: Sequence[Sequence[float]], num_classes: int, channels: int) -> Subnet:
+        """Return a network that mixes its operations by constant weights, without memory for its own weights.
+
+        Raises UserError for wrong constants, and in a space whose networks are not mixtures.
+        """
+        raise UserError(f"mixture: found one in the space {self.name}, expected the space nasbench201")
+
     @abstractmethod
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
         """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""

@@ -38,6 +38,7 @@ def make_details(
         "space": meta["space"],
         "recipe": meta.get("recipe"),
         **({name: meta[name] for name in ("init", "approximate") if name in meta}),
+        **({"mixture": chosen["mixture"]} if "mixture" in meta else {}),
         "epoch_rule": meta.get("epoch_rule"),
         "logit_adjustment": {
             "tau": params.logit_adjustment,

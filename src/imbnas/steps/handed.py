@@ -16,6 +16,8 @@ from imbnas.training.checkpoint import load_meta, save_weights
 
 NOTHING = "nothing"
 """The kind of a file without weights."""
+MIXTURE = "mixture"
+"""The kind of a file with a network that is not trained again, see `handed_mixture`."""
 
 
 def hand_on(

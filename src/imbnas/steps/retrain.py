@@ -17,6 +17,7 @@ from imbnas.spaces.bilateral import BilateralSubnet
 from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.registry import make_space
+from imbnas.steps.handed_mixture import HandedMixture
 from imbnas.steps.inherit import Inheritance, recipe_meta
 from imbnas.steps.retrain_entries import networks_to_train
 from imbnas.steps.retrain_head import SECOND_STAGES, SecondStage
@@ -36,6 +37,8 @@ class Outcome:
     costs: dict[Architecture, Cost] = field(default_factory=dict)
     inherited: Inheritance | None = None
     """The weights with which the networks begin; None: new ones."""
+    mixture: HandedMixture | None = None
+    """The network that a single-stage search has trained, which is the chosen one; None: there is none."""
     networks: dict[Architecture, dict[str, Tensor]] = field(default_factory=dict)
     losses: dict[Architecture, list[float]] = field(default_factory=dict)
     """Of each epoch of the first stage."""
@@ -54,7 +57,9 @@ def run(view: RetrainView, context: Context) -> None:
     rows = _training_rows(view, context, tail, held_out)
     judges = read_validation(context, held_out, "retrain.head.tau auto") if view.retrain.head.judged else None
     step = TrainingStep.start(context, view.runtime, space, rows, view.seed, view.approximate)
-    outcome = Outcome(inherited=Inheritance.read(step, view.space, view.retrain))
+    mixture = HandedMixture.read(context, view, entries["chosen"], tail.split.info)
+    inherited = Inheritance.read(step, view.space, view.retrain) if mixture is None else mixture.start
+    outcome = Outcome(inherited=inherited, mixture=mixture)
     for name, entry in entries.items():
         architecture = tuple(entry["architecture"])
         if architecture in outcome.networks:
@@ -70,7 +75,8 @@ def run(view: RetrainView, context: Context) -> None:
             outcome.states += stage.states
         outcome.costs[architecture] = count(model, step.shape)
         outcome.networks[architecture] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-        context.log(f"{name} trained: {'-'.join(map(str, architecture))}")
+        done = "trained" if mixture is None else "taken as the search has trained it, a mixture that decodes to"
+        context.log(f"{name} {done}: {'-'.join(map(str, architecture))}")
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
     if not step.runtime.ranks.first:
         return
@@ -94,12 +100,16 @@ def _trained(
 ) -> tuple[Subnet | BilateralSubnet, str]:
     """Return a network after its first stage, and its tag; add to the outcome what that has brought.
 
-    A network whose first stage an earlier run has trained with the same parameters is taken from there: other heads
-    then cost seconds, and another number of references those that are new. What this very run has trained is taken only
-    where a second stage is to be done: to force a run is to train anew. States stay on disk until the step's outputs
-    are written, so that a step that is killed during the next network repeats nothing.
+    A mixture has its training behind it. A network whose first stage an earlier run has trained with the same
+    parameters is taken from there: other heads then cost seconds, and another number of references those that are new.
+    What this very run has trained is taken only where a second stage is to be done: to force a run is to train anew.
+    States stay on disk until the step's outputs are written, so that a step that is killed during the next network
+    repeats nothing.
     """
     context, recipe, tag = step.context, view.retrain.acting, "-".join(map(str, architecture))
+    if outcome.mixture is not None:
+        outcome.head, outcome.losses[architecture] = outcome.mixture.head, []
+        return step.placed(outcome.mixture.network()), tag
     model, outcome.head = new_network(step, recipe, architecture)
     kept = _kept(step, view, tag)
     # One process looks for all: a file that the first is writing must not be there for some and absent for others.
@@ -153,7 +163,7 @@ def _save(
         "step": "retrain",
         "space": view.space.described,
         "seed": view.seed,
-        "recipe": recipe_meta(view.retrain),
+        "recipe": recipe_meta(view.retrain) if outcome.mixture is None else outcome.mixture.recipe(view),
         "head": outcome.head,
         "branches": 1 if view.retrain.branches == "one" else 2,
         "epoch_rule": "last",
@@ -185,5 +195,7 @@ def _save(
         context.path("references"), tensors | carried, {"kind": "references", "networks": references, **common}
     )
     chosen = entries_meta["chosen"]
+    if outcome.mixture is not None:
+        chosen["mixture"] = outcome.mixture.meta["mixture"]
     final = outcome.networks[tuple(chosen["architecture"])]
     save_weights(context.path("final"), final | carried, {"kind": "subnet", **chosen, **common})

@@ -19,6 +19,7 @@ from imbnas.steps.limits_record import limits_record
 from imbnas.steps.rows import Rows, read_tail
 from imbnas.steps.search_account import write_account, write_descended, write_given
 from imbnas.steps.search_darts import DartsSearch
+from imbnas.steps.search_mixture import Mixture
 from imbnas.steps.search_scoring import make_scoring
 from imbnas.steps.search_setting import Setting, explore, make_setting
 from imbnas.steps.supernets import adapted_digests
@@ -59,6 +60,7 @@ def _write_architecture(
     outcome: dict[str, Any],
     validation: Rows | None = None,
     objective: str | None = None,
+    mixture: Mixture | None = None,
 ) -> None:
     """Write the chosen architecture and the limits; nothing of how it was found but the method.
 
@@ -73,7 +75,11 @@ def _write_architecture(
         "method": view.search.method,
         "objective": objective or view.search.objective,
         "validation_rows": len(validation) if validation is not None else 0,
-        "chosen": {**outcome, **describe(setting.space, setting.table, best)},
+        "chosen": {
+            **outcome,
+            **describe(setting.space, setting.table, best),
+            **({} if mixture is None else mixture.described),
+        },
         **limits_record(setting.limits, setting.latencies),
         "digests": digests,
         **({"approximate": described(view.approximate)} if view.approximate.acts else {}),
@@ -89,9 +95,15 @@ def _darts(view: SearchView, context: Context, setting: Setting, tail: Rows, hel
     found = search.run()
     for line in write_descended(context, setting, view, found.gap):
         context.log(line)
-    _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation)
-    hand_on(context, view.retrain.init, view.space, view.search.method, found.weights)
-    for line in setting.space.describe(found.architecture):
+    mixture = found.mixture
+    _write_architecture(view, context, setting, found.architecture, found.outcome, found.validation, mixture=mixture)
+    if mixture is None:
+        hand_on(context, view.retrain.init, view.space, view.search.method, found.weights)
+        lines = setting.space.describe(found.architecture)
+    else:
+        mixture.hand_on(context, view)
+        lines = mixture.described["blocks"]
+    for line in lines:
         context.log(line)
     search.state.finish()
 

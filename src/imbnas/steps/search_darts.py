@@ -21,9 +21,10 @@ from imbnas.seeds import derive
 from imbnas.spaces.networks import Architecture
 from imbnas.steps.objective import make_objective
 from imbnas.steps.rows import Rows, validation_rows
-from imbnas.steps.search_feeds import make_feeds
+from imbnas.steps.search_feeds import joined_feeds, make_feeds
 from imbnas.steps.search_judge import Judge
 from imbnas.steps.search_learner import Loaded, load_learner
+from imbnas.steps.search_mixture import Mixture, make_mixture
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.definition import Objective
 
@@ -33,7 +34,8 @@ class Found:
     """The result of the search: the architecture, the search network's score, the rows that judged it (none: None).
 
     `weights` are those of a supernet that the search has trained, None where it left them as they were, or where
-    the networks that it derives are not paths of it. `gap` is what the mixture loses as its architecture.
+    the networks that it derives are not paths of it. `gap` is what the mixture loses as its architecture. `mixture` is
+    what a single-stage search hands on in their place.
     """
 
     architecture: Architecture
@@ -41,6 +43,7 @@ class Found:
     validation: Rows | None
     weights: dict[str, Tensor] | None
     gap: dict[str, Any] | None
+    mixture: Mixture | None = None
 
 
 class DartsSearch:
@@ -73,13 +76,18 @@ class DartsSearch:
         table = step.space.cost_table(step.shape, step.classes)
         write_table(self.context.path("search"), trajectory_table(rows, chosen, layout.kinds, table.cost))
         row = rows[chosen]
-        if row.get("opened"):
+        if self.params.outcome == "cell" and row.get("opened"):
             self.context.log(
                 "the derived cell had no way from input to output, as none weighed most, or nothing enough, on all: "
                 "the way that loses least was opened"
             )
         outcome = {"score": row["score"], "standard_error": row["standard_error"]}
-        return Found(tuple(row["architecture"]), outcome, self.validation, loaded.trained(), gap)
+        architecture = tuple(row["architecture"])
+        if self.params.outcome == "cell":
+            return Found(architecture, outcome, self.validation, loaded.trained(), gap)
+        mixture = make_mixture(step, self.view, loaded.learner, last)
+        self.context.log(mixture.sentence)
+        return Found(architecture, outcome, self.validation, None, gap, mixture)
 
     def _objective(self, loss: str, scale: float) -> Objective:
         params = self.params
@@ -101,6 +109,9 @@ class DartsSearch:
             parameters=parameters,
             store=self.step.store(),
             augment=self.step.augment(self.params.augment),
+            joined=joined_feeds(self.params, self.tail.labels, self.view.seed)
+            if self.params.outcome == "mixture"
+            else (),
             feeds=make_feeds(self.params, self.tail.labels, loaded.learner.draws, loaded.frozen, self.view.seed),
             objective=self._objective(self.params.loss, loaded.scale),
             seed=self.view.seed,
