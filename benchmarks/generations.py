@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.search.archive import Archive, Score
 from imbnas.search.methods import Field, evolution
 from imbnas.seeds import stream

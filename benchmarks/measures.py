@@ -23,7 +23,8 @@ from imbnas.data.order import InstanceSampler
 from imbnas.data.raw import Shape
 from imbnas.errors import UserError
 from imbnas.params.recipe import OptimizerParams, RecipeParams
-from imbnas.params.shared import Numerics, SpaceParams
+from imbnas.params.shared import Numerics
+from imbnas.params.space_options import SpaceParams
 from imbnas.progress import Log
 from imbnas.search.trie import TrieScorer
 from imbnas.spaces.constraints import feasible

@@ -27,7 +27,8 @@ from imbnas.data.augment import Augment
 from imbnas.data.order import InstanceSampler
 from imbnas.data.raw import Shape
 from imbnas.params.recipe import RecipeParams
-from imbnas.params.shared import Numerics, Precision, SpaceParams
+from imbnas.params.shared import Numerics, Precision
+from imbnas.params.space_options import SpaceParams
 from imbnas.progress import Log
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space

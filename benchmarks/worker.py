@@ -118,7 +118,8 @@ class Ours(System):
     def __init__(self, device: torch.device) -> None:
         """Build the model and its optimiser."""
         from imbnas.params.recipe import OptimizerParams
-        from imbnas.params.shared import Numerics, SpaceParams, Stages
+        from imbnas.params.shared import Numerics
+        from imbnas.params.space_options import SpaceParams, Stages
         from imbnas.spaces.registry import make_space
         from imbnas.training.optimizer import make_optimizer
         from imbnas.training.runtime import Runtime

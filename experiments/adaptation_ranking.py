@@ -11,7 +11,7 @@ from adaptation_place import Place, Tree
 
 from imbnas.files import write_json
 from imbnas.longtail.heads import LINEAR, make_head
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.progress import Log
 from imbnas.run.context import Context
 from imbnas.saved import load_subnet

@@ -19,7 +19,8 @@ from imbnas.data.stored import Info, write_table
 from imbnas.data.tail import LongTail, write_longtail
 from imbnas.files import write_json
 from imbnas.longtail.heads import make_head
-from imbnas.params.shared import Numerics, SpaceParams, Stages, Stem
+from imbnas.params.shared import Numerics
+from imbnas.params.space_options import SpaceParams, Stages, Stem
 from imbnas.run.graph import PATHS
 from imbnas.spaces.registry import make_space
 from imbnas.training.checkpoint import save_weights

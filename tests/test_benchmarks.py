@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from imbnas.longtail.resampling import Resampled
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.registry import make_space
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from imbnas.approximate.families import FAMILIES
 from imbnas.approximate.placement import Placement
 from imbnas.energy import energy_lines, network_energy
 from imbnas.params.approximate import EnergyParams
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.report.cards import _arithmetic
 from imbnas.spaces.blocks import GlobalPool, of_operation
 from imbnas.spaces.cost import count

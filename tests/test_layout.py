@@ -154,7 +154,7 @@ optimizer.step()
 optimizer.zero_grad()
 check("a training step")
 
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.cost import count
 from imbnas.spaces.registry import make_space
 

@@ -19,7 +19,7 @@ from imbnas.longtail.samplers import power_probabilities as power_probabilities
 from imbnas.longtail.schedules import switch_epoch as switch_epoch
 from imbnas.longtail.shots import shot_groups as shot_groups
 from imbnas.longtail.weights import class_weights as class_weights
-from imbnas.params.shared import SpaceParams as SpaceParams
+from imbnas.params.space_options import SpaceParams as SpaceParams
 from imbnas.saved import Network as Network
 from imbnas.saved import load_subnet as load_subnet
 from imbnas.spaces.registry import make_space as make_space

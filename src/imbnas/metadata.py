@@ -12,7 +12,8 @@ from imbnas.files import canonical_json
 from imbnas.network_names import PATTERN
 from imbnas.params.longtail import ANGULAR
 from imbnas.params.section import explain
-from imbnas.params.shared import MOST_BLOCKS, Cost, Count, Side, SpaceParams
+from imbnas.params.shared import Cost, Count, Side
+from imbnas.params.space_options import MOST_BLOCKS, SpaceParams
 
 Described = TypeVar("Described", bound=BaseModel)
 MOST_CLASSES = 2**20

@@ -23,7 +23,7 @@ from imbnas.export import EXTRA, export
 from imbnas.params.approximate import OPERATIONS, ApproximateParams, MultiplierName
 from imbnas.params.config import parse
 from imbnas.params.evaluate import EvaluateView
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.progress import Log
 from imbnas.run.context import Context
 from imbnas.saved import load_references, load_subnet

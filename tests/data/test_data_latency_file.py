@@ -10,7 +10,7 @@ import pytest
 
 from imbnas.data.latency_file import read_latencies, space_digest, write_latencies
 from imbnas.errors import UserError
-from imbnas.params.shared import SpaceParams, Stages
+from imbnas.params.space_options import SpaceParams, Stages
 
 SPACE = SpaceParams(stages=Stages(channels=[16, 32], repeats=[1, 1], strides=[1, 2]))
 SHAPE = (8, 8, 1)

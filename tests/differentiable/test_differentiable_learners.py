@@ -14,7 +14,7 @@ from imbnas.differentiable.barlow import barlow_twins
 from imbnas.differentiable.learners import Bilateral, Classifier, Draw, Setting, Twins
 from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.differentiable.relaxation import ArchitectureParameters, edge_softmax, mean_entropy, zero_one_loss
-from imbnas.params.shared import SpaceParams, Stages, Stem
+from imbnas.params.space_options import SpaceParams, Stages, Stem
 from imbnas.spaces.darts import DartsSpace, Size
 from imbnas.spaces.darts_network import SearchNetwork
 from imbnas.spaces.darts_ops import OPERATIONS

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from imbnas.data.latency_file import read_latencies, space_digest
-from imbnas.params.shared import Numerics, SpaceParams, Stages, Stem
+from imbnas.params.shared import Numerics
+from imbnas.params.space_options import SpaceParams, Stages, Stem
 from imbnas.search import latency
 from imbnas.search.block_timing import Timed, TimingMeter, time_in_turns
 from imbnas.spaces.cost import timed

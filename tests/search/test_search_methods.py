@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbnas.params.search import SearchParams
-from imbnas.params.shared import SpaceParams, Stages
+from imbnas.params.space_options import SpaceParams, Stages
 from imbnas.search.archive import Archive, Score
 from imbnas.search.kept_scores import KeptScores, number_coding
 from imbnas.search.methods import METHODS, Field, evolution, exhaustive, random_search

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.errors import UserError
-from imbnas.params.shared import SpaceParams, Stages
+from imbnas.params.space_options import SpaceParams, Stages
 from imbnas.search.proxies import PROXIES, RIDGE, covariance_score, jacobian, synflow
 from imbnas.spaces.registry import make_space
 

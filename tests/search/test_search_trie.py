@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
 from imbnas.data.raw import Shape
-from imbnas.params.shared import DartsChoices, Numerics, SpaceParams, Stages
+from imbnas.params.shared import Numerics
+from imbnas.params.space_options import DartsChoices, SpaceParams, Stages
 from imbnas.search.trie import TrieScorer, branches
 from imbnas.spaces.blocks import Gate
 from imbnas.spaces.implanted import hold_backbone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.chain import ChainSpace
 from imbnas.spaces.registry import SPACES, make_space
 from imbnas.spaces.space import SearchSpace

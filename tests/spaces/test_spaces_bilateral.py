@@ -10,7 +10,7 @@ from space_list import CHAINS
 from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
-from imbnas.params.shared import SpaceParams, Stages
+from imbnas.params.space_options import SpaceParams, Stages
 from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.registry import make_space
 

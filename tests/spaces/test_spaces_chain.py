@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from space_list import PARAMS
 
 from imbnas.errors import UserError
-from imbnas.params.shared import DartsChoices, MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
+from imbnas.params.space_options import DartsChoices, MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
 from imbnas.spaces.registry import make_space
 
 SHUFFLE = make_space(SpaceParams())

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from imbnas.errors import UserError
-from imbnas.params.shared import SpaceParams, Stages, Stem
+from imbnas.params.space_options import SpaceParams, Stages, Stem
 from imbnas.spaces import constraints
 from imbnas.spaces.constraints import feasible, largest, minimum, resolve, sample_feasible, smallest
 from imbnas.spaces.cost import Cost, CostTable

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
-from imbnas.params.shared import SpaceParams, Stages, Stem
+from imbnas.params.space_options import SpaceParams, Stages, Stem
 from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.registry import make_space
 

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from imbnas.params.shared import SpaceParams, Stages, Stem
+from imbnas.params.space_options import SpaceParams, Stages, Stem
 from imbnas.spaces.constraints import largest, smallest
 from imbnas.spaces.cost import Cost, CostTable
 from imbnas.spaces.equal_cost import WINDOW, EqualCost, window_sampler

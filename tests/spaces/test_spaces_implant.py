@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from imbnas.errors import UserError
-from imbnas.params.shared import ImplantChoices, SpaceParams, Stages, Stem
+from imbnas.params.space_options import ImplantChoices, SpaceParams, Stages, Stem
 from imbnas.spaces.constraints import Limits, feasible, largest, minimum, sample_feasible
 from imbnas.spaces.cost import Cost, count
 from imbnas.spaces.equal_cost import window_sampler
-from imbnas.spaces.implant import AdapterImplants, adapter_parameters, adapter_widths
+from imbnas.spaces.implant_kinds import AdapterImplants, adapter_parameters, adapter_widths
 from imbnas.spaces.implanted import hold_backbone
 from imbnas.spaces.most_parameters import most_parameters
 from imbnas.spaces.registry import make_space

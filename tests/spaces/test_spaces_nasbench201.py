@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from imbnas.errors import UserError
-from imbnas.params.shared import SpaceParams, Stages
+from imbnas.params.space_options import SpaceParams, Stages
 from imbnas.spaces import constraints
 from imbnas.spaces.cells import Cell, ChoiceCell, Reduction
 from imbnas.spaces.constraints import feasible, largest, sample_feasible, smallest

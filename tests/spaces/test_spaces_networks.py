@@ -11,7 +11,7 @@ from space_list import CHAINS, ONE_DEPTH
 from torch import nn
 
 from imbnas.errors import UserError
-from imbnas.params.shared import SpaceParams, Stages, Stem
+from imbnas.params.space_options import SpaceParams, Stages, Stem
 from imbnas.spaces.networks import classify
 from imbnas.spaces.registry import make_space
 

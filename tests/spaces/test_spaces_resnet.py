@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from space_list import CHAINS
 from torch import nn
 
-from imbnas.params.shared import MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
+from imbnas.params.space_options import MobileChoices, ShuffleChoices, SpaceParams, Stages, Stem
 from imbnas.spaces.blocks import BasicBlock
 from imbnas.spaces.constraints import feasible, largest, sample_feasible, smallest
 from imbnas.spaces.cost import Cost

@@ -14,7 +14,7 @@ import torch
 
 from imbnas.errors import Interrupted, UserError
 from imbnas.params.config import parse
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.steps import adapt_cache

@@ -11,7 +11,7 @@ from imbnas.energy import network_energy
 from imbnas.errors import UserError
 from imbnas.params.approximate import ApproximateParams
 from imbnas.params.config import parse
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.constraints import Limits
 from imbnas.spaces.registry import make_space
 from imbnas.steps.energy_limit import with_energy

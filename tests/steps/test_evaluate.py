@@ -20,7 +20,7 @@ from imbnas.files import write_json
 from imbnas.longtail.etf import EtfHead
 from imbnas.longtail.heads import CosineHead, NearestClassMean
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.predict import predict
 from imbnas.progress import Log
 from imbnas.report.scores import Answers, Protocol, score

@@ -11,7 +11,7 @@ import torch
 
 from imbnas.network_names import by_place, is_random, kind, title
 from imbnas.params.reference_options import ReferencesParams
-from imbnas.params.shared import SpaceParams, Stages, Stem
+from imbnas.params.space_options import SpaceParams, Stages, Stem
 from imbnas.spaces.constraints import largest
 from imbnas.spaces.equal_cost import WINDOW
 from imbnas.spaces.limits import Limits

@@ -19,7 +19,7 @@ import torch
 
 from imbnas import waiting
 from imbnas.data import images, loading
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.seeds import derive
 from imbnas.spaces.registry import make_space
 from imbnas.training.checkpoint import load_weights

@@ -28,7 +28,8 @@ from imbnas.longtail.mixing import Mixer
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams
 from imbnas.params.loss_options import LossesParams, LossName, SeqlParams
 from imbnas.params.recipe import OptimizerParams, RecipeParams
-from imbnas.params.shared import DartsChoices, SpaceParams, Stages, Stem, TrainingNumerics
+from imbnas.params.shared import TrainingNumerics
+from imbnas.params.space_options import DartsChoices, SpaceParams, Stages, Stem
 from imbnas.progress import Log
 from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space

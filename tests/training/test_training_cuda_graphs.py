@@ -23,7 +23,8 @@ from imbnas.longtail.losses import LOSS_NAMES, capturable
 from imbnas.longtail.mixing import Mixer
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining, WeightingParams
 from imbnas.params.recipe import OptimizerParams, RecipeParams, ScheduleParams
-from imbnas.params.shared import Numerics, Precision, SpaceParams
+from imbnas.params.shared import Numerics, Precision
+from imbnas.params.space_options import SpaceParams
 from imbnas.progress import Log
 from imbnas.spaces.networks import Supernet
 from imbnas.spaces.paths import path_sampler

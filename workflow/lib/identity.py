@@ -23,7 +23,7 @@ from imbnas.params.config import Params, parse, uses
 from imbnas.params.origins import Origins
 from imbnas.params.reading import decode, read
 from imbnas.params.section import merged
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.params.target import TargetParams
 
 LOCK = "requirements.lock"

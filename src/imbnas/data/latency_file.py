@@ -11,7 +11,7 @@ from typing import Any
 
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, canonical_json, check_regular, digest_bytes, digest_file, read_text, write_bytes
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 
 BLOCK = "block"
 """The part of a row that times one choice of one block; rows of other parts are in all networks."""

@@ -13,8 +13,9 @@ from imbnas.params.longtail import ANGULAR, prior_corrected
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import UNTRAINED, RetrainParams
 from imbnas.params.search import PROXY_METHODS, SearchParams
-from imbnas.params.shared import Numerics, SpaceParams
+from imbnas.params.shared import Numerics
 from imbnas.params.source import SourceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.params.supernet import SupernetParams
 from imbnas.params.target import TargetParams
 

@@ -11,7 +11,8 @@ from imbnas.params.longtail import ClassifierParams, ClassifierTraining, Weighti
 from imbnas.params.loss_options import LOSSES, LossName
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.section import Section, View
-from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, SpaceParams, TrainingNumerics
+from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, TrainingNumerics
+from imbnas.params.space_options import SpaceParams
 
 
 class HeadParams(HeadRecipeParams):

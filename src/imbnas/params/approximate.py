@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from imbnas.params.dataset import file_name
 from imbnas.params.section import Section, short
-from imbnas.params.shared import NonNegative, SpaceParams
+from imbnas.params.shared import NonNegative
+from imbnas.params.space_options import SpaceParams
 
 TABLES = "tables"
 """The directory of the tables that a user gives: DVC knows it as an input."""

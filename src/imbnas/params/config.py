@@ -22,8 +22,9 @@ from imbnas.params.reading import read
 from imbnas.params.retrain import RetrainParams, RetrainView
 from imbnas.params.search import SearchParams, SearchView
 from imbnas.params.section import Section, View, explain, merged, short
-from imbnas.params.shared import RuntimeParams, SpaceParams
+from imbnas.params.shared import RuntimeParams
 from imbnas.params.source import SourceParams, SourceView
+from imbnas.params.space_options import SpaceParams
 from imbnas.params.study import StudyParams
 from imbnas.params.supernet import SupernetParams, SupernetView
 from imbnas.params.target import TargetParams, TargetView

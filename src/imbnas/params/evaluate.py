@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from imbnas.params.approximate import ApproximateParams
 from imbnas.params.section import Section, View
-from imbnas.params.shared import Batch, Count, Numerics, SpaceParams
+from imbnas.params.shared import Batch, Count, Numerics
+from imbnas.params.space_options import SpaceParams
 
 
 class ThresholdParams(Section):

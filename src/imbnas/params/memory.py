@@ -14,7 +14,7 @@ from imbnas.params.dataset import PUBLISHED, DatasetName
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import SearchParams
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.params.supernet import SupernetParams
 
 MOST = 2**40

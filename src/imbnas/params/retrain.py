@@ -20,7 +20,8 @@ from imbnas.params.loss_options import LOSSES, LossName
 from imbnas.params.recipe import CalibrationParams, OptimizerParams, RecipeParams
 from imbnas.params.reference_options import ReferencesParams, or_truth
 from imbnas.params.section import View
-from imbnas.params.shared import Epochs, Fraction, NonNegative, SpaceParams, TrainingNumerics
+from imbnas.params.shared import Epochs, Fraction, NonNegative, TrainingNumerics
+from imbnas.params.space_options import SpaceParams
 from imbnas.params.synthesis_options import SynthesisParams
 
 UNTRAINED = ": a mixture is taken as the search has trained it, and no other network is trained so"

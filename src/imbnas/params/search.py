@@ -11,17 +11,8 @@ from imbnas.params.differentiable import DartsParams
 from imbnas.params.inheritance import StartParams
 from imbnas.params.recipe import CalibrationParams
 from imbnas.params.section import Section, View, short
-from imbnas.params.shared import (
-    MOST_BLOCKS,
-    Batch,
-    CostLimit,
-    Count,
-    EnergyLimit,
-    LatencyLimit,
-    Numerics,
-    Rounds,
-    SpaceParams,
-)
+from imbnas.params.shared import Batch, CostLimit, Count, EnergyLimit, LatencyLimit, Numerics, Rounds
+from imbnas.params.space_options import MOST_BLOCKS, SpaceParams
 
 Choose = Literal["best", "cheapest-within-one-error"]
 COST_METHODS = ("macs", "params")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.section import View
-from imbnas.params.shared import Epochs, Rounds, Sampling, SpaceParams, TrainingNumerics
+from imbnas.params.shared import Epochs, Rounds, Sampling, TrainingNumerics
+from imbnas.params.space_options import SpaceParams
 
 
 class SupernetParams(RecipeParams):

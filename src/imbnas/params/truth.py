@@ -16,8 +16,9 @@ from imbnas.params.imbalance import ImbalanceParams
 from imbnas.params.reading import read
 from imbnas.params.retrain import RetrainParams, RetrainView
 from imbnas.params.section import Section, explain, merged, short
-from imbnas.params.shared import RuntimeParams, Some, SpaceParams
+from imbnas.params.shared import RuntimeParams, Some
 from imbnas.params.source import SourceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.params.target import TargetParams
 
 SECTIONS = ("space", "runtime", "source", "target", "retrain", "evaluate")

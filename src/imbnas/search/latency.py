@@ -13,7 +13,8 @@ import torch
 from imbnas.data.latency_file import BLOCK, SETTING, Shape, space_digest, write_latencies
 from imbnas.errors import UserError
 from imbnas.files import write_json
-from imbnas.params.shared import Numerics, SpaceParams
+from imbnas.params.shared import Numerics
+from imbnas.params.space_options import SpaceParams
 from imbnas.search.block_timing import Timed, TimingMeter, runner, time_in_turns
 from imbnas.search.rank_correlation import kendall
 from imbnas.seeds import derive, stream

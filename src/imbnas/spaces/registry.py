@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.chain import Outline
 from imbnas.spaces.darts import DartsSpace, Size
-from imbnas.spaces.implant import AdapterImplants, CellImplants
+from imbnas.spaces.implant_kinds import AdapterImplants, CellImplants
 from imbnas.spaces.mobile import MobileSpace
 from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.resnet import ResNetSpace

@@ -9,7 +9,7 @@ from torch import Tensor
 from imbnas.data.stored import Info
 from imbnas.errors import UserError
 from imbnas.params.inheritance import Init
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.run.context import Context
 from imbnas.steps.supernets import read_supernet
 from imbnas.training.checkpoint import load_meta, save_weights

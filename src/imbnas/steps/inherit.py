@@ -9,7 +9,7 @@ from torch import Tensor
 
 from imbnas.longtail.heads import LINEAR
 from imbnas.params.retrain import RetrainParams
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.steps.handed import read_handed
 from imbnas.steps.objective import describe_head

@@ -12,7 +12,7 @@ from imbnas.data.stored import Info
 from imbnas.errors import UserError
 from imbnas.longtail.heads import LINEAR, make_head
 from imbnas.metadata import AdaptedMeta, SourceSupernetMeta, described
-from imbnas.params.shared import SpaceParams
+from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.implanted import hold_backbone
 from imbnas.spaces.networks import Supernet
 from imbnas.spaces.registry import make_space
