@@ -29,7 +29,7 @@ _PUBLIC = {
     "expected_calibration_error": "longtail.calibration",
     "load_subnet": "saved",
     "make_space": "spaces.registry",
-    "SpaceParams": "params.shared",
+    "SpaceParams": "params.space_options",
     "UserError": "errors",
 }
 """The module of each public name."""

@@ -29,6 +29,7 @@ SHARED = {
     "recipe",
     "section",
     "shared",
+    "space_options",
 }
 """Modules of params that serve several sections."""
 
@@ -83,7 +84,7 @@ def test_a_step_depends_on_no_other_step_s_defaults(step: str) -> None:
     more = {
         "search": {"differentiable", "protocol_options", "zeroth_options"},
         "target": {"source"},
-        "retrain": {"reference_options"},
+        "retrain": {"reference_options", "synthesis_options"},
     }
     own = {step, *more.get(step, ())}
     modules = {Path(file).stem for file in step_files(step) if file.startswith("src/imbnas/params/")} - {"__init__"}

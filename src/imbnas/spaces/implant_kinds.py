@@ -1,4 +1,4 @@
-"""What the space of implants puts beside a shortcut: searched cells, or plain adapters with as many parameters."""
+"""Kinds of implants: searched cells beside a shortcut, or plain adapters with as many parameters."""
 
 from __future__ import annotations
 
