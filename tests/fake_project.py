@@ -50,7 +50,7 @@ def subnet_meta(architecture: tuple[int, ...], info: Info, load_side: int | None
     """Return the metadata of a subnet as the step `retrain` writes it."""
     return {
         "step": "retrain",
-        "space": SPACE.model_dump(mode="json"),
+        "space": SPACE.described,
         "classes": info.classes,
         "shape": info.shape,
         "mean": info.mean,

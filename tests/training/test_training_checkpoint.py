@@ -30,6 +30,16 @@ def test_bytes_do_not_depend_on_order(tmp_path: Path) -> None:
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
+def test_weights_are_aligned_wherever_the_metadata_end(tmp_path: Path) -> None:
+    """Convolutions give other last bits for other alignments: a longer class name would change predictions."""
+    for letters in range(1, 64, 7):
+        save_weights(
+            tmp_path / "net", {"b": torch.ones(3), "w": torch.ones(5, 2)}, {**META, "classes": ["a" * letters]}
+        )
+        loaded, _ = load_weights(tmp_path / "net", "subnet")
+        assert {tensor.data_ptr() % 64 for tensor in loaded.values()} == {0}
+
+
 def test_missing_foreign_truncated_and_pickled_files_are_refused(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     save_weights(whole, {"w": torch.ones(100)}, META)
