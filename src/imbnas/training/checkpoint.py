@@ -134,8 +134,8 @@ def load_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor]
 def load_tensors(header: Header) -> dict[str, Tensor]:
     """Return the tensors of a file whose header is known, on the CPU; UserError for one that is not finite."""
     with safe_open(str(header.path), framework="pt") as stream:
-        # Copies, in memory that torch aligns: in the file a tensor begins wherever the metadata end, and a convolution may
-        # give other last bits for other alignments.
+        # Copies, in memory that torch aligns: in the file a tensor begins wherever the metadata end, and a convolution
+        # may give other last bits for other alignments.
         tensors = {name: stream.get_tensor(name).clone() for name in header.tensors}
     if name := not_finite(tensors):
         raise UserError(f"{header.path}: tensor {name} holds numbers that are not finite, expected a trained network")
