@@ -133,6 +133,7 @@ def test_a_network_from_scratch_says_nothing_of_a_start(chain: Path) -> None:
     meta = load_meta(chain / FINAL)
     assert "init" not in meta
     assert not {"init", "finetune"} & set(meta["recipe"])
+    assert "synthesis" not in meta["recipe"]["head"], "no head here learns from generated features"
 
 
 def test_a_killed_fine_tuning_ends_with_the_same_bytes(

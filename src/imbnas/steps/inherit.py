@@ -75,7 +75,10 @@ class Inheritance:
 
 def recipe_meta(retrain: RetrainParams) -> dict[str, Any]:
     """Return the recipe by which networks are trained, as their metadata tell it: what does not act is left out."""
-    recipe = retrain.acting.model_dump(mode="json", exclude={"init", "finetune"})
+    idle: dict[str, Any] = {"init": True, "finetune": True}
+    if not retrain.head.entry.generates:
+        idle["head"] = {"synthesis"}
+    recipe = retrain.acting.model_dump(mode="json", exclude=idle)
     if retrain.init == "handed":
         recipe |= {"init": retrain.init, "calibration": retrain.finetune.calibration.model_dump(mode="json")}
         if retrain.frozen:
