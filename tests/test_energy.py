@@ -12,7 +12,7 @@ from imbnas.approximate.placement import Placement
 from imbnas.energy import energy_lines, network_energy
 from imbnas.params.approximate import EnergyParams
 from imbnas.params.space_options import SpaceParams
-from imbnas.report.cards import _arithmetic
+from imbnas.report.card_facts import arithmetic
 from imbnas.spaces.blocks import GlobalPool, of_operation
 from imbnas.spaces.cost import count
 from imbnas.spaces.registry import make_space
@@ -99,7 +99,7 @@ def test_layers_add_up_to_the_network(name: str) -> None:
 def test_a_card_tells_the_multiplier_and_both_shares() -> None:
     known = {"library": "imbnas", "name": "truncated-1", "sha256": "0" * 64, "operations": None, "skeleton": True}
     energy = {"picojoules": 10.0, "against_float32": 0.25, "against_exact8": 0.9}
-    (_, text) = _arithmetic({"approximate": known, "energy": energy})
+    (_, text) = arithmetic({"approximate": known, "energy": energy})
     assert "all operations and of the skeleton" in text
     assert "25.00% of their energy in float32 and 90.00% of that under the exact 8-bit multiplier" in text
-    assert _arithmetic({}) == []
+    assert arithmetic({}) == []

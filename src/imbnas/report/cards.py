@@ -11,10 +11,9 @@ import pandas as pd
 
 from imbnas.files import write_bytes
 from imbnas.network_names import title
+from imbnas.report.card_facts import arithmetic, beside, choice, facts, sizes, start
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, percent, write_page
-from imbnas.report.reference_facts import reference_sentences
-from imbnas.report.search_facts import sentences
 
 _SCORES = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1", "ece")
 
@@ -40,44 +39,22 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         "## Training",
         f"{imbalance['rows']:,} images, imbalance ratio {imbalance['measured_ratio']:.4g}, seed {details['seed']}. "
         f"Kept: the {details['epoch_rule']} epoch. The test split was opened once all was chosen.",
-        *_start(details),
+        *start(details),
         _table(("parameter", "value"), recipe),
         "## Architecture",
-        _choice(details["search"]),
+        choice(details["search"]),
         _table(("block", "choice"), blocks),
-        *_arithmetic(details),
+        *arithmetic(details),
         "## Evaluation",
         f"On {details['test_rows']:,} test rows, percent, with {level} intervals ({details['confidence']['rule']}). "
-        f"{_sizes(shots)}: {shots['text']}.",
+        f"{sizes(shots)}: {shots['text']}.",
         _table(("network", *(name.replace("_", " ") for name in _SCORES)), _scores(details)),
         f"Lowest recall of a class: {percent(final['worst_class'])} ({markdown(final['worst_class_name'])}). "
         f"Calibration error: {details['ece']['bins']} {details['ece']['rule']}. "
         "One run: the intervals say nothing of other seeds.",
-        *_beside(details),
+        *beside(details),
     ]
     _write(path, parts)
-
-
-def _arithmetic(details: dict[str, Any]) -> list[str]:
-    """Return what is said of an approximate multiplier and of the energy that it saves, nothing where there is none."""
-    found = details.get("approximate")
-    if found is None:
-        return []
-    energy = details["energy"]
-    which = "all operations" if found["operations"] is None else ", ".join(map(code, found["operations"]))
-    shares = ""
-    if energy["picojoules"] is not None:
-        shares = (
-            f" Multiplications and additions of one image take {energy['against_float32']:.2%} of their energy in "
-            f"float32 and {energy['against_exact8']:.2%} of that under the exact 8-bit multiplier, by a model "
-            "(`results/details.json`) that knows no memory."
-        )
-    return [
-        "## Arithmetic",
-        f"Convolutions of {which}{' and of the skeleton' if found['skeleton'] else ''} are in 8 bits under the "
-        f"multiplier {code(found['name'])} of {markdown(found['library'])} (SHA-256 {code(found['sha256'])}), emulated."
-        f"{shares}",
-    ]
 
 
 def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame) -> None:
@@ -141,7 +118,7 @@ def write_results_page(path: Path, details: dict[str, Any]) -> None:
     note = (
         f"{details['dataset']}, seed {details['seed']}: {details['imbalance']['rows']:,} training rows, imbalance "
         f"ratio {details['imbalance']['measured_ratio']:.4g}, {details['test_rows']:,} test rows. "
-        f"{_sizes(details['shots'])}: {details['shots']['text']}. {' '.join(_facts(details['search']))}"
+        f"{sizes(details['shots'])}: {details['shots']['text']}. {' '.join(facts(details['search']))}"
     ).rstrip()
     columns = ["network", *(name.replace("_", " ") for name in _SCORES), "MACs", "parameters"]
     costs = [[f"{entry['macs']:,}", f"{entry['params']:,}"] for entry in details["networks"].values()]
@@ -152,7 +129,7 @@ def write_results_page(path: Path, details: dict[str, Any]) -> None:
         note,
         strong=frozenset({list(details["networks"]).index("final")}),
     )
-    write_page(path, "Results", [replace(block, note=" ".join([note, *_beside(details)]))])
+    write_page(path, "Results", [replace(block, note=" ".join([note, *beside(details)]))])
 
 
 def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:
@@ -165,88 +142,6 @@ def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:
             cells.append(percent(entry[score]) + ("" if low is None else f"{mark}[{percent(low)}, {percent(high)}]"))
         rows.append([title(name), *cells])
     return rows
-
-
-def _beside(details: dict[str, Any]) -> list[str]:
-    """Return what is said of the references, and what the interval covers."""
-    said = reference_sentences(details)
-    if not said:
-        return []
-    covers = {
-        "rows": "The interval covers the test rows alone.",
-        "networks and rows": "The interval covers what another random network in the chosen one's place would give: "
-        "its architecture, its training's draws, the test rows.",
-    }[details["references"]["random"]["difference"]["balanced_accuracy"]["covers"]]
-    return [" ".join([*said, covers])]
-
-
-def _start(details: dict[str, Any]) -> list[str]:
-    """Return with which weights the training began and what they had seen; nothing for new ones."""
-    init = details.get("init")
-    if init is None:
-        return []
-    if "mixture" in details:
-        return [_single_stage(details["mixture"], init)]
-    head = "its head with them" if init["head"] == "handed" else "its head with new ones"
-    parts = [
-        "It began with the weights of its path in the supernet that the search handed on, "
-        f"`models/handed.safetensors` (adaptation {code(init['strategy'])}, search {code(init['method'])}), {head}; so "
-        "did the references. Its training alone does not say what it cost: the steps before it count too."
-    ]
-    source = init["source"]
-    if source is None:
-        return [*parts, "The supernet was trained on the long tail alone, on no source."]
-    name, shared, classes = markdown(source["dataset"]), source["shared"], len(details["imbalance"]["classes"])
-    if shared:
-        parts.append(
-            f"**The supernet was trained on {name}, which has {shared} of the {classes} classes by name.** It held "
-            "rows of them that the long tail lacks, balanced over classes: the scores are not comparable with those of "
-            "networks that saw the long tail alone. A fair rival is trained on the rows of source and target together."
-        )
-    else:
-        parts.append(f"The supernet was trained on {name}, which has none of the {classes} classes by name.")
-    return parts
-
-
-def _single_stage(mixture: dict[str, Any], init: dict[str, Any]) -> str:
-    """Return how a mixture was trained, and what of it acts."""
-    return (
-        "It is the network of a single-stage search: a mixture of operations with constant weights, neither decoded "
-        "nor trained again after the search, whose parameters are below. The gap between the searched and the final "
-        f"network is 0 by construction. {mixture['acting']} operations act; {percent(mixture['zeros'])} % of all "
-        f"weights are exactly 0. It began with the weights of the adaptation {code(init['strategy'])}. No references "
-        "were trained: no subnet has a mixture's cost and training. `results/figures/architecture.png` draws the cell "
-        "to which it would decode."
-    )
-
-
-def _choice(search: dict[str, Any]) -> str:
-    """Return how the architecture came about."""
-    if search["method"] == "fixed":
-        return "Given by `search.architecture`, not searched."
-    return (
-        f"Chosen by the method {code(search['method'])} among {search['evaluated']} evaluated candidates, by "
-        f"{markdown(search['objective'].replace('_', ' '))} on {search['validation_rows']} validation rows; limits: "
-        f"{_limits(search['limits'])}. {' '.join(_facts(search))}".rstrip()
-    )
-
-
-def _facts(search: dict[str, Any]) -> list[str]:
-    """Return what the search knows about itself, a sentence each."""
-    return [f"{line[0].upper()}{line[1:]}." for line in sentences(search)]
-
-
-def _sizes(shots: dict[str, Any]) -> str:
-    return ", ".join(f"{size} {group}" for group, size in shots["classes"].items())
-
-
-def _limits(limits: dict[str, Any]) -> str:
-    given = [
-        f"latency at most {value:g} ms" if name == "latency_ms" else f"{name} at most {value:,}"
-        for name, value in ((key.removeprefix("max_"), value) for key, value in limits.items())
-        if value is not None
-    ]
-    return " and ".join(given) or "none"
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
