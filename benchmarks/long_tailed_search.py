@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from imbnas.files import write_bytes
-from imbnas.longtail.intervals import Difference, corrected, differences, intervals
+from imbnas.longtail.difference import Difference, corrected
+from imbnas.longtail.intervals import differences, intervals
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import make_rule
 from imbnas.params import presets

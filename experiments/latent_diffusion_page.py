@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from imbnas.longtail.intervals import Difference, corrected, differences
+from imbnas.longtail.difference import Difference, corrected
+from imbnas.longtail.intervals import differences
 from imbnas.longtail.metrics import summarise
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.run.context import processor_model

@@ -6,7 +6,8 @@ from scipy import stats
 
 from imbnas.errors import UserError
 from imbnas.longtail.calibration import expected_calibration_error
-from imbnas.longtail.intervals import bootstrap, corrected, differences, intervals, over_seeds, paired_bootstrap
+from imbnas.longtail.difference import corrected
+from imbnas.longtail.intervals import bootstrap, differences, intervals, over_seeds, paired_bootstrap
 from imbnas.longtail.metrics import SCORES, standard_error, summarise
 from imbnas.longtail.resampling import resample
 from imbnas.longtail.student import difference_of_runs, holm, mean_of_runs

@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 
 from imbnas.errors import UserError
-from imbnas.longtail.intervals import Difference, differences
+from imbnas.longtail.difference import Difference
+from imbnas.longtail.intervals import differences
 from imbnas.longtail.resampling import Resampled
 from imbnas.longtail.student import Estimate
 

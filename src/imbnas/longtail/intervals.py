@@ -7,65 +7,26 @@ variance of the runs, in `student`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from imbnas.errors import UserError
+from imbnas.longtail.difference import Covers, Difference
 from imbnas.longtail.metrics import Floats
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import Rule
-from imbnas.longtail.student import difference_of_runs, holm, mean_of_runs
+from imbnas.longtail.student import difference_of_runs, mean_of_runs
 
 Seeds = Literal["paired", "independent", "fixed"]
 """How runs of several seeds are compared: run k of both methods, one method's runs with all of the other's, or as
 they are, so that the test rows alone make the interval."""
 
-Covers = Literal["seeds and rows", "seeds", "networks and rows", "rows"]
-"""Whose noise is in an interval. `rows`: there is one run. `seeds`: each run has test rows of its own, whose noise is
-in the runs' values already."""
-
 MIRRORED = ("ece", "harmonic_mean", "geometric_mean")
 """Scores, and groups of them by how their names begin, that resamples raise or lower on average."""
 WITHOUT = ("worst_class",)
 """Scores without an interval: the smallest of many recalls is too low already, and in each resample more so."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A score's difference, the ends of its interval, and p values: of no difference, and of more than a margin."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-    """Two-sided, of a true difference of 0."""
-    covers: Covers
-    """Whose noise is in them."""
-    p_equivalent: float | None = None
-    """Of a true difference beyond the margin, on either side (two one-sided tests); None without a margin."""
-    p_holm: float | None = None
-    """`p`, corrected for the number of comparisons, see `corrected`."""
-    p_equivalent_holm: float | None = None
-    """`p_equivalent`, corrected likewise."""
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether 0 lies outside the interval."""
-        return self.low > 0.0 or self.high < 0.0
-
-
-def corrected(family: Sequence[Difference]) -> list[Difference]:
-    """Return the differences of a family of comparisons with p values corrected for their number (Holm 1979).
-
-    Intervals stay those of one comparison.
-    """
-    plain = holm([one.p for one in family])
-    same = [one.p_equivalent for one in family if one.p_equivalent is not None]
-    margin: Sequence[float | None] = holm(same) if len(same) == len(family) else [None] * len(family)
-    return [replace(one, p_holm=p, p_equivalent_holm=q) for one, p, q in zip(family, plain, margin, strict=True)]
 
 
 def bootstrap(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from imbnas.errors import UserError
-from imbnas.longtail.intervals import Difference, Seeds, corrected, differences, intervals, over_seeds
+from imbnas.longtail.difference import Difference, corrected
+from imbnas.longtail.intervals import Seeds, differences, intervals, over_seeds
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import make_rule
 from imbnas.report.compared_runs import Run, grouped_runs

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imbnas.errors import UserError, visible
-from imbnas.longtail.intervals import Difference
+from imbnas.longtail.difference import Difference
 from imbnas.longtail.shots import GROUPS
 from imbnas.report.compare import Comparison, Row
 from imbnas.report.escape import markdown

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from imbnas.longtail.chance import against_random, beaten, mean_of_networks
-from imbnas.longtail.intervals import Difference, differences, over_seeds
+from imbnas.longtail.difference import Difference
+from imbnas.longtail.intervals import differences, over_seeds
 from imbnas.study.differences import PAIRED, Answers
 from imbnas.study.results import Grid, groups
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, check_regular
-from imbnas.longtail.intervals import Difference, corrected, differences, over_seeds
+from imbnas.longtail.difference import Difference, corrected
+from imbnas.longtail.intervals import differences, over_seeds
 from imbnas.longtail.resampling import Resampled, resample
 from imbnas.longtail.shots import Rule, make_rule
 from imbnas.network_names import FINAL, is_random
