@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from imbnas.errors import UserError
-from imbnas.params import across, memory
+from imbnas.params import across, across_space, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.approximate import ApproximateParams, check_energy, check_operations
 from imbnas.params.dataset import PUBLISHED, same_images
@@ -80,16 +80,16 @@ class Params(Section):
                 "expected a share below 1 that leaves rows for the target"
             )
         across.check_source(self.source, self.target, self.supernet)
-        across.check_space(self.space, self.supernet.sampling, self.adapt, self.search)
+        across_space.check_space(self.space, self.supernet.sampling, self.adapt, self.search)
         across.check_precision(self.runtime, self.search)
-        across.check_cells(self.space, self.retrain)
+        across_space.check_cells(self.space, self.retrain)
         across.check_validation(self.target, self.adapt, self.search, self.retrain)
         across.check_padding(
             self.source.dataset, self.target.dataset, self.supernet, self.adapt, self.search, self.retrain
         )
         across.check_inheritance(self.space, self.supernet, self.adapt, self.search, self.retrain)
         check_operations(self.space, self.approximate)
-        across.check_frozen(self.space, self.adapt, self.retrain)
+        across_space.check_frozen(self.space, self.adapt, self.retrain)
         check_energy(self.search.max_energy, self.approximate)
         across.check_corrections(self.search, self.retrain, self.evaluate)
         memory.refuse(self.needs(), memory.MOST, "")

@@ -1,0 +1,163 @@
+"""Checks of the search space against the sections that sample, search and train its networks."""
+
+from __future__ import annotations
+
+from imbnas.cell_graph import is_connected
+from imbnas.params.adapt import AdaptParams
+from imbnas.params.differentiable import FROZEN, idle_option
+from imbnas.params.longtail import ANGULAR
+from imbnas.params.retrain import RetrainParams
+from imbnas.params.search import PROXY_METHODS, SearchParams
+from imbnas.params.space_options import SpaceParams
+
+
+def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: SearchParams) -> None:
+    """Raise ValueError where the sampling of paths or the search does not fit the space."""
+    for section, sampling in (("supernet", supernet), ("adapt", adapt.sampling)):
+        if (space.name, sampling) == ("darts", "fair"):
+            raise ValueError(
+                f"{section}.sampling is fair in the space darts, expected mixture, uniform or sandwich: a node has "
+                "hundreds of choices"
+            )
+        if sampling == "mixture" and space.name != "darts":
+            raise ValueError(
+                f"{section}.sampling is mixture in the space {space.name}, expected uniform, fair or sandwich"
+            )
+    if space.name == "implant":
+        _check_implant(supernet, adapt.strategy, search)
+    elif adapt.strategy == "implant":
+        raise ValueError(
+            f"adapt.strategy is implant in the space {space.name}, expected head, finetune, scratch or none, or the "
+            "space implant"
+        )
+    if space.single:
+        _check_single(space, search)
+    if search.method == "darts":
+        _check_darts_space(space, search)
+        _check_darts_start(adapt, search)
+    if search.method == "fixed":
+        _check_architecture(space, search)
+    cached = adapt.feature_cache.paths if adapt.strategy == "head" else 0
+    width = max(space.choices) if adapt.sampling == "fair" else 1
+    if cached % width:
+        raise ValueError(
+            f"adapt.feature_cache.paths is {cached}, expected a multiple of {width}, the paths of one step with "
+            "adapt.sampling fair"
+        )
+
+
+def _check_implant(sampling: str, strategy: str, search: SearchParams) -> None:
+    """Refuse what would not see the implants, or would train them where the backbone alone is trained."""
+    if sampling == "sandwich":
+        raise ValueError(
+            "supernet.sampling is sandwich in the space implant, expected fair or uniform: the source trains one path, "
+            "the backbone without implants"
+        )
+    if search.latency is not None:
+        raise ValueError(
+            f"search.latency is {search.latency} in the space implant, expected null: its costs are of whole stages"
+        )
+    if search.method in PROXY_METHODS:
+        raise ValueError(
+            f"search.method is {search.method} in the space implant, expected another one: implants begin at zero, so "
+            "that all networks score alike before training"
+        )
+    if search.judged and strategy in FROZEN:
+        raise ValueError(
+            f"search.method is {search.method} with adapt.strategy {strategy} in the space implant, expected the "
+            "strategy implant, finetune or scratch, or the method fixed, macs or params: untrained implants are zero, "
+            "so that all paths score alike"
+        )
+
+
+def _check_single(space: SpaceParams, search: SearchParams) -> None:
+    """Refuse a limit that only a smaller architecture would meet: otherwise `search` would, hours later."""
+    limits = {name: getattr(search, name) for name in ("max_macs", "max_params", "max_latency", "max_energy")}
+    for name, limit in limits.items():
+        if isinstance(limit, str) and float(limit.removesuffix("x")) < 1.0:
+            raise ValueError(
+                f"search.{name} is {limit} in a space ({space.name}) with one architecture, expected null, a number or "
+                "1x"
+            )
+
+
+def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
+    if space.name not in ("darts", "nasbench201"):
+        raise ValueError(f"search.method is darts in the space {space.name}, expected the space darts or nasbench201")
+    options = search.darts
+    needs_cells = {
+        "search.darts.edge_weights": options.edge_weights,
+        "search.darts.collapse.skip": options.collapse.skip != "none",
+    }
+    for name, wanted in needs_cells.items():
+        if wanted and space.name != "darts":
+            raise ValueError(f"{name} is set in the space {space.name}, expected the space darts")
+    if options.outcome == "mixture" and space.name != "nasbench201":
+        raise ValueError(
+            f"search.darts.outcome is mixture in the space {space.name}, expected cell, or the space nasbench201: its "
+            "search network has the final network's size"
+        )
+    if options.branches == "bilateral" and space.name == "darts" and space.darts.layers < 4:
+        raise ValueError(
+            f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
+            "4: the last cell must be a normal one"
+        )
+
+
+def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
+    """Refuse options that need weights to learn if the adaptation froze them, and margins without a cosine head."""
+    options, idle = search.darts, idle_option(search.darts, adapt.strategy)
+    if idle:
+        raise ValueError(idle)
+    classifier = {"none": "linear", "head": adapt.head.name}.get(adapt.strategy, adapt.classifier.chosen(adapt.loss))
+    if options.on_cosines and classifier not in ANGULAR:
+        name = "adapt.head.name" if adapt.strategy == "head" else "adapt.classifier.name"
+        raise ValueError(
+            f"search.darts.{options.on_cosines} on a head that is {classifier} ({name}, with adapt.strategy "
+            f"{adapt.strategy}), expected a cosine one: its margins are on cosines"
+        )
+
+
+def _check_architecture(space: SpaceParams, search: SearchParams) -> None:
+    given, counts = search.architecture, space.choices
+    if given is None:
+        if not space.single:
+            raise ValueError(
+                f"search.method is fixed and search.architecture is null, expected its choices, one per block, because "
+                f"the space {space.name} has more than one architecture"
+            )
+        return
+    if len(given) != len(counts):
+        raise ValueError(f"search.architecture has {len(given)} choices, expected {len(counts)}, one per block")
+    for number, (choice, count) in enumerate(zip(given, counts, strict=True), 1):
+        if choice >= count:
+            raise ValueError(f"search.architecture: choice {number} is {choice}, expected at most {count - 1}")
+    if space.name == "nasbench201" and not is_connected(given):
+        raise ValueError(
+            f"search.architecture is {'-'.join(map(str, given))}, a cell without a way from its input to its output, "
+            "expected a connected one"
+        )
+
+
+def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
+    """Raise ValueError where the final training has options of derived networks and the space is another one."""
+    for name in ("auxiliary", "drop_path"):
+        value = getattr(retrain, name)
+        if value and space.name != "darts":
+            raise ValueError(f"retrain.{name} is {value} in the space {space.name}, expected 0, or the space darts")
+
+
+def check_frozen(space: SpaceParams, adapt: AdaptParams, retrain: RetrainParams) -> None:
+    """Raise ValueError where the final training is to keep a backbone that is none, or that no path alone has."""
+    if not retrain.frozen:
+        return
+    if space.name != "implant":
+        raise ValueError(
+            f"retrain.finetune.backbone is frozen in the space {space.name}, expected trained, or the space implant"
+        )
+    if adapt.strategy in ("finetune", "scratch"):
+        raise ValueError(
+            f"retrain.finetune.backbone is frozen with adapt.strategy {adapt.strategy}, expected trained, or the "
+            "strategy implant, head or none: the statistics of a backbone that was trained with its implants are no "
+            "single network's"
+        )
