@@ -13,15 +13,12 @@ import torch
 from imbnas.differentiable import collapse, search_schedules
 from imbnas.differentiable.calendar import Calendar
 from imbnas.differentiable.descent import BilevelSearch, Descent
-from imbnas.differentiable.feeding import Views
-from imbnas.differentiable.feeds import Feed
+from imbnas.differentiable.epoch_row import Row, architecture_row
 from imbnas.differentiable.learners import Draw
-from imbnas.differentiable.relaxation import mean_entropy, sparsity
+from imbnas.differentiable.level_views import LevelViews
 from imbnas.differentiable.stability import Settling
 from imbnas.errors import UserError
 from imbnas.progress import Log
-from imbnas.seeds import derive, stream
-from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.checkpoint import not_finite
 from imbnas.training.loop import SANE, has_diverged
@@ -29,11 +26,8 @@ from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 from imbnas.waiting import StoppedWaiting
 
-CURVATURE_STEPS = 30
 Stop = Literal["", "eigenvalue", "settled"]
 """Why a search has stopped early, "" where it has not."""
-Row = dict[str, Any]
-"""One epoch of a trajectory: numbers, texts and lists of numbers."""
 
 
 class SearchTrainer:
@@ -42,46 +36,16 @@ class SearchTrainer:
     def __init__(self, search: BilevelSearch, runtime: Runtime, state: ResumeState, log: Log) -> None:
         self.search, self.runtime, self._state, self._log = search, runtime, state, log
         self.descent = Descent(search, runtime)
-        self.per_epoch = search.feeds[1 if search.frozen else 0][0].length
-        self.views = [self._views_of(level, feeds) for level, feeds in enumerate(search.feeds)]
+        self.views = LevelViews(self.descent)
         self.rows: list[Row] = []
         self.stopped: Stop = ""
-        self._joined: Views | None = None
         self._settling = Settling(search.params)
         self._last: tuple[Sequence[Draw], int, int] | None = None
 
-    def _views_of(self, level: int, feeds: Sequence[Feed], first: tuple[int, int] = (0, 0)) -> Views:
-        search = self.search
-
-        def seed(number: int, view: int, step: int) -> int:
-            return derive(search.seed, search.name, "augment", level, number, view, step)
-
-        return Views(
-            search.store,
-            search.augment,
-            self.runtime,
-            feeds,
-            self.calendar.length(first[1]),
-            self.descent.learner.views,
-            seed,
-            self.descent.strategy.stride if level else 1,
-            first,
-        )
-
     @property
     def calendar(self) -> Calendar:
-        """The steps of each epoch, which has more of them once the architecture is frozen and all rows are joined."""
-        joined = self.search.joined[0].length if self.search.joined else self.per_epoch
-        return Calendar(self.per_epoch, joined, self.descent.frozen_from, self.search.params.epochs)
-
-    def _weights_views(self, epoch: int) -> Views:
-        """Return what feeds the weights in an epoch."""
-        frozen = self.descent.frozen_from
-        if not self.search.joined or epoch < frozen:
-            return self.views[0]
-        if self._joined is None:
-            self._joined = self._views_of(0, self.search.joined, (self.calendar.begin(frozen), frozen))
-        return self._joined
+        """The steps of each epoch, as they are now."""
+        return self.views.calendar
 
     def fit(self) -> tuple[list[Row], int]:
         """Search and return one row per epoch, and the place of the row whose architecture is the outcome.
@@ -96,7 +60,7 @@ class SearchTrainer:
         self._restore()
         with (
             self._statistics(),
-            closing(self),
+            closing(self.views),
             log.bar(search.name, self.calendar.steps, self.descent.done) as bar,
         ):
             for epoch in range(self.calendar.epoch(self.descent.done), search.params.epochs):
@@ -114,12 +78,6 @@ class SearchTrainer:
         # The end is a state too: a kill before the outputs are written then repeats nothing.
         self._state.save(self.snapshot())
         return self.rows, self.chosen
-
-    def close(self) -> None:
-        """End the workers that make draws ahead."""
-        for views in (*self.views, self._joined):
-            if views is not None:
-                views.close()
 
     def _reason(self) -> str:
         """Return why the search has stopped, and what it takes."""
@@ -156,12 +114,12 @@ class SearchTrainer:
         rate = search_schedules.weight_rate(params.optimizer.lr, params.last_lr, epoch, params.epochs)
         if descent.optimizer is not None:
             descent.optimizer.set_rate(rate)
-        last, weights = self.calendar.begin(epoch + 1), self._weights_views(epoch)
+        last, weights = self.calendar.begin(epoch + 1), self.views.of_weights(epoch)
         while descent.done < last:
             try:
                 train = [] if self.search.frozen else weights.take(descent.done)
                 wanted = learns and descent.strategy.needs_rows(descent.done)
-                valid = self.views[1].take(descent.done) if wanted else []
+                valid = self.views.levels[1].take(descent.done) if wanted else []
             except StoppedWaiting:
                 self._state.save(self.snapshot())
                 raise
@@ -186,22 +144,18 @@ class SearchTrainer:
         descent.losses.zero_()
         with torch.no_grad():
             relaxed = descent.judged(epoch)
+        facts = {
+            "generation": epoch,
+            "train_loss": None if search.frozen else train,
+            "search_loss": valid if moved else None,
+            "rate": None if search.frozen else rate,
+            "architecture_rate": architecture_rate,
+        }
         self.rows.append(
             {
-                "generation": epoch,
-                "train_loss": None if search.frozen else train,
-                "search_loss": valid if moved else None,
-                "rate": None if search.frozen else rate,
-                "architecture_rate": architecture_rate,
-                "mixing": descent.setting(epoch).mixing if descent.learner.draws > 1 else None,
-                "entropy": mean_entropy(relaxed, search.params.relaxation),
-                "eigenvalue": self._eigenvalue(epoch) if guards.eigenvalue_rows and self._learning(epoch) else None,
-                **{
-                    f"alpha_{kind}": values.detach().double().flatten().tolist()
-                    for kind, values in descent.parameters.operations.items()
-                },
-                **self._sparse(relaxed, epoch),
-                **self._settling.row(relaxed, self.rows, learning=self._learning(epoch)),
+                **facts,
+                **architecture_row(descent, self.views.levels[1], relaxed, epoch),
+                **self._settling.row(relaxed, self.rows, learning=descent.learns_in(epoch)),
                 **search.describe(relaxed, epoch),
             }
         )
@@ -212,11 +166,8 @@ class SearchTrainer:
             and collapse.should_stop(values, guards.stop_ratio, guards.window, guards.back, guards.patience)
         ):
             self.stopped = "eigenvalue"
-        elif search.params.stability.divergence and self._learning(epoch):
+        elif search.params.stability.divergence and self.descent.learns_in(epoch):
             self._settle(epoch)
-
-    def _learning(self, epoch: int) -> bool:
-        return epoch < self.descent.frozen_from
 
     def _settle(self, epoch: int) -> None:
         """Stop where the architecture has settled; a mixture's is frozen, and its weights go on."""
@@ -227,34 +178,6 @@ class SearchTrainer:
         elif epoch + 1 < self.descent.frozen_from:
             self.descent.frozen_from = epoch + 1
             self._log(f"{self.search.name}: frozen after epoch {epoch + 1}, {self._settling.words}")
-
-    def _sparse(self, relaxed: Relaxed, epoch: int) -> Row:
-        """Return what sparsemax adds to an epoch's row."""
-        if self.search.params.relaxation != "sparsemax":
-            return {}
-        zeros, single = sparsity(relaxed)
-        return {"temperature": self.descent.temperature(epoch), "zeros": zeros, "single": single}
-
-    def _eigenvalue(self, epoch: int) -> float:
-        """Return the dominant eigenvalue of the loss on fixed rows of the architecture's half, without augmentation.
-
-        They are drawn once and at random: rows lie class by class.
-        """
-        search, descent = self.search, self.descent
-        draws = []
-        for number, feed in enumerate(search.feeds[1]):
-            order = stream(search.seed, "eigenvalue", "rows", number).permutation(len(feed.rows))
-            rows = feed.rows[order[: search.params.collapse.eigenvalue_rows]]
-            images, labels = next(search.store.batches([rows]))
-            draws.append((images, labels))
-        if descent.learner.views > 1:
-            batch = self.views[1].of(draws, descent.done)
-        else:
-            batch = [Draw(self.runtime.lay_out(search.augment(images, None)), labels) for images, labels in draws]
-        generator = torch.Generator().manual_seed(derive(search.seed, "eigenvalue"))
-        with batch_statistics(descent.learner):
-            loss = descent.loss(batch, descent.judged(epoch), descent.setting(epoch, 1))
-            return collapse.dominant_eigenvalue(loss, list(descent.parameters.parameters()), generator, CURVATURE_STEPS)
 
     # Saved state
 

@@ -153,6 +153,10 @@ class Descent:
         plan, last = self.search.params.temperature, min(epoch, self.frozen_from - 1)
         return search_schedules.temperature(plan.first, plan.factor, plan.every, last)
 
+    def learns_in(self, epoch: int) -> bool:
+        """Return whether the architecture is not frozen yet in an epoch."""
+        return epoch < self.frozen_from
+
     def _levels(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> bilevel.Levels:
         """Return both levels at a step; `rate` is the weights' learning rate."""
         params = self.search.params
