@@ -245,6 +245,16 @@ class TestPredictions:
         assert table["predicted"].tolist() == shares.argmax(axis=1).tolist()
         np.testing.assert_allclose(table["confidence"], shares.max(axis=1), rtol=1e-4)
 
+    @pytest.mark.parametrize("batch_size", [60, 59])
+    def test_no_answer_depends_on_the_other_rows_of_its_batch(self, project: Path, batch_size: int) -> None:
+        """ZO-DARTS' published code never leaves training mode: batches, and the size of the last, change its scores."""
+        run(project, view(batch_size=batch_size))
+        _, logits = own_logits(project)
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        table = predictions(project)
+        assert table["predicted"].tolist() == shares.argmax(axis=1).tolist()
+        np.testing.assert_allclose(table["confidence"], shares.max(axis=1), rtol=1e-4)
+
     def test_every_figure_follows_from_them(self, finished: Path) -> None:
         details = fake.read(finished, "details")
         for name in fake.ARCHITECTURES:

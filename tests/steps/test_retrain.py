@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +42,40 @@ def test_the_losses_of_each_network_are_those_that_the_log_tells(chain: Path, tm
     assert list(table.epoch) == [int(epoch) for epoch, _ in told]
     assert list(table.loss) == pytest.approx([float(loss) for _, loss in told], abs=6e-5)
     assert list(table.network) == [name for name in ("chosen", "random-1", "random-2", "largest") for _ in range(3)]
+
+
+def test_weights_decay_undampened_and_those_of_the_last_step_are_kept(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZO-DARTS' published code passes the decay as dampening, so that nothing decays, and reports the best test epoch.
+
+    The test split is absent here, so that nothing can choose by it.
+    """
+    root = tiny_chain.copy(chain, tmp_path)
+    shutil.rmtree(root / "data/target/test")
+    steps: list[tuple[float, float]] = []
+    ends: list[dict[str, torch.Tensor]] = []
+    fused, fit = torch._fused_sgd_, Trainer.fit
+
+    def stepped(*given: Any, **options: Any) -> None:
+        steps.append((options["weight_decay"], options["dampening"]))
+        fused(*given, **options)
+
+    def ended(self: Trainer) -> list[float]:
+        history = fit(self)
+        ends.append({name: value.clone() for name, value in self.training.model.state_dict().items()})
+        return history
+
+    monkeypatch.setattr(torch, "_fused_sgd_", stepped)
+    monkeypatch.setattr(Trainer, "fit", ended)
+    change = {"retrain__references": False, "retrain__optimizer": {"weight_decay": 0.0123}}
+    assert tiny_chain.run(root, "retrain", **change) == 0
+    assert set(steps) == {(0.0123, 0.0), (0.0, 0.0)}, "norms and biases do not decay"
+    (last,) = ends
+    kept, _ = load_weights(root / FINAL)
+    same = [name for name in kept if name in last]
+    assert any(name.endswith("weight") for name in same)
+    assert all(torch.equal(kept[name], last[name]) for name in same)
 
 
 def test_equal_architectures_are_trained_once_and_are_equal(

@@ -17,7 +17,7 @@ import torch
 
 from imbnas.cell_graph import is_connected, live_cell
 from imbnas.data.images import ImageStore
-from imbnas.data.stored import array_digest
+from imbnas.data.stored import array_digest, read_split
 from imbnas.differentiable import derive
 from imbnas.differentiable.bilevel_search import SearchTrainer
 from imbnas.training.state import ResumeState
@@ -318,6 +318,38 @@ def test_hlrs_and_fair_darts_search_the_benchmark_s_cell(cells: Path, tmp_path: 
     best = [int(row.argmax()) + 1 if row.max() >= 0.0 else 0 for row in alpha]
     assert is_connected(best), "else the way that was opened would be compared"
     assert found["architecture"].iloc[-1] == "-".join(map(str, live_cell(best)))
+
+
+def test_both_levels_see_all_classes_no_validation_row_and_all_weights_learn(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZO-DARTS' published code draws its halves from training and validation rows, blind to classes.
+
+    That of ZO-DARTS++ also adds weights that its optimiser never gets.
+    """
+    root, found = tiny_chain.copy(cells, tmp_path), []
+    fit = SearchTrainer.fit
+    monkeypatch.setattr(SearchTrainer, "fit", lambda self: (found.append(self), fit(self))[1])
+    assert searched(root, "search", epochs=1) == 0
+    (trainer,) = found
+    search, descent = trainer.search, trainer.descent
+    images = read_split(root / "data/target/validation").images
+    assert images is not None
+    held = {image.tobytes() for image in images}
+    seen: list[np.ndarray] = []
+    counts = []
+    for feeds in search.feeds:
+        (feed,) = feeds
+        rows = np.unique(np.concatenate(feed.batches(0, 0, feed.length)))
+        pictures, labels = next(search.store.batches([rows]))
+        assert not held & {np.ascontiguousarray(one.permute(1, 2, 0).numpy()).tobytes() for one in pictures}
+        seen.append(rows)
+        counts.append(np.bincount(labels.numpy(), minlength=10))
+    assert not np.intersect1d(seen[0], seen[1]).size
+    assert all(count.min() > 0 for count in counts)
+    assert np.abs(counts[0] - counts[1]).max() <= 1
+    learned = [id(one) for group in descent.optimizer.param_groups for one in group["params"]]
+    assert sorted(learned) == sorted(id(one) for one in descent.learner.parameters())
 
 
 def test_zo_darts_plus_ends_with_one_operation_an_edge(cells: Path, tmp_path: Path) -> None:
