@@ -400,3 +400,125 @@ def test_the_page_of_implants_says_what_its_rule_says(shifts: dict[str, float], 
     assert f"| cells | {100.0 * values['cells'].mean():.1f} | 902 | 1 |" in content
     assert "| random cells | 50.0 | | |" in content
     assert "both for 64 epochs" in " ".join(content.split())
+
+
+def test_searches_seed_by_seed_are_resumed_and_share_rows_with_the_first_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rehearsal on digits: a killed run goes on, cells of the first table are not trained, the page has all rows."""
+    import sys
+
+    sys.path.append(str(ROOT / "tests/truth"))
+    import seeds_methods
+    import seeds_results
+    import seeds_search
+    import seeds_table
+    from tiny_table import write_spec
+
+    from imbnas.truth import shards
+    from imbnas.truth.trained_rows import read_rows
+
+    approximate = "ApproxDARTS, truncated-1"
+    kept = ("macs", "single-stage", approximate, "random cells")
+    every = seeds_methods.methods
+    monkeypatch.setattr(seeds_search, "methods", lambda *a: {name: every(*a)[name] for name in kept})
+    monkeypatch.setattr(seeds_search, "DRAWS", 1)
+    # The cell with the most MACs is in the first table, trained with its first seed.
+    spec = write_spec(tmp_path, cells=["3-3-3-3-3-3"], seeds=1, retrain={"epochs": 1})
+    first = seeds_table.Table(spec, tmp_path)
+    seeds_table.prepare(first)
+    seeds_table.train_shard(first, 0, 0, 1, seeds_table.Log("test", silent=True))
+    steps: list[str] = []
+    trained: list[tuple[int, str]] = []
+    run_step, train = seeds_search.run_step, shards.trained
+
+    def counted(step: str, *a: Any, **k: Any) -> int:
+        steps.append(step)
+        return run_step(step, *a, **k)
+
+    def seen(records: Any, cell: Any, *a: Any, **k: Any) -> dict[str, Any]:
+        if len(trained) == 1:
+            trained.append((-1, "killed"))
+            raise KeyboardInterrupt
+        trained.append((cell.seed, "-".join(map(str, cell.architecture))))
+        return train(records, cell, *a, **k)
+
+    monkeypatch.setattr(seeds_search, "run_step", counted)
+    monkeypatch.setattr(shards, "trained", seen)
+    page = tmp_path / "page.md"
+    arguments = ["x", str(spec), "--root", str(tmp_path), "--seeds", "2", "--trainings", "2", "--search", "1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--output", str(page)])
+    assert seeds_results.main() == 143
+    assert (steps.count("search"), steps.count("retrain")) == (2 * 3, 2), "each search once, the mixtures' own networks"
+    steps.clear()
+    assert seeds_results.main() == 0
+    assert steps == ["retrain"] * 2, "under the multiplier, and nothing of what was there"
+    made = [one for one in trained if one[0] >= 0]
+    assert len(made) == len(set(made)), "nothing is trained twice"
+    assert (0, "3-3-3-3-3-3") not in made, "a row of the first table"
+    rows = read_rows(tmp_path / "tables/tiny-seeds.parquet")
+    assert {(row["seed"], row["architecture"]) for row in rows} == {*made, (0, "3-3-3-3-3-3")}
+    text = page.read_text()
+    main, under = text.split("## Cells trained under")
+    assert [line.split(" | ")[0][2:] for line in main.splitlines() if line.startswith("| ")] == ["search", *kept]
+    assert under.count(f"| {approximate} |") == 1
+    steps.clear()
+    assert seeds_results.main() == 0
+    assert (steps, [one for one in trained if one[0] >= 0], page.read_text()) == ([], made, text)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--plan"])
+    assert seeds_results.main() == 0
+
+
+def test_trainings_of_cells_that_two_methods_share_add_no_noise_to_their_difference() -> None:
+    import seeds_page
+
+    rng = np.random.default_rng(0)
+    true = {"a": 0.40, "b": 0.42, "c": 0.30, "d": 0.31, "e": 0.29, "m": 0.35}
+    rows = [
+        {"architecture": cell, "seed": seed, "test": score + 0.002 * rng.normal(), "macs": 1000}
+        for cell, score in true.items()
+        for seed in range(3)
+    ]
+
+    def searches(*cells: str) -> list[dict[str, Any]]:
+        return [{"cells": [cell], "seconds": 1.0} for cell in cells]
+
+    found = {
+        "good": searches("a", "b", "a"),
+        "same": searches("m", "m", "m"),
+        "network": [{"cells": [], "test": 0.5 + 0.01 * k, "energy": 2.0} for k in range(3)],
+        "macs": searches("m", "m", "m"),
+        "random cells": searches("c", "d", "e"),
+    }
+    measured = seeds_page.Measured(found, rows)
+    same = measured.gain("same", "macs")
+    assert (float(same.value), float(same.error), float(same.p())) == (0.0, 0.0, 1.0)
+    # One cell in all searches: no spread over seeds, but the noise of its own three trainings.
+    own = measured.mean("macs", "test")
+    assert float(own.error) ** 2 == pytest.approx(measured.variance("test") / 3)
+    assert measured.weights("good") == pytest.approx({"a": 2 / 3, "b": 1 / 3})
+    assert measured.values("network", "test").tolist() == pytest.approx([0.5, 0.51, 0.52])
+    assert measured.energy("network") == 2.0
+    assert measured.energy("good") == pytest.approx(1000 * 4.6 / 1000)
+    said = seeds_page.verdict(measured)
+    assert "Better than random cells: good, same, network, macs." in said
+    assert "Recommended at this size, since better than both: good, network." in said
+
+
+def test_every_search_of_the_seeds_page_has_valid_parameters() -> None:
+    from seeds_methods import Epochs
+    from seeds_search import Searches
+
+    from imbnas.truth.places import Table
+
+    searches = Searches(Table(ROOT / "tables/cifar10-lt-16.yaml", ROOT), "longtail", Epochs())
+    seen = {name: searches.params(name, 3) for name in searches.methods if name != "random cells"}
+    assert len(seen) == 11
+    assert {params.seed for params in seen.values()} == {3}
+    assert seen["HLRS"].search.darts.branches == "bilateral"
+    assert seen["FairDARTS, self-supervised"].search.darts.blind
+    assert seen["ZO-DARTS+"].search.darts.order == "zeroth"
+    assert seen["single-stage"].search.darts.epochs == 48
+    evolution = seen["IMB-NAS' evolution"]
+    assert seen["DARTS on the adapted head"].view("supernet") == evolution.view("supernet"), "one supernet for both"
+    assert searches._folder("DARTS", 0) != searches._folder("HLRS", 0)

@@ -1,0 +1,95 @@
+"""The truth table of the cells that searches found: a file beside the first table, whose rows it takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from imbnas.files import write_bytes
+from imbnas.params.reading import read
+from imbnas.params.truth import architecture_of
+from imbnas.progress import Log
+from imbnas.truth.collecting import collect
+from imbnas.truth.data_rows import prepare
+from imbnas.truth.places import Table
+from imbnas.truth.records import Cell, Records
+from imbnas.truth.shards import agree, opened, train_shard
+from imbnas.truth.trained_rows import Row, key_of, read_rows, read_seconds, write_rows, write_seconds
+
+HEAD = """\
+# Written by `make seeds-results` from {first}: the same data and recipe under one condition, other cells.
+# `make table SPEC=tables/{name}` trains what is missing, several at a time.
+"""
+
+
+def write_spec(first: Table, condition: str, cells: Sequence[str], trainings: int) -> Table:
+    """Write the description of the table of some cells beside the first table's, and return that table.
+
+    The digest of the recipe does not cover cells and conditions, so that rows of both tables are the same trainings.
+    """
+    given = read(first.file)
+    given |= {
+        "about": f"What the cells are worth that the searches of `make seeds-results` end with; as {first.file.name}.",
+        "drawn": "By the searches, and at random as their control.",
+        "conditions": {condition: given["conditions"][condition]},
+        "seeds": trainings,
+        "cells": list(cells),
+    }
+    file = beside(first.file)
+    text = HEAD.format(first=first.file.name, name=file.name) + yaml.safe_dump(given, sort_keys=False, width=120)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        write_bytes(file, text.encode())
+    return Table(file, first.root, first.data)
+
+
+def take_over(first: Table, own: Table) -> int:
+    """Put the first table's rows of the own table's trainings into the latter's files; return how many were new."""
+    source = opened(first)
+    kept = [source.of(cell) for cell in Records(own, source.device).cells()]
+    parquet, seconds = own.beside(".parquet"), own.beside("-seconds.csv")
+    rows: dict[tuple[object, ...], Row] = {key_of(r): r for r in read_rows(parquet)} if parquet.exists() else {}
+    spent = dict(read_seconds(seconds))
+    new = [one for one in kept if one is not None and key_of(one.row) not in rows]
+    for one in new:
+        rows[key_of(one.row)], spent[key_of(one.row)] = one.row, one.spent
+    if new:
+        write_seconds(seconds, spent.values())
+        write_rows(parquet, own.beside(".csv"), list(rows.values()))
+    return len(new)
+
+
+def train(first: Table, own: Table, log: Log, share_rows: bool = True) -> None:
+    """Train what the own table lacks, seed by seed, and write its files after each seed."""
+    prepare(own)
+    if share_rows:
+        log(f"{take_over(first, own)} rows taken over from {first.file}")
+    agree(own, log)
+    for seed in range(own.spec.seeds):
+        train_shard(own, seed, 0, 1, log)
+        collect(own, log)
+
+
+def rows_of(own: Table) -> list[Row]:
+    """Return the table's rows on this device."""
+    records = opened(own)
+    return [kept.row for cell in records.cells() if (kept := records.of(cell)) is not None]
+
+
+def lacking(first: Table, condition: str, cells: Sequence[str], trainings: int) -> int:
+    """Return how many trainings of cells neither the first table has nor the one beside it."""
+    own = Table(beside(first.file), first.root, first.data)
+    tables = [first]
+    if own.file.exists() and condition in own.spec.conditions:
+        prepare(own)
+        tables.append(own)
+    records = [opened(table) for table in tables]
+    architectures = [found for cell in cells if (found := architecture_of(cell)) is not None]
+    wanted = [Cell(seed, condition, architecture) for seed in range(trainings) for architecture in architectures]
+    return sum(all(one.of(cell) is None for one in records) for cell in wanted)
+
+
+def beside(path: Path) -> Path:
+    """Return the path of the table of cells that belongs to a first table."""
+    return path.with_name(f"{path.stem}-seeds{path.suffix}")
