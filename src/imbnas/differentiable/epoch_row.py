@@ -1,4 +1,4 @@
-"""What the row of an epoch says of the architecture: entropy, curvature, parameters, zeros."""
+"""The architecture's part of an epoch's row: entropy, curvature, parameters, zeros."""
 
 from __future__ import annotations
 

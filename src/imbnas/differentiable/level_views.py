@@ -1,4 +1,4 @@
-"""What feeds both levels of a bilevel search, and the steps of its epochs."""
+"""Batches of both levels of a bilevel search, and the steps of its epochs."""
 
 from __future__ import annotations
 
