@@ -48,8 +48,13 @@ CIFAR: Tree = {
         "validation": {"per_class": 100},
     },
     "imbalance": {"ratio": 100.0, "n_max": 1000},
-    "supernet": {"epochs": 24, "batch_size": 128},
-    "adapt": {"head": {"epochs": 20, "batch_size": 128}},
+    "supernet": {
+        "epochs": 36,
+        "batch_size": 128,
+        "sampling": "uniform",
+        "optimizer": {"lr": 0.1, "weight_decay": 5.0e-4},
+    },
+    "adapt": {"sampling": "uniform", "head": {"epochs": 20, "batch_size": 128}},
     "search": {"population": 20, "generations": 8, "max_macs": None},
     "retrain": {"epochs": 24, "batch_size": 64, "optimizer": {"lr": 0.1, "weight_decay": 5.0e-4}},
 }
