@@ -22,6 +22,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = Path(os.environ.get("IMBNAS_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("cuda") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("marker cuda: torch sees no GPU here")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Take back the threads that a step gave to torch in this process: the next test would wait for them."""

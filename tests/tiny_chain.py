@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from copy import deepcopy
 from pathlib import Path
@@ -14,8 +13,6 @@ from imbnas.run.graph import PATHS, STEPS
 from imbnas.run.runner import run_step
 
 AUGMENT = {"crop": "auto", "pad": "auto", "flip": "auto", "cutout": 0}
-DEVICE = os.environ.get("IMBNAS_TEST_DEVICE", "cpu")
-"""cuda: the tests of the steps run on a GPU."""
 PARAMS: dict[str, Any] = {
     "seed": 0,
     "space": {
@@ -24,7 +21,7 @@ PARAMS: dict[str, Any] = {
         "stages": {"channels": [8, 16], "repeats": [1, 2], "strides": [1, 2]},
         "last_channels": 16,
     },
-    "runtime": {"device": DEVICE, "threads": 1, "workers": 0},
+    "runtime": {"device": "cpu", "threads": 1, "workers": 0},
     "source": {"share": 0.3},
     "target": {},
     "imbalance": {"ratio": 20.0},

@@ -187,7 +187,7 @@ def test_load_side():
     assert resize_rule("pad", 224) == "pad"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_the_gpu_draws_alike():
     images = images_of(32, 10, 9)
     for augment in (make("pad", 2, True, 4), make("resized", 0, True, 4), make("none", 0, True)):

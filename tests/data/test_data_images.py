@@ -172,7 +172,7 @@ def test_workers_outlive_a_signal_to_the_whole_job(file_split: Split):
     assert len(list(reader)) == 18
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_the_gpu_holds_the_same_bytes(array_split: Split, file_split: Split):
     for split in (array_split, file_split):
         lists = [np.array([3, 1]), np.array([9])]

@@ -170,7 +170,7 @@ def test_focal_gradient_is_finite_where_the_label_is_certain(gamma):
     assert z.grad[1].abs().sum() > 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_cuda_agrees_with_the_cpu(name, options):
     values = []

@@ -146,7 +146,7 @@ def test_a_training_on_features_goes_on_after_a_kill(
         steps.append(self.done)
         return real(self, *arguments)
 
-    saving = {"device": tiny_chain.DEVICE, "threads": 1, "workers": 0, "state_interval": 0.0}
+    saving = {"device": "cpu", "threads": 1, "workers": 0, "state_interval": 0.0}
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", step)
         assert tiny_chain.run(root, "adapt", adapt__feature_cache=CACHE, runtime=saving) == 143

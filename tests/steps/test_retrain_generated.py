@@ -145,7 +145,7 @@ def test_mixtures_reach_the_loss_with_both_labels() -> None:
 def test_the_preset_runs_on_a_tiny_network(tmp_path: Path) -> None:
     small = {
         "space": {"stem": {"channels": 4}, "stages": {"channels": [4, 8, 8], "repeats": [1, 1, 1]}},
-        "runtime": {"device": tiny_chain.DEVICE, "threads": 1, "workers": 0},
+        "runtime": {"device": "cpu", "threads": 1, "workers": 0},
         "target": {"dataset": "digits", "root": "datasets/digits", "download": False},
         "imbalance": {"ratio": 20.0},
         "retrain": {"epochs": 1, "head": {"epochs": 1, "synthesis": {"diffusion": {"epochs": 1, "timesteps": 3}}}},

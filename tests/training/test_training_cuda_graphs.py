@@ -42,7 +42,6 @@ from imbnas.training.state import ResumeState
 COUNTS = [40, 20, 10, 5]
 ROWS, BATCH, SIDE = sum(COUNTS), 32, 8
 """Two whole batches and one of 11 rows an epoch."""
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 class Played:
@@ -156,7 +155,7 @@ def same(first: tuple[dict[str, Tensor], list[float]], second: tuple[dict[str, T
     return first[1] == second[1] and all(torch.equal(value, second[0][name]) for name, value in first[0].items())
 
 
-@cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_recorded_steps_give_the_same_bits(tmp_path: Path, precision: Precision) -> None:
     eager, recorded = (trained(tmp_path, way, precision) for way in (False, True))
@@ -164,19 +163,19 @@ def test_recorded_steps_give_the_same_bits(tmp_path: Path, precision: Precision)
     assert same(trained(tmp_path, True, precision), recorded)
 
 
-@cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("loss", [name for name in LOSS_NAMES if capturable(name)])  # type: ignore[arg-type]
 def test_every_loss_can_be_recorded(tmp_path: Path, loss: str) -> None:
     assert same(*(trained(tmp_path, way, loss=loss) for way in (False, True)))
 
 
-@cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("mixed", ["mixup", "remix"])
 def test_mixed_targets_can_be_recorded(tmp_path: Path, mixed: str) -> None:
     assert same(*(trained(tmp_path, way, mixed=mixed) for way in (False, True)))
 
 
-@cuda
+@pytest.mark.cuda
 def test_steps_are_played_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     played: list[int] = []
     real: Callable[..., Tensor] = cuda_graphs._Recording.replay
@@ -312,7 +311,7 @@ def supernet_trained(folder: Path, name: str, precision: Precision, frozen: bool
     return {key: value.cpu() for key, value in network.state_dict().items()}
 
 
-@cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("frozen", [False, True], ids=["all", "head"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", SPACES)
@@ -335,7 +334,7 @@ def test_recorded_parts_give_the_same_bits(
     assert [key for key in eager if not torch.equal(eager[key], recorded[key])] == []
 
 
-@cuda
+@pytest.mark.cuda
 def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
     runtime = Runtime(Numerics(device="cuda", threads=1))
     space = make_space(SpaceParams(name="nasbench201", last_channels=None))
@@ -375,7 +374,7 @@ def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@cuda
+@pytest.mark.cuda
 def test_workers_may_hand_over_images_while_a_step_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread takes what they made into pinned memory: CUDA refuses that to all threads unless told otherwise."""
     runtime = Runtime(Numerics(device="cuda", threads=1))
