@@ -15,6 +15,8 @@ GOLDEN ?= datasets/golden
 TABLE_SPEC := tables/cifar10-lt-16.yaml
 SPEC ?= $(TABLE_SPEC)
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+DEVICE ?= cuda
+BUDGET ?= 300
 QUICK := $(addprefix tests/,data differentiable longtail params report search spaces test_layout.py test_methods.py \
 	test_public.py test_wording.py)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
@@ -25,7 +27,7 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	ranking seeds-results adaptation approximation inheritance implants golden latent-diffusion coverage bench \
+	ranking seeds-results adaptation approximation inheritance implants golden latent-diffusion coverage bench gpu-pack gpu \
 	darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
@@ -121,6 +123,14 @@ latent-diffusion: $(READY) ## heads on generated features (GOLDEN=DIR): docs/res
 
 coverage: $(READY) ## how often intervals over seeds exclude 0 where there is no difference: docs/results/intervals.md
 	$(BIN)/python experiments/interval_coverage.py
+
+gpu-pack: $(READY) ## all that `make gpu` needs on a bare machine without a network, into .gpu/pack (DATA=DIR: CIFAR-10)
+	$(BIN)/python experiments/gpu_pack.py --data $(DATA)
+
+# On the bare machine no environment is set up: its own Python has torch, and brings the rest from the pack.
+gpu: ## tests, ratios and trainings on a GPU within BUDGET=300 seconds, into OUT=DIR (DEVICE=cpu: a rehearsal, tiny)
+	$(if $(wildcard $(READY)),$(BIN)/python,python3) experiments/gpu_run.py --device $(DEVICE) --budget $(BUDGET) \
+		$(if $(OUT),--out $(OUT)) $(GPU)
 
 bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
 	$(BIN)/python benchmarks/run.py $(BENCH)
