@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -128,7 +130,7 @@ def test_wheels_are_what_imbnas_needs_beside_what_is_there_with_hashes() -> None
 
     names = gpu_pack.lacking()
     assert {"pydantic", "pydantic-core", "optuna"} <= set(names)
-    assert not set(names) & {"torch", "numpy", "sympy", "imbnas", "snakemake"}
+    assert not set(names) & {"torch", "numpy", "sympy", "imbnas", "snakemake", "sqlalchemy"}
     text = gpu_pack.locked(names)
     assert sum("==" in line for line in text.splitlines()) == len(names)
     assert text.count("--hash=sha256:") >= len(names)
@@ -271,3 +273,23 @@ def test_every_part_has_its_script_and_every_cuda_test_is_found() -> None:
     for path in (ROOT / "tests").rglob("*.py"):
         if path != Path(__file__):
             assert "skipif(not torch.cuda" not in path.read_text(), path
+
+
+def test_optuna_proposes_without_the_databases_that_stay_behind() -> None:
+    import gpu_pack
+
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {gpu_pack.DATABASES}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import optuna
+import imbnas.search.optuna_methods
+study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+trial = study.ask()
+study.tell(trial, float(trial.suggest_int("choice", 0, 3)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
