@@ -56,3 +56,10 @@ def test_an_edge_is_left_with_one_operation_once_that_leads_by_the_temperature(d
     assert 0.0 < float(soft[1]) < float(soft[0]) < 1.0
     tied = sparsemax(torch.zeros(2, 5, dtype=dtype))
     torch.testing.assert_close(tied, torch.full((2, 5), 0.2, dtype=dtype))
+
+
+def test_projecting_once_more_changes_nothing_but_at_another_temperature() -> None:
+    """ZO-DARTS++' published code projects weights again on every edge: harmless, unless they are divided again."""
+    weights = sparsemax(torch.randn(200, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    torch.testing.assert_close(sparsemax(weights), weights, rtol=0.0, atol=1e-14)
+    assert (sparsemax(weights / 0.5) - weights).abs().max() > 0.1

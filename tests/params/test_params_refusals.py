@@ -363,6 +363,26 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "search.darts.collapse.stop_ratio is 1.3 with outcome mixture, expected 0",
         ),
         (
+            {**MIXTURE, "search.darts.cost": {"name": "macs", "upper": "0.5x"}},
+            "search.darts.cost.name is macs with outcome mixture, expected none",
+        ),
+        (
+            {"search.darts.cost": {"name": "params"}},
+            "search.darts.cost.name is params with lower null and upper null, expected at least one bound",
+        ),
+        (
+            {"search.darts.cost": {"upper": "0.5x"}},
+            "search.darts.cost.name is none with lower null and upper 0.5x, expected null, or macs or params to bound",
+        ),
+        (
+            {"search.darts.cost": {"name": "macs", "lower": "0.5x", "upper": "0.4x"}},
+            "search.darts.cost.lower is 0.5x and upper is 0.4x, expected at most upper",
+        ),
+        (
+            {"search.darts.cost": {"name": "macs", "upper": "0.4x", "start": 50}},
+            "search.darts.cost.start is 50, expected less than the 50 epochs in which the architecture learns",
+        ),
+        (
             {**MIXTURE, "retrain.init": "scratch"},
             "retrain.init is scratch, expected handed with search.darts.outcome mixture: a mixture is taken as",
         ),

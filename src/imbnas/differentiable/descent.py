@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from imbnas.data.augment import Augment
 from imbnas.differentiable import bilevel, collapse, search_schedules
+from imbnas.differentiable.expected_cost import CostPenalty
 from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Draw, Learner, Setting
 from imbnas.differentiable.relaxation import ArchitectureParameters, zero_one_loss
@@ -32,7 +33,7 @@ class BilevelSearch:
     draw of the learner: level 0 feeds the weights, level 1 the architecture. `objective` is the loss of both levels,
     `outer` that of the architecture where it has one of its own. `describe(weights, epoch)` adds to an epoch's row: the
     derived architecture, its score and the like. `joined` feeds the weights once the architecture is frozen, where that
-    is to be.
+    is to be. `cost` is what the architecture's level pays for expected costs.
     """
 
     params: DartsParams
@@ -48,6 +49,7 @@ class BilevelSearch:
     name: str = "search"
     outer: Objective | None = None
     joined: Sequence[Feed] = ()
+    cost: CostPenalty | None = None
 
 
 class Descent:
@@ -166,7 +168,7 @@ class Descent:
             loss = self.loss(valid, relaxed, self.setting(epoch, 1))
             if params.zero_one:
                 loss = loss + params.zero_one * zero_one_loss(relaxed, params.zero_one_norm)
-            return loss
+            return loss if (paid := self._paid(relaxed, epoch)) is None else loss + paid.to(loss)
 
         return bilevel.Levels(
             train=lambda: self.loss(train, self.relaxed(epoch), self.setting(epoch)),
@@ -175,6 +177,13 @@ class Descent:
             optimizer=self.optimizer,
             rate=rate,
         )
+
+    def _paid(self, relaxed: Relaxed, epoch: int) -> Tensor | None:
+        """Return the penalty on the expected cost of an architecture, None where there is none."""
+        params, cost = self.search.params, self.search.cost
+        if cost is None:
+            return None
+        return cost(relaxed, epoch, self.temperature(epoch) if params.relaxation == "sparsemax" else 1.0)
 
     def _move(self, estimate: Estimate | None) -> None:
         """Move the architecture parameters by an estimate of their gradient, if there is one."""

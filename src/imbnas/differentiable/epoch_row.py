@@ -36,6 +36,7 @@ def architecture_row(descent: Descent, views: Views, relaxed: Relaxed, epoch: in
             for kind, values in descent.parameters.operations.items()
         },
         **_sparse(descent, relaxed, epoch),
+        **_expected(descent, relaxed),
     }
 
 
@@ -45,6 +46,12 @@ def _sparse(descent: Descent, relaxed: Relaxed, epoch: int) -> Row:
         return {}
     zeros, single = sparsity(relaxed)
     return {"temperature": descent.temperature(epoch), "zeros": zeros, "single": single}
+
+
+def _expected(descent: Descent, relaxed: Relaxed) -> Row:
+    """Return what a penalty on costs adds to an epoch's row."""
+    cost = descent.search.cost
+    return {} if cost is None else {"expected_cost": float(cost.expected(relaxed))}
 
 
 def _eigenvalue(descent: Descent, views: Views, epoch: int) -> float:

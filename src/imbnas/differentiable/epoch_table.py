@@ -36,7 +36,7 @@ SPARSE = {"temperature": pa.float64(), "zeros": pa.float64(), "single": pa.float
 """Columns of a search with sparsemax: its temperature, the share of weights that are exactly 0, and the share of edges
 on which a single operation weighs anything."""
 
-MEASURED = {"divergence": pa.float64()}
+MEASURED = {"divergence": pa.float64(), "expected_cost": pa.float64()}
 """Columns of the searches that measure them."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.barlow_options import ProjectorParams
+from imbnas.params.cost_options import CostParams
 from imbnas.params.longtail import LongTailParams
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.protocol_options import StabilityParams
@@ -144,6 +145,8 @@ class DartsParams(LongTailParams):
     """Of the order `zeroth`."""
     temperature: TemperatureParams = TemperatureParams()
     """Of sparsemax."""
+    cost: CostParams = CostParams()
+    """What the architecture's level pays for expected costs beyond bounds."""
     collapse: CollapseParams = CollapseParams()
     """What is done against collapse."""
     stability: StabilityParams = StabilityParams()
@@ -168,6 +171,11 @@ class DartsParams(LongTailParams):
             )
         if self.architecture.warmup >= self.epochs:
             raise ValueError(f"architecture.warmup is {self.architecture.warmup}, expected less than epochs")
+        if self.cost.name != "none" and self.cost.start >= self.learning_epochs:
+            raise ValueError(
+                f"cost.start is {self.cost.start}, expected less than the {self.learning_epochs} epochs in which the "
+                "architecture learns"
+            )
         if self.objective == "barlow-twins":
             self._self_supervised()
         if self.outcome == "mixture":
@@ -212,8 +220,10 @@ class DartsParams(LongTailParams):
             f"objective is {self.objective}": self.objective != "labels",
             f"collapse.skip is {self.collapse.skip}": self.collapse.skip != "none",
             f"collapse.stop_ratio is {self.collapse.stop_ratio:g}": self.collapse.stop_ratio > 0.0,
+            # A mixture costs what all operations that act cost, however little they weigh.
+            f"cost.name is {self.cost.name}": self.cost.name != "none",
         }
-        expected = ("one", "labels", "none", "0")
+        expected = ("one", "labels", "none", "0", "none")
         for (text, wanted), default in zip(unfit.items(), expected, strict=True):
             if wanted:
                 raise ValueError(

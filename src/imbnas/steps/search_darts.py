@@ -21,6 +21,7 @@ from imbnas.seeds import derive
 from imbnas.spaces.networks import Architecture
 from imbnas.steps.objective import make_objective
 from imbnas.steps.rows import Rows, validation_rows
+from imbnas.steps.search_cost import make_penalty
 from imbnas.steps.search_feeds import joined_feeds, make_feeds
 from imbnas.steps.search_judge import Judge
 from imbnas.steps.search_learner import Loaded, load_learner
@@ -102,6 +103,7 @@ class DartsSearch:
         )
 
     def _search(self, loaded: Loaded, parameters: ArchitectureParameters) -> BilevelSearch:
+        costs = self.step.space.cost_table(self.step.shape, self.step.classes)
         return BilevelSearch(
             params=self.params,
             frozen=loaded.frozen,
@@ -120,4 +122,5 @@ class DartsSearch:
                 **self.judge.score(loaded.learner, relaxed),
             },
             outer=self._objective(self.params.outer_loss, loaded.scale),
+            cost=make_penalty(self.params.cost, self.step.space, costs),
         )

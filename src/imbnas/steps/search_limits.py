@@ -9,6 +9,7 @@ from imbnas.params.config import Params
 from imbnas.spaces.constraints import feasible, resolve
 from imbnas.spaces.cost import timed
 from imbnas.spaces.registry import make_space
+from imbnas.steps.search_cost import bounds
 
 FEWEST = 2
 """Classes of one's own images before they are counted; more make a larger head, so that what is refused stays so."""
@@ -21,4 +22,6 @@ def check_limits(params: Params, root: Path) -> None:
     if search.latency is not None:
         found = read_latencies(root / search.latency, params.space, target.shape, target.classes)
         table = timed(table, found.fixed, found.blocks)
+    if search.method == "darts" and search.darts.cost.name != "none":
+        bounds(search.darts.cost, table)
     feasible(table, resolve(table, search.max_macs, search.max_params, search.max_latency))

@@ -1,0 +1,108 @@
+"""A penalty on expected costs in the chain: bounds are resolved and refused, and the architecture follows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_chain
+
+from imbnas.errors import UserError
+from imbnas.params.cost_options import CostParams
+from imbnas.params.space_options import SpaceParams
+from imbnas.spaces.cost import CostTable
+from imbnas.spaces.registry import make_space
+from imbnas.steps.search_cost import bounds
+
+SPACE = {
+    "name": "nasbench201",
+    "stem": {"channels": 4, "stride": 1},
+    "stages": {"channels": [4, 8], "repeats": [1, 1], "strides": [1, 2]},
+    "last_channels": None,
+}
+NODES = {"name": "darts", "darts": {"channels": 2, "layers": 4, "derived_channels": 4, "derived_layers": 3}}
+CHAIN: dict[str, Any] = {
+    "space": SPACE,
+    "supernet__epochs": 0,
+    "adapt__strategy": "scratch",
+    "adapt__scratch": {"epochs": 0},
+    "search__method": "darts",
+    "search__calibration": {"rows": 64},
+}
+ZEROTH = {"order": "zeroth", "zeroth": {"period": 3}, "relaxation": "sparsemax"}
+
+
+@pytest.fixture(scope="module")
+def edges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project that has run up to `adapt` in the space nasbench201."""
+    root = tmp_path_factory.mktemp("edges")
+    assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", **CHAIN) == 0
+    return root
+
+
+def searched(root: Path, options: dict[str, Any], cost: dict[str, Any]) -> pd.DataFrame:
+    fast = {"epochs": 3, "batch_size": 70, "architecture": {"lr": 0.3, "weight_decay": 0.0}}
+    assert tiny_chain.run(root, "search", **{**CHAIN, "search__darts": {**fast, **options, "cost": cost}}) == 0
+    return pd.read_parquet(root / "results/search.parquet")
+
+
+UPPER = {"name": "params", "upper": "0.25x", "scale": 1e4}
+LOWER = {"name": "params", "lower": "0.9x", "scale": 1e4}
+
+
+def test_the_cost_follows_the_bounds_from_the_penalty_s_first_epoch(edges: Path, tmp_path: Path) -> None:
+    """Nothing else changes between the runs, so that the bound alone moves the expected cost."""
+    root = tiny_chain.copy(edges, tmp_path)
+    low, high = searched(root, {}, {**UPPER, "start": 1}), searched(root, {}, LOWER)
+    within = searched(root, {}, {"name": "params", "lower": 1, "upper": 10**9, "scale": 1e4})
+    free = searched(root, {}, {})
+    assert low["expected_cost"].iloc[-1] < within["expected_cost"].iloc[-1] < high["expected_cost"].iloc[-1]
+    assert low["params"].iloc[-1] < high["params"].iloc[-1]
+    same = [np.array_equal(a, b) for a, b in zip(low["alpha_cell"], free["alpha_cell"], strict=True)]
+    assert same == [True, False, False]
+    # A penalty that is 0 has no gradient either.
+    assert np.array_equal(np.stack(list(within["alpha_cell"])), np.stack(list(free["alpha_cell"])))
+    assert within["search_loss"].equals(free["search_loss"])
+    assert "expected_cost" not in free
+
+
+def test_the_zeroth_order_feels_it_too(edges: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(edges, tmp_path)
+    low, high = searched(root, ZEROTH, UPPER), searched(root, ZEROTH, LOWER)
+    assert low["expected_cost"].iloc[-1] < high["expected_cost"].iloc[-1]
+
+
+def table(space: dict[str, Any]) -> CostTable:
+    return make_space(SpaceParams.model_validate(space)).cost_table((8, 8, 1), 10)
+
+
+def test_bounds_are_shares_of_the_largest_architecture() -> None:
+    found = table(SPACE)
+    most = found.cost((3,) * 6)
+    params = CostParams(name="macs", lower="0.25x", upper="1x")
+    assert bounds(params, found) == (most.macs // 4, most.macs, most.macs)
+    assert bounds(CostParams(name="params", upper=most.params), found) == (None, most.params, most.params)
+
+
+@pytest.mark.parametrize("space", [SPACE, NODES], ids=["edges", "nodes"])
+def test_bounds_that_no_architecture_meets_are_refused(space: dict[str, Any]) -> None:
+    found = table(space)
+    with pytest.raises(UserError, match=r"search\.darts\.cost\.upper: 5 is below every architecture's macs, expected"):
+        bounds(CostParams(name="macs", upper=5), found)
+    with pytest.raises(UserError, match=r"search\.darts\.cost\.lower: 1000000000 is above every architecture's params"):
+        bounds(CostParams(name="params", lower=10**9), found)
+    with pytest.raises(UserError, match=r"lower is 0\.9x \(\d+ params\) and upper is \d+"):
+        bounds(CostParams(name="params", lower="0.9x", upper=found.fixed.params * 2), found)
+
+
+def test_the_step_refuses_them_before_it_trains(
+    edges: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tiny_chain.copy(edges, tmp_path)
+    change = {**CHAIN, "search__darts": {"epochs": 1, "cost": {"name": "macs", "upper": 5}}}
+    assert tiny_chain.run(root, "search", **change) == 2
+    assert "search.darts.cost.upper: 5 is below every architecture's macs" in capsys.readouterr().err
+    assert not (root / "results/search.parquet").exists()
