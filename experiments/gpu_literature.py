@@ -41,8 +41,8 @@ def main() -> int:
         except StoppedError:
             print(_progress(pieces, chosen, failed))
             return CONTINUED
-        except RuntimeError as error:
-            print(f"{name}: {error}", flush=True)
+        except Exception as error:  # of whatever kind, it must not keep the others from being trained
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
             failed.append(name)
             continue
         shutil.rmtree(root, ignore_errors=True)

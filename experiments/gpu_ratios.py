@@ -47,9 +47,9 @@ def main() -> int:
     for name, measure in found.items():
         try:
             print(f"{name}: {json.dumps(pieces.make(name, measure))}", flush=True)
-        except (RuntimeError, subprocess.SubprocessError, ValueError) as error:
+        except Exception as error:  # of whatever kind, it must not keep the others from being measured
             failed += 1
-            print(f"{name}: {error}", flush=True)
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
     print(f"{sum(map(pieces.done, found))} of {len(found)} measured, {failed} failed")
     return int(failed > 0)
 
