@@ -75,6 +75,20 @@ def test_the_zeroth_order_feels_it_too(edges: Path, tmp_path: Path) -> None:
     assert low["expected_cost"].iloc[-1] < high["expected_cost"].iloc[-1]
 
 
+def test_nodes_of_derived_cells_follow_the_bounds(edges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tiny_chain.copy(edges, tmp_path)
+    sizes = {"channels": 2, "layers": 3, "derived_channels": 4, "derived_layers": 3}
+    space = {"name": "darts", "darts": {**sizes, "operations": ["none", "skip_connect", "sep_conv_3x3"]}}
+    for key, value in {"space": space, "supernet__sampling": "mixture", "adapt__sampling": "mixture"}.items():
+        monkeypatch.setitem(CHAIN, key, value)
+    assert tiny_chain.run(root, "supernet", "adapt", **CHAIN) == 0
+    options = {"epochs": 2, "edge_weights": True}
+    low = searched(root, options, {"name": "macs", "upper": "0.3x", "scale": 1e4})
+    high = searched(root, options, {"name": "macs", "lower": "0.9x", "scale": 1e4})
+    assert low["expected_cost"].iloc[-1] < high["expected_cost"].iloc[-1]
+    assert low["macs"].iloc[-1] < high["macs"].iloc[-1]
+
+
 def table(space: dict[str, Any]) -> CostTable:
     return make_space(SpaceParams.model_validate(space)).cost_table((8, 8, 1), 10)
 
