@@ -98,7 +98,9 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     if search.latency is not None:
         read_latencies(Path(search.latency), params.space, target.shape, target.classes)
     chosen_table(params.approximate, Path())
-    if any(limit is not None for limit in (search.max_macs, search.max_params, search.max_latency)):
+    limits = (search.max_macs, search.max_params, search.max_latency)
+    bounded = search.method == "darts" and search.darts.cost.name != "none"
+    if bounded or any(limit is not None for limit in limits):
         from imbnas.steps.search_limits import check_limits
 
         check_limits(params, Path())

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_chain
+import yaml
 
+from imbnas.cli import main
 from imbnas.errors import UserError
 from imbnas.params.cost_options import CostParams
 from imbnas.params.space_options import SpaceParams
@@ -17,6 +19,7 @@ from imbnas.spaces.cost import CostTable
 from imbnas.spaces.registry import make_space
 from imbnas.steps.search_cost import bounds
 
+ROOT = Path(__file__).resolve().parents[2]
 SPACE = {
     "name": "nasbench201",
     "stem": {"channels": 4, "stride": 1},
@@ -110,6 +113,20 @@ def test_bounds_that_no_architecture_meets_are_refused(space: dict[str, Any]) ->
         bounds(CostParams(name="params", lower=10**9), found)
     with pytest.raises(UserError, match=r"lower is 0\.9x \(\d+ params\) and upper is \d+"):
         bounds(CostParams(name="params", lower="0.9x", upper=found.fixed.params * 2), found)
+
+
+@pytest.mark.parametrize(("upper", "code"), [(5, 2), ("0.5x", 0)])
+def test_the_check_of_a_parameter_file_refuses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], upper: Any, code: int
+) -> None:
+    tree = yaml.safe_load((ROOT / "presets/zo-darts-digits.yaml").read_text())
+    tree["search"]["darts"]["cost"] = {"name": "params", "upper": upper}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.setattr("sys.argv", ["imbnas", "check", "--config", str(tmp_path / "params.yaml")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert (stopped.value.code or 0) == code
+    assert ("search.darts.cost.upper: 5 is below every architecture's params" in capsys.readouterr().err) == bool(code)
 
 
 def test_the_step_refuses_them_before_it_trains(
