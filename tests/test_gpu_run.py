@@ -293,3 +293,16 @@ study.tell(trial, float(trial.suggest_int("choice", 0, 3)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_rehearsal_that_begins_not_every_part_is_no_success(tmp_path: Path) -> None:
+    from gpu_run import Outcome, exit_code
+    from gpu_setting import Setting
+
+    done, absent = Outcome("a", "done", 1.0, []), Outcome("b", "to be continued", 0.0, [])
+    begun, failed = Outcome("b", "to be continued", 2.0, []), Outcome("b", "failed", 2.0, [])
+    codes = {
+        device: [exit_code(Setting(device, tmp_path, tmp_path), [done, other]) for other in (begun, absent, failed)]
+        for device in ("cpu", "cuda")
+    }
+    assert codes == {"cpu": [0, 1, 1], "cuda": [0, 0, 1]}
