@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,28 @@ from imbnas.params.approximate import ApproximateParams
 
 OPERATION = "operation"
 """The attribute by which a module says of which operation of a search space it is; other parts are the skeleton."""
+
+
+def convolutions(module: nn.Module, operation: str | None = None) -> Iterator[tuple[nn.Conv2d, str | None]]:
+    """Yield each convolution at or below a module, and the operation of a space that it is of; None: the skeleton."""
+    inside = getattr(module, OPERATION, operation)
+    if isinstance(module, nn.Conv2d):
+        yield module, inside
+    for child in module.children():
+        yield from convolutions(child, inside)
+
+
+def chosen_convolutions(module: nn.Module, operations: Sequence[str] | None, skeleton: bool) -> list[nn.Conv2d]:
+    """Return the convolutions at or below a module that are of some operations, of all (None), or of the skeleton.
+
+    Each comes once.
+    """
+    chosen = {
+        conv: None
+        for conv, operation in convolutions(module)
+        if (skeleton if operation is None else operations is None or operation in operations)
+    }
+    return list(chosen)
 
 
 @dataclass(frozen=True)
@@ -40,18 +62,9 @@ class Placement:
 
     def apply(self, network: nn.Module) -> None:
         """Put approximate convolutions in the places of chosen ones; parameters, and names of a state, stay."""
-        self._replace(network, Multiplier(self.table), None)
-
-    def _replace(self, parent: nn.Module, multiplier: Multiplier, operation: str | None) -> None:
-        """Replace the chosen convolutions below a module of an operation, or of the skeleton (None)."""
-        for name, child in list(parent.named_children()):
-            inside = getattr(child, OPERATION, operation)
-            if isinstance(child, nn.Conv2d) and self._chosen(inside):
-                setattr(parent, name, ApproximateConv2d.of(child, multiplier))
-            else:
-                self._replace(child, multiplier, inside)
-
-    def _chosen(self, operation: str | None) -> bool:
-        if operation is None:
-            return self.skeleton
-        return self.operations is None or operation in self.operations
+        chosen = set(chosen_convolutions(network, self.operations, self.skeleton))
+        multiplier = Multiplier(self.table)
+        for parent in list(network.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.Conv2d) and child in chosen:
+                    setattr(parent, name, ApproximateConv2d.of(child, multiplier))
