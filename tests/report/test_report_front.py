@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 from rich.console import Console
 
 from imbnas.errors import UserError
@@ -66,6 +67,19 @@ def test_the_terminal_shows_the_front_and_the_sentences(tmp_path: Path) -> None:
     assert "Two halves of the validation rows (51 and 50) rank" in text
 
 
+def test_every_cost_that_is_known_is_told(tmp_path: Path) -> None:
+    cheapest = {**CANDIDATE, "macs": 900_000, "latency_ms": 0.7, "energy_nj": 2345.6}
+    near = {"count": 7, "cheapest": cheapest}
+    facts = {**FACTS, "within_one_error": near, "tau_latency": 0.5, "tau_energy": 0.75}
+    text = printed(tmp_path, FRONT.assign(latency_ms=[0.5, 1.25], energy_nj=[1200.5, 3.21]), facts)
+    assert "no other one beats in score, MACs, parameters, latency and energy" in text
+    assert "MACs params ms nJ" in text
+    assert "1.25M 4k 1.25 3.21 chosen" in text
+    assert "500k 2k 0.5 1,200" in text
+    assert "the cheapest of them has 900,000 MACs, 0.7 ms and 2,346 nJ" in text
+    assert "-0.12 with parameters, 0.50 with latency and 0.75 with energy" in text
+
+
 def test_a_score_that_is_no_accuracy_is_no_percentage(tmp_path: Path) -> None:
     front = FRONT.assign(score=[12.5, 43.0625], standard_error=None)
     text = printed(tmp_path, front, {**FACTS, "objective": "synflow", "within_one_error": None})
@@ -104,3 +118,12 @@ def test_the_figure_is_the_same_every_time(tmp_path: Path, objective: str, rows:
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]
     assert len(drawn[0]) > 5_000
+
+
+def test_the_figure_has_a_panel_for_each_cost_that_is_known(tmp_path: Path) -> None:
+    widths = []
+    for names in ((), ("energy_nj",), ("latency_ms", "energy_nj")):
+        known = FRONT.assign(**{name: [1.0, 2.0] for name in names})
+        draw_front(tmp_path / "front.png", known, known, "accuracy")
+        widths.append(imread(tmp_path / "front.png").shape[1])
+    assert widths == [widths[0] * panels // 2 for panels in (2, 3, 4)]

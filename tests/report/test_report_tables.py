@@ -173,3 +173,7 @@ class TestPlots:
         write_search(tmp_path / "s.csv", table)
         header = "evaluation,generation,macs,params,score,standard_error,chosen"
         assert (tmp_path / "s.csv").read_bytes() == f"{header}\n0,0,10,1,0.666667,0.100000,yes\n".encode()
+        write_search(tmp_path / "s.csv", table.assign(latency_ms=0.25, energy_nj=[1 / 3, 2.0]))
+        header = "evaluation,generation,macs,params,latency_ms,energy_nj,score,standard_error,chosen"
+        line = "0,0,10,1,0.250000,0.333333,0.666667,0.100000,yes"
+        assert (tmp_path / "s.csv").read_text() == f"{header}\n{line}\n"

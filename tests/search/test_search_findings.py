@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from imbnas.params.search import SearchParams
 from imbnas.search.archive import Archive, Score
-from imbnas.search.findings import choose, describe, halves, unscored
+from imbnas.search.findings import cheapest, choose, describe, halves, unscored
 from imbnas.search.marking import Marking
 from imbnas.spaces.cost import Cost
 from imbnas.spaces.networks import Architecture
@@ -57,6 +58,27 @@ def test_the_cheapest_within_one_error_is_taken() -> None:
     assert choice.chosen.architecture == (2,), "of equal MACs fewer parameters"
     assert choice.best.architecture == (4,)
     assert (3,) not in {entry.architecture for entry in choice.near or []}
+
+
+def test_latency_and_then_energy_come_before_macs() -> None:
+    costs = {
+        (0,): Cost(900, 50, latency=2, energy=1),
+        (1,): Cost(100, 50, latency=2, energy=5),
+        (2,): Cost(100, 50, latency=3, energy=1),
+    }
+    made = Archive(lambda architectures: ((a, Score(1.0)) for a in architectures), costs.__getitem__)
+    made.evaluate(list(costs), 0)
+    assert [entry.architecture for entry in made.ranked()] == [(0,), (1,), (2,)]
+    assert cheapest(list(made.entries.values())).architecture == (0,)
+    assert [made.price(one) for one in costs] == [2, 2, 3]
+    untimed = Archive(made._score, lambda one: replace(costs[one], latency=0))
+    untimed.evaluate(list(costs), 0)
+    assert [entry.architecture for entry in untimed.ranked()] == [(2,), (0,), (1,)]
+    assert [untimed.price(one) for one in costs] == [1, 5, 1]
+    found = describe(untimed, choose(untimed, "best", None), "best", None, 0)
+    assert "tau_energy" in found
+    assert "tau_latency" not in found
+    assert found["chosen"]["energy_nj"] == pytest.approx(1e-9)
 
 
 def test_nearness_is_of_the_paired_difference() -> None:

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from imbnas.params.dataset import file_name
 from imbnas.params.section import Section, short
-from imbnas.params.shared import NonNegative
 from imbnas.params.space_options import SpaceParams
 
 TABLES = "tables"
@@ -33,15 +32,17 @@ def below_tables(value: str) -> str:
 
 
 TablePath = Annotated[str, AfterValidator(file_name), AfterValidator(below_tables)]
+Energy = Annotated[float, Field(ge=0.0, le=1e6)]
+"""A microjoule per operation is far above any arithmetic, and sums of such stay numbers."""
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class OperationEnergy(Section):
     """Energy in picojoules."""
 
-    multiply: NonNegative
+    multiply: Energy
     """Of one multiplication."""
-    add: NonNegative
+    add: Energy
     """Of one addition to the sum."""
 
 
@@ -74,7 +75,7 @@ class ApproximateParams(Section):
     """Of `table`: the multiplier's name in the library."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Of `table`: the digest of its products, 16 bits each, little-endian; a file of another one is refused."""
-    relative_energy: NonNegative | None = None
+    relative_energy: Energy | None = None
     """Of `table`: energy of a product as a share of the exact 8-bit multiplier's; null: not known."""
     energy: EnergyParams = EnergyParams()
     """Energy of the arithmetic."""

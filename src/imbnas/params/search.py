@@ -43,7 +43,8 @@ class SearchParams(Section):
     """What is maximised on the validation rows."""
     choose: Choose = "best"
     """Which candidate is taken: the one with the best score, or the one with the fewest MACs (with `latency`, the least
-    latency) among those within one standard error of it, that of the paired difference on the same validation rows."""
+    latency; under an approximate multiplier, the least energy) among those within one standard error of it, that of the
+    paired difference on the same validation rows."""
     population: Annotated[int, Field(ge=2, le=10**5)] = 20
     """Architectures in one generation of `evolution` and `nsga2`."""
     generations: Rounds = 8

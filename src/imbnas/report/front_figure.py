@@ -1,4 +1,4 @@
-"""The figure of the accuracy-cost front: score against operations and against parameters."""
+"""The figure of the accuracy-cost front: score against each cost."""
 
 from __future__ import annotations
 
@@ -8,34 +8,38 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from imbnas.cost_names import ALWAYS, named_in, spoken
 from imbnas.report.style import INK, LINE, NETWORKS, drawing
 
 ACCURACIES = ("balanced_accuracy", "accuracy", "worst_class")
 """Scores that are shares of the validation rows."""
-COSTS = {"macs": "multiply-accumulate operations for one image", "params": "parameters"}
 
 
 def draw_front(path: Path, candidates: pd.DataFrame, front: pd.DataFrame, objective: str) -> None:
     """Draw all candidates and those on the front, with the standard errors of their scores, beside each cost.
 
-    `candidates` holds the columns score, macs and params, `front` also standard_error and chosen; `objective` names
-    the score. Points of the front that one panel shows below others are ahead of these in the other panel.
+    `candidates` holds score, macs, params and the columns of other costs that are known, `front` also standard_error
+    and chosen; `objective` names the score. Points of the front that one panel shows below others are ahead of these in
+    another panel.
     """
-    with drawing(path, 9.0, 4.2) as figure:
-        figure.suptitle("Front: candidates that no other one beats in score, operations and parameters together")
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, (cost, title) in zip(panels, COSTS.items(), strict=True):
-            axes.set_xlabel(title)
+    others = named_in(front.columns)
+    costs = (*ALWAYS, *others)
+    with drawing(path, 4.5 * len(costs), 4.2) as figure:
+        beaten = spoken(["score", "operations", "parameters", *(name.words for name in others)])
+        figure.suptitle(f"Front: candidates that no other one beats in {beaten} together")
+        panels = figure.subplots(1, len(costs), sharey=True)
+        for axes, name in zip(panels, costs, strict=True):
+            axes.set_xlabel(name.axis)
             if front.empty:
                 continue
             axes.grid()
-            _points(axes, candidates, front, cost)
+            _points(axes, candidates, front, name.column)
         if front.empty:
             note = "No candidates were compared."
             figure.text(0.5, 0.5, note, ha="center", va="center", color=INK)
             return
         name_score(panels[0], objective)
-        panels[1].legend(loc="best")
+        panels[-1].legend(loc="best")
 
 
 def name_score(axes: Axes, objective: str) -> None:

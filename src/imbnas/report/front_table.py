@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from imbnas.cost_names import ALWAYS, named_in, rounded, spoken
 from imbnas.errors import UserError, visible
 from imbnas.files import TABLE_LIMIT, check_regular, read_json
 from imbnas.report.front_figure import ACCURACIES
@@ -18,16 +19,14 @@ from imbnas.report.search_facts import sentences
 from imbnas.report.tables import count
 
 COLUMNS = ["architecture", "score", "standard_error", "macs", "params", "chosen"]
-LATENCY = "latency_ms"
-"""A column that is there where blocks were timed."""
 
 
 def read_front(path: Path) -> pd.DataFrame:
-    """Return results/front.parquet; raise UserError for a file that is missing or another one."""
+    """Return results/front.parquet with all costs in it; raise UserError for a file that is missing or another one."""
     try:
         check_regular(path, TABLE_LIMIT)
         found = pd.read_parquet(path)
-        return found[[*COLUMNS, *(name for name in found.columns if name == LATENCY)]]
+        return found[[*COLUMNS, *(name.column for name in named_in(found.columns))]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a front of candidates ({str(error).splitlines()[0]}), run search") from None
 
@@ -53,8 +52,8 @@ def front_table(front: pd.DataFrame, facts: dict[str, Any]) -> Group:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("architecture", overflow="fold")
     table.add_column(facts["objective"].replace("_", " ") + (", %" if share else ""), justify="right")
-    timed = [f"{taken:.3g}" for taken in front.get(LATENCY, ())]
-    for title in ("± error", "MACs", "params", *(["ms"] if timed else []), ""):
+    others = named_in(front.columns)
+    for title in ("± error", *(name.heading for name in (*ALWAYS, *others)), ""):
         table.add_column(title, justify="right", no_wrap=True)
     columns = (front[name] for name in COLUMNS)
     for place, (architecture, score, error, macs, params, chosen) in enumerate(zip(*columns, strict=True)):
@@ -64,11 +63,11 @@ def front_table(front: pd.DataFrame, facts: dict[str, Any]) -> Group:
             "-" if pd.isna(error) else f"{100 * error:.1f}" if share else f"{error:.2g}",
             count(macs),
             count(params),
-            *timed[place : place + 1],
+            *(rounded(front[name.column].iloc[place]) for name in others),
             "chosen" if chosen else "",
             style="bold" if chosen else "",
         )
-    head = f"{len(front)} of {facts['evaluated']} candidates that no other one beats in score, MACs"
-    head += ", parameters and latency" if timed else " and parameters"
+    head = f"{len(front)} of {facts['evaluated']} candidates that no other one beats in "
+    head += spoken(["score", *(name.words for name in (*ALWAYS, *others))])
     notes = Text("\n".join(f"{line[0].upper()}{line[1:]}." for line in sentences(facts)), style="dim")
     return Group(Text(head), table, notes)

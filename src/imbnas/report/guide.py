@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from imbnas.cost_names import MACS
 from imbnas.errors import visible
 from imbnas.network_names import title
 from imbnas.report.reference_facts import reference_sentences
+from imbnas.report.search_facts import price
 from imbnas.report.tables import count, print_table
 
 
@@ -67,9 +69,15 @@ def _nearness(search: Mapping[str, Any]) -> list[str]:
     near = search["within_one_error"]
     if near is None or search["evaluated"] < 2:
         return []
+    cheapest = price(near["cheapest"], f" {MACS.unit}", count)
     return [
         f"The search scored {search['evaluated']} candidates; {near['count']} are within one standard error of the",
-        f"  best, the cheapest of them with {count(near['cheapest']['macs'])} MACs: imbnas table --front",
+        *textwrap.wrap(
+            f"best, the cheapest of them with {cheapest}: imbnas table --front",
+            78,
+            initial_indent="  ",
+            subsequent_indent="  ",
+        ),
     ]
 
 

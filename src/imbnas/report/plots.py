@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from imbnas.cost_names import ALWAYS, named_in
 from imbnas.files import write_bytes
 from imbnas.report.confusion import Confusion, confusion
 from imbnas.report.escape import csv_cell
@@ -58,14 +59,17 @@ def write_reliability(path: Path, bins: pd.DataFrame) -> None:
 
 
 def write_search(path: Path, candidates: pd.DataFrame) -> None:
-    """Write evaluation, generation, macs, params, score, standard_error and chosen of each scored candidate."""
+    """Write evaluation, generation, costs, score, standard_error and chosen of each scored candidate."""
     scored = candidates[candidates["score"].notna()]
+    others = [name.column for name in named_in(scored.columns)]
     scored = scored.assign(
+        **{name: scored[name].map(_number) for name in others},
         score=scored["score"].map(_number),
         standard_error=scored["standard_error"].map(_number),
         chosen=scored["chosen"].map({True: "yes", False: "no"}),
     )
-    names = ["evaluation", "generation", "macs", "params", "score", "standard_error", "chosen"]
+    costs = [*(name.column for name in ALWAYS), *others]
+    names = ["evaluation", "generation", *costs, "score", "standard_error", "chosen"]
     _write(path, names, scored[names].itertuples(index=False))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from imbnas.cost_names import ALWAYS, BESIDE, MACS, named_in, rounded, spoken
 
 
 def sentences(found: dict[str, Any]) -> list[str]:
@@ -13,16 +16,15 @@ def sentences(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"{near['count']} of {found['evaluated']} candidates are within one standard error of the best one (of the "
             f"paired difference on the same {found['validation_rows']} rows); the cheapest of them has "
-            f"{_price(near['cheapest'], 'MACs')}, the best one {_price(found['best'])}"
+            f"{price(near['cheapest'], f' {MACS.unit}')}, the best one {price(found['best'])}"
         )
     if agreement is not None and agreement["tau"] is not None:
         rows = " and ".join(map(str, agreement["rows"]))
         lines.append(f"two halves of the validation rows ({rows}) rank the candidates with tau {agreement['tau']:.2f}")
-    costs = (("macs", "MACs"), ("params", "parameters"), ("latency", "latency"))
-    taus = [(name, found.get(f"tau_{key}")) for key, name in costs]
-    known = [f"{tau:.2f} with {name}" for name, tau in taus if tau is not None]
+    taus = [(name.words, found.get(f"tau_{name.figure}")) for name in (*ALWAYS, *BESIDE)]
+    known = [f"{tau:.2f} with {words}" for words, tau in taus if tau is not None]
     if known:
-        lines.append(f"the rank correlation (tau) of the score is {' and '.join(known)}")
+        lines.append(f"the rank correlation (tau) of the score is {spoken(known)}")
     gap = found.get("discretisation")
     if gap is not None:
         lines.append(
@@ -33,6 +35,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _price(candidate: dict[str, Any], unit: str = "") -> str:
-    taken = f" and {candidate['latency_ms']:.3g} ms" if "latency_ms" in candidate else ""
-    return f"{candidate['macs']:,} {unit}".rstrip() + taken
+def price(candidate: dict[str, Any], unit: str = "", macs: Callable[[int], str] = "{:,}".format) -> str:
+    """Return what a candidate of results/search.json costs: its operations with `unit`, and what else is known."""
+    taken = [f"{rounded(candidate[name.column])} {name.unit}" for name in named_in(candidate)]
+    return spoken([f"{macs(candidate[MACS.column])}{unit}", *taken])

@@ -58,9 +58,9 @@ class Archive:
         return self.entries[architecture].score.value
 
     def price(self, architecture: Architecture) -> int:
-        """Return what a method that minimises cost looks at: latency where blocks were timed, else MACs."""
+        """Return what a method that minimises cost looks at: latency, else energy, where it is known, else MACs."""
         cost = self._cost(architecture)
-        return cost.latency or cost.macs
+        return cost.latency or cost.energy or cost.macs
 
     def evaluate(self, architectures: Sequence[Architecture], generation: int) -> None:
         """Score those that are new together, each once."""
@@ -70,8 +70,10 @@ class Archive:
             self.entries[architecture] = Entry(architecture, generation, found[architecture], self._cost(architecture))
 
     def ranked(self) -> list[Entry]:
-        """Return the entries best first: higher score, then less latency, fewer MACs, then the smaller tuple."""
-        return sorted(
-            self.entries.values(),
-            key=lambda entry: (-entry.score.value, entry.cost.latency, entry.cost.macs, entry.architecture),
-        )
+        """Return the entries best first: higher score, less latency, less energy, fewer MACs, the smaller tuple."""
+
+        def order(entry: Entry) -> tuple[float, int, int, int, Architecture]:
+            cost = entry.cost
+            return -entry.score.value, cost.latency, cost.energy, cost.macs, entry.architecture
+
+        return sorted(self.entries.values(), key=order)

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imbnas.cost_names import ALWAYS, beside
 from imbnas.params.search import Choose
 from imbnas.search.archive import Archive, Entry
 from imbnas.search.marking import Difference, Marking
 from imbnas.search.rank_correlation import kendall
 from imbnas.seeds import stream
+from imbnas.spaces.networks import Architecture
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Choice:
 def choose(archive: Archive, rule: Choose, marking: Marking | None) -> Choice:
     """Return what the rule chooses: the best score, or the fewest MACs within one standard error of it.
 
-    The standard error is that of the paired difference to the best one on the same rows. Where blocks were timed, less
-    latency comes before fewer MACs. Of equal MACs fewer
-    parameters, then the higher score, then the smaller tuple are chosen.
+    The standard error is that of the paired difference to the best one on the same rows. Less latency and then less
+    energy come before fewer MACs where they are known. Of equal MACs fewer parameters, then the higher score, then the
+    smaller tuple are chosen.
     """
     ranked = archive.ranked()
     best = ranked[0]
@@ -46,10 +48,15 @@ def choose(archive: Archive, rule: Choose, marking: Marking | None) -> Choice:
 
 
 def cheapest(entries: Sequence[Entry]) -> Entry:
-    """Return the entry with the least latency, where blocks were timed, the fewest MACs, then parameters, then the
-    highest score.
+    """Return the entry with the least latency and then energy, where they are known, then the fewest MACs, then the
+    fewest parameters, then the highest score.
     """
-    return min(entries, key=lambda e: (e.cost.latency, e.cost.macs, e.cost.params, -e.score.value, e.architecture))
+
+    def order(entry: Entry) -> tuple[int, int, int, int, float, Architecture]:
+        cost = entry.cost
+        return cost.latency, cost.energy, cost.macs, cost.params, -entry.score.value, entry.architecture
+
+    return min(entries, key=order)
 
 
 def difference(marking: Marking, first: Entry, second: Entry) -> Difference:
@@ -83,7 +90,7 @@ def describe(archive: Archive, choice: Choice, rule: Choose, marking: Marking | 
     """Return the content of results/search.json beside what names the search: numbers, and None for the unknown."""
     entries = list(archive.entries.values())
     values = [entry.score.value for entry in entries]
-    timed = any(entry.cost.latency for entry in entries)
+    costs = [entry.cost for entry in entries]
     return {
         "evaluated": len(entries),
         "choose": rule,
@@ -92,9 +99,10 @@ def describe(archive: Archive, choice: Choice, rule: Choose, marking: Marking | 
         "best": _candidate(choice.best),
         "within_one_error": None if marking is None else _nearness(choice, marking),
         "halves": None if marking is None else _agreement(entries, marking, seed),
-        "tau_macs": kendall(values, [entry.cost.macs for entry in entries]),
-        "tau_params": kendall(values, [entry.cost.params for entry in entries]),
-        **({"tau_latency": kendall(values, [entry.cost.latency for entry in entries])} if timed else {}),
+        **{
+            f"tau_{name.figure}": kendall(values, [getattr(cost, name.figure) for cost in costs])
+            for name in (*ALWAYS, *beside(costs))
+        },
     }
 
 
@@ -109,9 +117,7 @@ def _candidate(entry: Entry) -> dict[str, Any]:
         "architecture": list(entry.architecture),
         "score": entry.score.value,
         "standard_error": entry.score.standard_error,
-        "macs": entry.cost.macs,
-        "params": entry.cost.params,
-        **({"latency_ms": entry.cost.milliseconds} if entry.cost.latency else {}),
+        **{name.column: name.value(entry.cost) for name in (*ALWAYS, *beside([entry.cost]))},
     }
 
 

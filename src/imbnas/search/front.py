@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from imbnas.search.archive import Entry
-from imbnas.search.table import with_latency
+from imbnas.search.table import with_costs
 from imbnas.spaces.networks import Architecture
 
 COLUMNS = pa.schema(
@@ -23,28 +24,29 @@ COLUMNS = pa.schema(
         "chosen": pa.bool_(),
     }
 )
-"""Columns of results/front.parquet, as those of results/search.parquet; there, too, latency may follow."""
+"""Columns of results/front.parquet, as those of results/search.parquet; there, too, latency and energy may follow."""
+
+
+Groups = dict[tuple[float, int, int, int, int], list[Entry]]
 
 
 def pareto(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries that no other one dominates, by ascending MACs, then parameters, then score.
 
-    One dominates another when it is at least as good in score, MACs, parameters and, where blocks were timed, latency,
-    and better in one of them: of equals all stay.
+    One dominates another when it is at least as good in score, MACs, parameters and, where they are known, latency
+    and energy, and better in one of them: of equals all stay.
     """
-    groups: dict[tuple[float, int, int, int], list[Entry]] = {}
+    groups: Groups = {}
     for entry in entries:
         cost = entry.cost
-        groups.setdefault((-entry.score.value, cost.macs, cost.params, cost.latency), []).append(entry)
-    kept = _undominated_of_four(groups) if any(key[3] for key in groups) else _undominated(groups)
+        key = (-entry.score.value, cost.macs, cost.params, cost.latency, cost.energy)
+        groups.setdefault(key, []).append(entry)
+    kept = _undominated_of_many(groups) if any(key[3] or key[4] for key in groups) else _undominated(groups)
     return sorted(kept, key=lambda entry: (entry.cost.macs, entry.cost.params, entry.score.value, entry.architecture))
 
 
-Groups = dict[tuple[float, int, int, int], list[Entry]]
-
-
 def _undominated(groups: Groups) -> list[Entry]:
-    """Return the entries of the front where there are no latencies."""
+    """Return the entries of the front where operations and parameters are all costs."""
     # Of those that score at least as well: ascending MACs, with the fewest parameters that are to be had for them.
     stairs: list[tuple[int, int]] = []
     kept: list[Entry] = []
@@ -61,15 +63,24 @@ def _undominated(groups: Groups) -> list[Entry]:
     return kept
 
 
-def _undominated_of_four(groups: Groups) -> list[Entry]:
-    """Return the same by comparing each with all of the front that score at least as well."""
+def _undominated_of_many(groups: Groups) -> list[Entry]:
+    """Return the same of any number of costs, by comparing each with all of the front that score at least as well."""
     kept: list[Entry] = []
-    costs = np.empty((0, 3), dtype=np.int64)
-    for key in sorted(groups):
-        if not (costs <= np.array(key[1:])).all(axis=1).any():
+    keys = sorted(groups)
+    # Places among the sorted values compare as the values do, which need not fit into 64 bits.
+    places = np.stack([_places(figures) for figures in list(zip(*keys, strict=True))[1:]], axis=1)
+    front = np.empty((0, places.shape[1]), dtype=np.int64)
+    for key, place in zip(keys, places, strict=True):
+        if not (front <= place).all(axis=1).any():
             kept += groups[key]
-            costs = np.vstack((costs, key[1:]))
+            front = np.vstack((front, place))
     return kept
+
+
+def _places(values: Sequence[float]) -> NDArray[np.int64]:
+    """Return the place of each value among the different ones, ascending."""
+    place = {value: k for k, value in enumerate(sorted(set(values)))}
+    return np.array([place[value] for value in values], dtype=np.int64)
 
 
 def front_table(entries: Iterable[Entry], chosen: Architecture | None) -> pa.Table:
@@ -83,4 +94,4 @@ def front_table(entries: Iterable[Entry], chosen: Architecture | None) -> pa.Tab
         "params": [entry.cost.params for entry in front],
         "chosen": [entry.architecture == chosen for entry in front],
     }
-    return with_latency(pa.table(columns, schema=COLUMNS), [entry.cost for entry in front])
+    return with_costs(pa.table(columns, schema=COLUMNS), [entry.cost for entry in front])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from imbnas.cost_names import beside
 from imbnas.search.archive import Archive
 from imbnas.spaces.cost import Cost
 from imbnas.spaces.networks import Architecture
@@ -29,18 +30,16 @@ COLUMNS = pa.schema(
 )
 """Columns of results/search.parquet; accuracies are in [0, 1], `macs` and `params` those of one image and network.
 
-A score that was not measured on validation rows has neither an error nor accuracies. Where blocks were timed
-(`search.latency`) there is one more, LATENCY.
+A score that was not measured on validation rows has neither an error nor accuracies. Where blocks were timed, or
+energy is known, the columns of these costs follow (`cost_names.BESIDE`).
 """
-LATENCY = "latency_ms"
-"""The column of predicted milliseconds."""
 
 
-def with_latency(table: pa.Table, costs: Sequence[Cost]) -> pa.Table:
-    """Return a table with a last column of what its rows' architectures take, where that is known."""
-    if not any(cost.latency for cost in costs):
-        return table
-    return table.append_column(LATENCY, pa.array([cost.milliseconds for cost in costs], pa.float64()))
+def with_costs(table: pa.Table, costs: Sequence[Cost]) -> pa.Table:
+    """Return a table with a last column for each cost that is known besides operations and parameters."""
+    for name in beside(costs):
+        table = table.append_column(name.column, pa.array([name.value(cost) for cost in costs], pa.float64()))
+    return table
 
 
 def candidate_table(archive: Archive, chosen: Architecture) -> pa.Table:
@@ -61,7 +60,7 @@ def candidate_table(archive: Archive, chosen: Architecture) -> pa.Table:
         "rank": [rank[entry.architecture] for entry in entries],
         "chosen": [entry.architecture == chosen for entry in entries],
     }
-    return with_latency(pa.table(columns, schema=COLUMNS), [entry.cost for entry in entries])
+    return with_costs(pa.table(columns, schema=COLUMNS), [entry.cost for entry in entries])
 
 
 def given_table(architecture: Architecture, cost: Cost) -> pa.Table:
@@ -75,4 +74,4 @@ def given_table(architecture: Architecture, cost: Cost) -> pa.Table:
         "rank": 1,
         "chosen": True,
     }
-    return with_latency(pa.table({name: [given.get(name)] for name in COLUMNS.names}, schema=COLUMNS), [cost])
+    return with_costs(pa.table({name: [given.get(name)] for name in COLUMNS.names}, schema=COLUMNS), [cost])

@@ -32,21 +32,23 @@ class Cost:
 
     `macs`: multiply-accumulate operations of convolutions and linear layers for one image, half of what torch's flop
     counter says. `params`: trainable parameters, BatchNorm's included. `latency`: nanoseconds of one pass, by a table
-    of measured blocks (`search.latency`); 0 where there is none.
+    of measured blocks (`search.latency`); 0 where there is none. `energy`: attojoules of these operations
+    (`spaces.energy_cost`); 0 where no multiplier is approximate, or where its energy is not known.
     """
 
     macs: int
     params: int
     latency: int = 0
-
-    @property
-    def milliseconds(self) -> float:
-        """The latency in milliseconds."""
-        return self.latency / 10**6
+    energy: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         """Return the cost of both parts together."""
-        return Cost(self.macs + other.macs, self.params + other.params, self.latency + other.latency)
+        return Cost(
+            self.macs + other.macs,
+            self.params + other.params,
+            self.latency + other.latency,
+            self.energy + other.energy,
+        )
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,14 @@ class CostTable:
 
     def cost(self, architecture: Architecture) -> Cost:
         """Return the exact cost of a subnet, a few microseconds' sum of ints."""
-        macs, params, latency = self.fixed.macs, self.fixed.params, self.fixed.latency
+        macs, params, latency, energy = self.fixed.macs, self.fixed.params, self.fixed.latency, self.fixed.energy
         for candidates, choice in zip(self.blocks, architecture, strict=True):
             part = candidates[choice]
             macs += part.macs
             params += part.params
             latency += part.latency
-        return Cost(macs, params, latency)
+            energy += part.energy
+        return Cost(macs, params, latency, energy)
 
     # Where several architectures share a row's entry, these say which (`staged_costs.StagedCosts`).
 

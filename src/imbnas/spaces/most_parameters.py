@@ -21,4 +21,4 @@ def most_parameters(table: CostTable, limits: Limits) -> Architecture:
 
 
 def _exchanged(cost: Cost) -> Cost:
-    return Cost(macs=cost.params, params=cost.macs, latency=cost.latency)
+    return dataclasses.replace(cost, macs=cost.params, params=cost.macs)

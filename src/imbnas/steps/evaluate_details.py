@@ -10,7 +10,7 @@ from imbnas.longtail.shots import GROUPS, Rule, rule_text, shot_groups, threshol
 from imbnas.params.evaluate import EvaluateView
 from imbnas.report.scores import BIN_RULE, INTERVAL_RULE
 from imbnas.saved import Network
-from imbnas.steps.evaluate_inputs import FACTS, Inputs
+from imbnas.steps.evaluate_inputs import FACTS, OTHER_FACTS, Inputs
 
 
 def make_details(
@@ -60,7 +60,7 @@ def make_details(
             "score": chosen["score"],
             "standard_error": chosen["standard_error"],
             "limits": inputs.search["limits"],
-            **{name: inputs.facts[name] for name in FACTS},
+            **{name: inputs.facts[name] for name in (*FACTS, *OTHER_FACTS) if name in inputs.facts},
         },
         "references": references,
         "networks": scores,

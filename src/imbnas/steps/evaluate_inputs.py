@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from imbnas.approximate.chosen_table import described
+from imbnas.cost_names import ALWAYS, BESIDE, named_in
 from imbnas.data.stored import Split, read_columns, read_split
 from imbnas.errors import UserError
 from imbnas.files import TABLE_LIMIT, check_regular, read_json
@@ -19,8 +20,10 @@ from imbnas.report.front_table import read_front
 from imbnas.run.context import Context
 from imbnas.saved import Network, load_references, load_subnet
 
-FACTS = ("choose", "best", "within_one_error", "halves", "tau_macs", "tau_params")
+FACTS = ("choose", "best", "within_one_error", "halves", *(f"tau_{name.figure}" for name in ALWAYS))
 """What of results/search.json details.json repeats."""
+OTHER_FACTS = tuple(f"tau_{name.figure}" for name in BESIDE)
+"""What it repeats where it is there."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,12 @@ def _read_tail(context: Context, classes: int) -> tuple[np.ndarray, dict[str, An
 
 def _read_candidates(context: Context) -> pd.DataFrame:
     path = context.path("search")
-    columns = ["evaluation", "generation", "architecture", "score", "standard_error", "macs", "params", "chosen"]
+    costs = [name.column for name in ALWAYS]
+    columns = ["evaluation", "generation", "architecture", "score", "standard_error", *costs, "chosen"]
     try:
         check_regular(path, TABLE_LIMIT)
-        return pd.read_parquet(path, columns=columns)
+        found = pd.read_parquet(path)
+        return found[[*columns, *(name.column for name in named_in(found.columns))]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a table of candidates ({str(error).splitlines()[0]}), run search") from None
 

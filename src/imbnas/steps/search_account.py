@@ -27,7 +27,7 @@ def write_account(
     write_table(context.path("search"), candidate_table(archive, chosen.architecture))
     found = describe(archive, choice, view.search.choose, scoring.marking, view.seed)
     table = {} if scoring.given is None else {"table": scoring.given.described()}
-    write_json(context.path("search_facts"), {**_head(view, scoring.objective), **_latency(setting), **table, **found})
+    write_json(context.path("search_facts"), {**_head(view, scoring.objective), **_costs(setting), **table, **found})
     write_table(context.path("front"), front_table(archive.entries.values(), chosen.architecture))
     error = chosen.score.standard_error
     shown = f"{chosen.score.value:.6g}" if error is None else f"{chosen.score.value:.4f} (standard error {error:.4f})"
@@ -58,14 +58,17 @@ def write_descended(context: Context, setting: Setting, view: SearchView, gap: d
 def _write_facts(context: Context, setting: Setting, view: SearchView, found: dict[str, Any]) -> None:
     """Write results/search.json and results/front.parquet of an architecture that was not chosen among candidates."""
     head = _head(view, view.search.objective)
-    write_json(context.path("search_facts"), {**head, **_latency(setting), **found})
+    write_json(context.path("search_facts"), {**head, **_costs(setting), **found})
     write_table(context.path("front"), front_table([], None))
 
 
-def _latency(setting: Setting) -> dict[str, Any]:
-    """Return what names the table of latencies; not where it lies."""
-    found = setting.latencies
-    return {} if found is None else {"latency": {"digest": found.digest, "batch": found.batch}}
+def _costs(setting: Setting) -> dict[str, Any]:
+    """Return what latency and energy are by: the name of the table, not where it lies; picojoules of one operation."""
+    times, energies = setting.latencies, setting.energies
+    return {
+        **({} if times is None else {"latency": {"digest": times.digest, "batch": times.batch}}),
+        **({} if energies is None else {"energy": energies.described()}),
+    }
 
 
 def _head(view: SearchView, objective: str) -> dict[str, str]:

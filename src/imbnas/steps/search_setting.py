@@ -15,6 +15,7 @@ from imbnas.search.archive import Archive
 from imbnas.search.methods import METHODS, Field
 from imbnas.spaces.constraints import feasible, largest, resolve, sample_feasible
 from imbnas.spaces.cost import CostTable, timed
+from imbnas.spaces.energy_cost import OperationEnergies, energy_meter
 from imbnas.spaces.limits import Limits, milliseconds
 from imbnas.spaces.most_parameters import most_parameters
 from imbnas.spaces.networks import Architecture
@@ -36,21 +37,28 @@ class Setting:
     """The table that scores architectures in place of the supernet; its cells alone are candidates."""
     latencies: BlockLatencies | None = None
     """The table of what blocks take, where latency is a cost."""
+    energies: OperationEnergies | None = None
+    """The energies of an operation, where energy is a cost."""
 
 
 def make_setting(view: SearchView, context: Context, tail: Rows) -> Setting:
     """Return the setting that the parameters describe; raise UserError where no subnet is within the limits."""
     info, params = tail.split.info, view.search
     space = make_space(view.space)
-    table, latencies = space.cost_table(info.shape, len(info.classes)), None
+    shape, classes, latencies = (info.shape[0], info.shape[1], info.shape[2]), len(info.classes), None
+    # Gradient descent compares no candidates.
+    energies = None if params.method == "darts" else OperationEnergies.of(view.approximate)
+    if energies is None:
+        table = space.cost_table(shape, classes)
+    else:
+        table = space.measure(shape, classes, energy_meter(view.approximate, energies))
     if params.latency is not None:
-        shape = (info.shape[0], info.shape[1], info.shape[2])
-        latencies = read_latencies(context.root / params.latency, view.space, shape, len(info.classes))
+        latencies = read_latencies(context.root / params.latency, view.space, shape, classes)
         table = timed(table, latencies.fixed, latencies.blocks)
     limits = resolve(table, params.max_macs, params.max_params, params.max_latency)
-    head = space.subnet_features * len(info.classes)
+    head = space.subnet_features * classes
     limits = with_energy(limits, params.max_energy, view.approximate, table, head)
-    setting = Setting(space, table, limits, read_given(params, context, space), latencies)
+    setting = Setting(space, table, limits, read_given(params, context, space), latencies, energies)
     feasible(table, limits)
     return setting
 
