@@ -27,6 +27,19 @@ from imbnas.params.truth import load_truth
         ({"adapt": {"finetune": {"epochs": 3}}}, ["adapt.finetune"]),
         ({"adapt": {"finetune": {"epochs": 3}, "strategy": "finetune"}}, []),
         ({"space": {"mobile": {"kernels": [3]}}}, ["space.mobile"]),
+        (
+            {
+                "space": {"name": "nasbench201", "last_channels": None},
+                "supernet": {"sampling": "uniform"},
+                "adapt": {"strategy": "scratch", "sampling": "uniform"},
+                "search": {
+                    "method": "darts",
+                    "max_macs": None,
+                    "darts": {"optimization": "one-level", "share": 0.8},
+                },
+            },
+            ["search.darts.share"],
+        ),
         ({}, []),
     ],
 )

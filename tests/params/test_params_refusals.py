@@ -45,6 +45,11 @@ MIXTURE: dict[str, Any] = {
     "retrain.finetune.epochs": 0,
     "retrain.references": False,
 }
+ONE_LEVEL = {
+    "search.darts.optimization": "one-level",
+    "search.darts.relaxation": "sigmoid",
+    "search.darts.pruning.per_epoch": 4,
+}
 BENCHMARK = {
     "space.name": "nasbench201",
     "space.last_channels": None,
@@ -348,6 +353,46 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         (
             {**MIXTURE, "search.darts.outcome": "cell", "adapt.strategy": "head", "search.darts.split": "redrawn"},
             "search.darts.split is redrawn with adapt.strategy head, whose weights stay as they are",
+        ),
+        *(
+            (
+                {**MIXTURE, **ONE_LEVEL, **{f"search.darts.{name}": value for name, value in changes.items()}},
+                f"search.darts.{message}",
+            )
+            for changes, message in (
+                ({"order": "second"}, "order is second with optimization one-level, expected first: there is no lower"),
+                ({"split": "redrawn"}, "split is redrawn with optimization one-level, expected fixed: all rows"),
+                (
+                    {"architecture.sampler": "class-balanced"},
+                    "architecture.sampler is class-balanced with optimization one-level, expected same",
+                ),
+                (
+                    {"architecture.loss": "focal"},
+                    "architecture.loss is focal with optimization one-level, expected same",
+                ),
+                (
+                    {"relaxation": "softmax", "pruning.per_epoch": 0, "collapse.perturbation": "random"},
+                    "collapse.perturbation is random with optimization one-level, expected none",
+                ),
+                (
+                    {"relaxation": "sparsemax"},
+                    "relaxation is sparsemax with pruning.per_epoch above 0, expected sigmoid",
+                ),
+                (
+                    {"optimization": "bilevel"},
+                    "pruning.per_epoch is 4 with optimization bilevel, expected 0, or one-level",
+                ),
+                ({"pruning.threshold": 0.005}, "pruning.least is 0.01, expected at most the threshold of 0.005"),
+                ({"pruning.keep": 24}, "pruning.keep is 24, expected fewer than the 24 operations of a cell"),
+            )
+        ),
+        (
+            {**CELLS, "adapt.strategy": "scratch", **ONE_LEVEL},
+            "space.darts.operations has none with search.darts.pruning.per_epoch above 0, expected it without",
+        ),
+        (
+            {**CELLS, "adapt.strategy": "head", "search.darts.optimization": "one-level"},
+            "search.darts.optimization is one-level with adapt.strategy head, whose weights stay as they are",
         ),
         ({**MIXTURE, "search.darts.epochs": 1}, "search.darts.epochs is 1 with outcome mixture and freeze 0.5"),
         (

@@ -14,7 +14,9 @@ import tiny_chain
 import torch
 from torch import Tensor
 
+from imbnas.cell_graph import live_cell
 from imbnas.differentiable.descent import Descent
+from imbnas.differentiable.relaxation import zero_one_loss
 from imbnas.errors import UserError
 from imbnas.export import export
 from imbnas.params.config import parse
@@ -271,3 +273,88 @@ def test_a_settled_search_stops_and_tells_how_far_it_had_moved(adapted: Path, tm
     assert table["divergence"].iloc[-1] == pytest.approx(float(expected), rel=1e-2)
     assert 0 < table["divergence"].iloc[-1] < 1e-3
     assert "the architecture has settled" in (root / "logs/search.log").read_text()
+
+
+ONE_LEVEL: dict[str, Any] = {
+    "optimization": "one-level",
+    "split": "fixed",
+    "share": 0.5,
+    "relaxation": "sigmoid",
+    "pruning": {"per_epoch": 12, "threshold": 0.08, "penalty": 0.5, "keep": 9},
+}
+
+
+def test_one_level_moves_both_by_one_gradient_on_all_rows(
+    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, step = tiny_chain.copy(adapted, tmp_path), Descent.step
+    seen: list[int] = []
+
+    def watched(self: Descent, train: Any, valid: Any, epoch: int, *rest: Any, learns: bool) -> None:
+        seen.append(sum(len(draw.labels) for draw in train))
+        assert (learns, valid) == (epoch > 0, [])
+        weights, relaxed = list(self.optimizer.parameters), self.relaxed(epoch)  # type: ignore[union-attr]
+        loss, both = self.loss(train, relaxed, self.setting(epoch)), weights
+        if learns:
+            both = [*self.parameters.parameters(), *weights]
+            loss = loss + 3.0 * zero_one_loss(relaxed, "l2") + self.strategy.penalty(relaxed)
+            loss = loss + self.search.cost(relaxed, epoch).float()  # type: ignore[misc,union-attr]
+        expected = torch.autograd.grad(loss, both)
+        assert expected[0].any()
+        step(self, train, valid, epoch, *rest, learns=learns)
+        for parameter, gradient in zip(both, expected, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+
+    monkeypatch.setattr(Descent, "step", watched)
+    options = {**SEARCH, **ONE_LEVEL, "outcome": "cell", "epochs": 3, "zero_one": 3.0, "optimizer": {"clip": 0.0}}
+    options |= {"architecture": {"lr": 0.3, "warmup": 1}, "cost": {"name": "params", "upper": 1500}}
+    assert tiny_chain.run(root, "search", **{**CHAIN, "retrain__init": "scratch", "search__darts": options}) == 0
+    rows = pd.read_parquet(root / "data/longtail.parquet")["split"].eq("train").sum()
+    assert sum(seen) == 3 * rows
+
+
+def test_what_is_pruned_stays_so_and_is_in_no_network(adapted: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(adapted, tmp_path)
+    assert searched(root, "search", "retrain", **ONE_LEVEL, epochs=6) == 0
+    table, found = pd.read_parquet(root / "results/search.parquet"), chosen(root)
+    kept = np.stack(table["kept_cell"].to_list()).reshape(6, 6, 4)
+    assert not (kept[1:] & ~kept[:-1]).any(), "nothing comes back"
+    assert table["pruned"].tolist() == (24 - kept.sum(axis=(1, 2))).tolist()
+    assert 0 < table["pruned"].iloc[0] < table["pruned"].iloc[2] <= 15
+    assert (kept[2:] == kept[2]).all(), "the architecture is frozen after three epochs"
+    assert table["penalty"].iloc[0] == 0.0 < table["penalty"].iloc[1]
+    last = torch.tensor(table["alpha_cell"].iloc[-1].reshape(6, 4)).float().sigmoid() * torch.tensor(kept[-1])
+    weights = torch.tensor(found["mixture"]["weights"])
+    assert (weights[:, 0] == 0.0).all()
+    assert torch.equal(weights[:, 1:], last)
+    names = set(load_weights(root / FINAL)[0])
+    for edge, choice in ((edge, choice) for edge in range(6) for choice in (2, 3)):
+        if not kept[-1, edge, choice - 1]:
+            assert not any(name.startswith(f"blocks.0.edges.{edge}.{choice}.") for name in names)
+    best = [int(row.argmax()) + 1 if row.any() else 0 for row in last]
+    assert found["architecture"] == list(live_cell(best)), "of what is left, whatever it weighs"
+
+
+def test_a_one_level_search_killed_after_pruning_ends_with_the_same_bytes(
+    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tiny_chain.copy(adapted, tmp_path / "whole"), tiny_chain.copy(adapted, tmp_path / "cut")
+    cells = {**CHAIN, "retrain__init": "scratch", "search__darts": {**SEARCH, **ONE_LEVEL, "outcome": "cell"}}
+    assert tiny_chain.run(whole, "search", **cells) == 0
+    table = pd.read_parquet(whole / "results/search.parquet")
+    steps = -(-pd.read_parquet(whole / "data/longtail.parquet")["split"].eq("train").sum() // SEARCH["batch_size"])
+    assert 0 < table["pruned"].iloc[1] < table["pruned"].iloc[3]
+    ticks, tick = 0, ResumeState.tick
+
+    def interrupted(self: ResumeState, state: Any) -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 2 * steps + 1:
+            self._note(signal.SIGTERM, None)
+        tick(self, state)
+
+    monkeypatch.setattr(ResumeState, "tick", interrupted)
+    assert tiny_chain.run(cut, "search", **cells) != 0
+    assert tiny_chain.run(cut, "search", **cells) == 0
+    for name in ("results/search.parquet", "results/search.json", "results/architecture.json"):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()

@@ -142,6 +142,7 @@ class SearchTrainer:
             )
         moved, descent.estimates = descent.estimates > 0, 0
         descent.losses.zero_()
+        closing = descent.strategy.close_epoch(learned=moved)
         with torch.no_grad():
             relaxed = descent.judged(epoch)
         facts = {
@@ -155,6 +156,7 @@ class SearchTrainer:
             {
                 **facts,
                 **architecture_row(descent, self.views.levels[1], relaxed, epoch),
+                **closing,
                 **self._settling.row(relaxed, self.rows, learning=descent.learns_in(epoch)),
                 **search.describe(relaxed, epoch),
             }

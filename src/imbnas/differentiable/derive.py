@@ -33,7 +33,8 @@ def threshold_cell(weights: Weights, operations: tuple[str, ...], threshold: flo
     for rows in _rows(weights, None):
         node = _node(rows, operations)
         strength = {source: _best(rows[source], operations)[0] for source, _ in node}
-        kept = tuple(entry for entry in node if strength[entry[0]] >= threshold)
+        # Where all of an edge is pruned nothing is left of it, whatever the threshold.
+        kept = tuple(entry for entry in node if strength[entry[0]] >= threshold and strength[entry[0]] > 0.0)
         cells.append(kept or (max(node, key=lambda entry: (strength[entry[0]], -entry[0])),))
     return tuple(cells)
 
@@ -81,7 +82,9 @@ def threshold_edges(weights: Weights, threshold: float) -> tuple[int, ...]:
     """
     real = [place for place, name in enumerate(OPERATIONS) if name != NONE]
     best = zip(weights.argmax(axis=1), weights.max(axis=1), strict=True)
-    return tuple(real[int(place)] if strength >= threshold else OPERATIONS.index(NONE) for place, strength in best)
+    none = OPERATIONS.index(NONE)
+    # An edge of which all is pruned is none, whatever the threshold.
+    return tuple(real[int(place)] if strength >= threshold and strength > 0.0 else none for place, strength in best)
 
 
 def connected_threshold_edges(weights: Weights, threshold: float) -> tuple[int, ...]:

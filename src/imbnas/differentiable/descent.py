@@ -15,7 +15,7 @@ from imbnas.differentiable.expected_cost import CostPenalty
 from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Draw, Learner, Setting
 from imbnas.differentiable.relaxation import ArchitectureParameters, zero_one_loss
-from imbnas.differentiable.strategies import STRATEGIES, Estimate, Start
+from imbnas.differentiable.strategies import Estimate, Start, make_strategy
 from imbnas.differentiable.zeroth import descend
 from imbnas.params.differentiable import DartsParams
 from imbnas.seeds import derive
@@ -69,7 +69,7 @@ class Descent:
         self.adam = torch.optim.Adam(
             self.parameters.parameters(), lr=plan.lr, betas=(plan.beta1, plan.beta2), weight_decay=plan.weight_decay
         )
-        self.strategy = STRATEGIES[search.params.order](
+        self.strategy = make_strategy(
             Start(search.params, self.learner, self.parameters, self.optimizer, derive(search.seed, search.name))
         )
         self.frozen_from = search.params.learning_epochs
@@ -83,6 +83,10 @@ class Descent:
         `rate` is the weights' learning rate; `valid` may be empty at steps at which the strategy needs no rows.
         """
         levels = self._levels(train, valid, epoch, rate)
+        if learns and self.strategy.one_level:
+            self._one_step(train, epoch)
+            self.done += 1
+            return
         if learns:
             self._move(self.strategy.before(self.done, levels))
         else:
@@ -161,14 +165,10 @@ class Descent:
 
     def _levels(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float) -> bilevel.Levels:
         """Return both levels at a step; `rate` is the weights' learning rate."""
-        params = self.search.params
 
         def valid_loss() -> Tensor:
             relaxed = self.relaxed(epoch)
-            loss = self.loss(valid, relaxed, self.setting(epoch, 1))
-            if params.zero_one:
-                loss = loss + params.zero_one * zero_one_loss(relaxed, params.zero_one_norm)
-            return loss if (paid := self._paid(relaxed, epoch)) is None else loss + paid.to(loss)
+            return self._with_terms(self.loss(valid, relaxed, self.setting(epoch, 1)), relaxed, epoch)
 
         return bilevel.Levels(
             train=lambda: self.loss(train, self.relaxed(epoch), self.setting(epoch)),
@@ -178,12 +178,15 @@ class Descent:
             rate=rate,
         )
 
-    def _paid(self, relaxed: Relaxed, epoch: int) -> Tensor | None:
-        """Return the penalty on the expected cost of an architecture, None where there is none."""
+    def _with_terms(self, loss: Tensor, relaxed: Relaxed, epoch: int) -> Tensor:
+        """Return the architecture's loss with what it pays for weights between 0 and 1 and for its expected cost."""
         params, cost = self.search.params, self.search.cost
+        if params.zero_one:
+            loss = loss + params.zero_one * zero_one_loss(relaxed, params.zero_one_norm)
         if cost is None:
-            return None
-        return cost(relaxed, epoch, self.temperature(epoch) if params.relaxation == "sparsemax" else 1.0)
+            return loss
+        paid = cost(relaxed, epoch, self.temperature(epoch) if params.relaxation == "sparsemax" else 1.0)
+        return loss if paid is None else loss + paid.to(loss)
 
     def _move(self, estimate: Estimate | None) -> None:
         """Move the architecture parameters by an estimate of their gradient, if there is one."""
@@ -195,6 +198,18 @@ class Descent:
         self.adam.step()
         self.losses[1] += loss.float()
         self.estimates += 1
+
+    def _one_step(self, batch: Sequence[Draw], epoch: int) -> None:
+        """Move weights and architecture parameters by the gradient of one loss, each with its own optimiser."""
+        params, relaxed = self.search.params, self.relaxed(epoch)
+        loss = self.loss(batch, relaxed, self.setting(epoch))
+        self.losses[0] += loss.detach().float()
+        loss = self._with_terms(loss, relaxed, epoch)
+        self.losses[1] += loss.detach().float()
+        self.estimates += 1
+        self.adam.zero_grad()
+        descend(cast(SGD, self.optimizer), lambda: loss + self.strategy.penalty(relaxed), params.optimizer.clip)
+        self.adam.step()
 
     def _loss_of(self, batch: Sequence[Draw], epoch: int) -> Callable[[nn.Module, nn.Module], Tensor]:
         """Return the weights' loss on a batch, for a learner and architecture parameters."""

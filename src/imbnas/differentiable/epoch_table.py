@@ -36,8 +36,9 @@ SPARSE = {"temperature": pa.float64(), "zeros": pa.float64(), "single": pa.float
 """Columns of a search with sparsemax: its temperature, the share of weights that are exactly 0, and the share of edges
 on which a single operation weighs anything."""
 
-MEASURED = {"divergence": pa.float64(), "expected_cost": pa.float64()}
-"""Columns of the searches that measure them."""
+MEASURED = {"divergence": pa.float64(), "expected_cost": pa.float64(), "penalty": pa.float64(), "pruned": pa.int64()}
+"""Columns of the searches that measure them: how far weights of operations have moved, the expected cost, the weight of
+the penalty on the number of operations, and how many have been pruned."""
 
 
 def trajectory_table(
@@ -46,7 +47,7 @@ def trajectory_table(
     """Return one row per epoch, of which the one at `chosen` gives the architecture.
 
     Each kind of cell adds `skips_<kind>`, its skip connections, and `alpha_<kind>`, its architecture parameters (edges,
-    operations) in one list, row by row.
+    operations) in one list, row by row; with pruning also `kept_<kind>`, which of them are left.
     """
     sparse = any("zeros" in row for row in rows)
     schema = {
@@ -55,6 +56,7 @@ def trajectory_table(
         **{name: kind for name, kind in MEASURED.items() if rows and name in rows[0]},
         **{f"skips_{kind}": pa.int64() for kind in kinds},
         **{f"alpha_{kind}": pa.list_(pa.float64()) for kind in kinds},
+        **{name: pa.list_(pa.bool_()) for name in map("kept_{}".format, kinds) if rows and name in rows[0]},
     }
     records = []
     for place, row in enumerate(rows):

@@ -26,8 +26,10 @@ class ArchitectureParameters(nn.Module):
     softmax's. Edge weights (PC-DARTS, Xu et al. 2020) are a softmax over the edges into a node.
     """
 
-    def __init__(self, layout: Layout, relaxation: Relaxation, *, edge_weights: bool = False) -> None:
-        """Draw the first parameters."""
+    def __init__(
+        self, layout: Layout, relaxation: Relaxation, *, edge_weights: bool = False, prunes: bool = False
+    ) -> None:
+        """Draw the first parameters; `prunes` adds which operations are kept, at first all, to the state."""
         super().__init__()
         self.layout, self.relaxation = layout, relaxation
         scale = 0.0 if relaxation == "sigmoid" else INITIAL
@@ -36,11 +38,19 @@ class ArchitectureParameters(nn.Module):
         self.edges = nn.ParameterDict(
             {kind: INITIAL * torch.randn(shape[0]) for kind in layout.kinds} if edge_weights else {}
         )
+        for kind in layout.kinds if prunes else ():
+            self.register_buffer(f"kept_{kind}", torch.ones(shape, dtype=torch.bool))
+
+    @property
+    def kept(self) -> dict[str, Tensor]:
+        """Return for each kind of cell which operations are not pruned; nothing where none is ever."""
+        found = {kind: getattr(self, f"kept_{kind}", None) for kind in self.layout.kinds}
+        return {kind: values for kind, values in found.items() if values is not None}
 
     def forward(self, skip: float = 0.0, temperature: float = 1.0) -> Relaxed:
         """Return the weights, with `skip` for the auxiliary skip connection; `temperature` is that of sparsemax."""
         return Relaxed(
-            {kind: self._activate(values, temperature) for kind, values in self.operations.items()},
+            {kind: self._weights(kind, values, temperature) for kind, values in self.operations.items()},
             {kind: edge_softmax(values, self.layout.targets) for kind, values in self.edges.items()},
             skip,
         )
@@ -55,6 +65,11 @@ class ArchitectureParameters(nn.Module):
         if self.relaxation != "sparsemax":
             return relaxed
         return Relaxed({kind: values.softmax(dim=1) for kind, values in self.operations.items()}, relaxed.edges)
+
+    def _weights(self, kind: str, values: Tensor, temperature: float) -> Tensor:
+        """Return the weights of a kind of cell, 0 for what is pruned."""
+        weights, kept = self._activate(values, temperature), self.kept
+        return weights * kept[kind] if kept else weights
 
     def _activate(self, values: Tensor, temperature: float) -> Tensor:
         if self.relaxation == "sigmoid":

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from imbnas.differentiable.bilevel import GRADIENTS, ArchitectureGradient, Levels
+from imbnas.differentiable.pruning import Pruning
+from imbnas.differentiable.relaxation import ArchitectureParameters
 from imbnas.differentiable.zeroth import LossOf, ZerothOrder
 from imbnas.params.differentiable import DartsParams
+from imbnas.spaces.relaxed import Relaxed
 from imbnas.training.optimizer import SGD, make_optimizer
 
 Estimate = tuple[list[Tensor], Tensor]
@@ -34,6 +37,8 @@ class Strategy(ABC):
 
     stride = 1
     """Of so many steps one needs rows of the architecture, the last of them."""
+    one_level = False
+    """Whether weights and architecture move together, by one gradient on the weights' rows."""
 
     def needs_rows(self, step: int) -> bool:
         """Return whether a step at which the architecture learns needs rows of the architecture."""
@@ -46,6 +51,14 @@ class Strategy(ABC):
     @abstractmethod
     def after(self, step: int, levels: Levels, loss_of: LossOf) -> Estimate | None:
         """Return one after it; `loss_of` is the weights' loss for another learner and architecture."""
+
+    def penalty(self, relaxed: Relaxed) -> Tensor | float:
+        """Return what one level adds to its loss."""
+        return 0.0
+
+    def close_epoch(self, *, learned: bool) -> dict[str, Any]:
+        """Note that an epoch is over, in which the architecture `learned`; return what that adds to its row."""
+        return {}
 
     def rest(self) -> None:  # noqa: B027
         """Note that the architecture does not learn at this step."""
@@ -117,9 +130,58 @@ class ZerothStrategy(Strategy):
         self.order.take(saved)
 
 
+class OneLevelStrategy(Strategy):
+    """No level of the architecture's own (GOLD-NAS): its gradient is that of the weights' loss, and weak ones go."""
+
+    one_level = True
+
+    def __init__(self, start: Start) -> None:
+        if start.optimizer is None:
+            raise ValueError("one level needs weights that learn")
+        plan = start.params.pruning
+        self._pruning = Pruning(plan, cast(ArchitectureParameters, start.parameters)) if plan.per_epoch else None
+
+    def needs_rows(self, step: int) -> bool:
+        """Return False: the weights' rows are the architecture's."""
+        return False
+
+    def before(self, step: int, levels: Levels) -> Estimate | None:
+        """Return None."""
+        return None
+
+    def after(self, step: int, levels: Levels, loss_of: LossOf) -> Estimate | None:
+        """Return None."""
+        return None
+
+    def penalty(self, relaxed: Relaxed) -> Tensor | float:
+        """Return the penalty on the number of operations, 0 where none is pruned."""
+        return self._pruning.loss(relaxed) if self._pruning else 0.0
+
+    def close_epoch(self, *, learned: bool) -> dict[str, Any]:
+        """Prune."""
+        return self._pruning.close_epoch(learned=learned) if self._pruning else {}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the penalty's state."""
+        return self._pruning.snapshot() if self._pruning else {}
+
+    def take(self, saved: Mapping[str, Any]) -> None:
+        """Take it over."""
+        if self._pruning:
+            self._pruning.take(saved)
+        else:
+            super().take(saved)
+
+
 STRATEGIES: dict[str, Callable[[Start], Strategy]] = {
     "first": lambda start: AheadStrategy(GRADIENTS["first"]),
     "second": lambda start: AheadStrategy(GRADIENTS["second"]),
     "zeroth": ZerothStrategy,
 }
 """What each `search.darts.order` means."""
+
+
+def make_strategy(start: Start) -> Strategy:
+    """Return what the parameters say: an order of two levels, or one level."""
+    one = start.params.optimization == "one-level"
+    return OneLevelStrategy(start) if one else STRATEGIES[start.params.order](start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imbnas.cell_graph import is_connected
+from imbnas.cell_graph import EDGES, OPERATIONS, is_connected
 from imbnas.params.adapt import AdaptParams
 from imbnas.params.differentiable import FROZEN, idle_option
 from imbnas.params.longtail import ANGULAR
@@ -97,10 +97,27 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
             f"search.darts.outcome is mixture in the space {space.name}, expected cell, or the space nasbench201: its "
             "search network has the final network's size"
         )
+    if options.pruning.per_epoch:
+        _check_pruning(space, options.pruning.keep)
     if options.branches == "bilateral" and space.name == "darts" and space.darts.layers < 4:
         raise ValueError(
             f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
             "4: the last cell must be a normal one"
+        )
+
+
+def _check_pruning(space: SpaceParams, keep: int) -> None:
+    """Refuse an operation that takes a share and carries nothing, and to keep as many as there are."""
+    if space.name == "darts" and "none" in space.darts.operations:
+        raise ValueError(
+            "space.darts.operations has none with search.darts.pruning.per_epoch above 0, expected it without: it "
+            "would have a share of its node and carry nothing"
+        )
+    count = 14 * len(space.darts.operations) if space.name == "darts" else len(EDGES) * (len(OPERATIONS) - 1)
+    if keep >= count:
+        raise ValueError(
+            f"search.darts.pruning.keep is {keep}, expected fewer than the {count} operations of a cell: nothing would "
+            "be pruned"
         )
 
 

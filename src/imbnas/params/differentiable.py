@@ -2,91 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.barlow_options import ProjectorParams
 from imbnas.params.cost_options import CostParams
+from imbnas.params.descent_options import ArchitectureParams, BarlowParams, CollapseParams
 from imbnas.params.longtail import LongTailParams
 from imbnas.params.loss_options import LOSSES
-from imbnas.params.protocol_options import StabilityParams
+from imbnas.params.protocol_options import PruningParams, StabilityParams
 from imbnas.params.recipe import AugmentParams, OptimizerParams
-from imbnas.params.section import Section
-from imbnas.params.shared import Above, Count, Epochs, Fraction, NonNegative, Pairs, Rounds, Share
+from imbnas.params.shared import NonNegative, Pairs, Rounds, Share
 from imbnas.params.zeroth_options import TemperatureParams, ZerothParams
-
-if TYPE_CHECKING:
-    OuterLoss = str
-else:
-    OuterLoss = Literal["same", *LOSSES]
 
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+REASONS = {
+    "order": ": there is no lower level whose answer the architecture's gradient could follow",
+    "split": ": all rows teach both",
+    "architecture.sampler": ": both learn from one batch",
+    "architecture.loss": ": both have one loss",
+    "collapse.perturbation": ": the weights have no step of their own in which the architecture could be moved",
+    "relaxation": ": each operation needs a weight of its own that falls",
+}
+"""Why one level, or pruning, goes with one value of a parameter alone."""
 FROZEN = ("none", "head")
 """Strategies of `adapt` whose backbone does not learn; then it does not in a differentiable search either."""
-
-
-class ArchitectureParams(Section):
-    """The training of the architecture parameters: Adam, with a rate that follows the epochs."""
-
-    lr: Above = 3.0e-4
-    """Learning rate."""
-    beta1: Fraction = 0.5
-    """Decay of the mean gradient."""
-    beta2: Fraction = 0.999
-    """Decay of the mean squared gradient."""
-    weight_decay: NonNegative = 1.0e-3
-    """Weight decay, which enters the gradient and follows the rate's schedule."""
-    schedule: Literal["constant", "cumulative", "cosine", "freeze", "increasing"] = "constant"
-    """`constant`: DARTS; with t the share of the search, `cumulative`: 1 - t^2 (HLRS), `cosine`: half a cosine,
-    `freeze`: until 1 - t^2 falls below a half, `increasing`: t^2."""
-    warmup: Epochs = 0
-    """Epochs in which only the weights learn (PC-DARTS: 15)."""
-    sampler: Literal["same", "instance", "class-balanced"] = "same"
-    """Rows of the architecture's step: `same` as the weights', both branches included, or one draw of another kind."""
-    loss: OuterLoss = "same"
-    """Loss of the architecture's step: `same` as the weights', or another one, with the options in `losses` and
-    `weighting`."""
-
-
-class BarlowParams(ProjectorParams):
-    """Barlow Twins in both levels of the search."""
-
-    labels: NonNegative = 0.0
-    """Weight of a loss on labels beside it; 0: labels are not looked at, nor do the split and the score use them."""
-
-
-class CollapseParams(Section):
-    """Measures against a collapse to skip connections."""
-
-    skip: Literal["none", "linear", "cosine"] = "none"
-    """DARTS- (Chu et al. 2021): an auxiliary skip connection on every edge whose weight falls from 1 to 0."""
-    perturbation: Literal["none", "random", "adversarial"] = "none"
-    """SmoothDARTS (Chen and Hsieh 2020): operations' weights are perturbed while the network's weights learn."""
-    first_radius: NonNegative = 0.03
-    """Of the perturbation, in the first epoch."""
-    last_radius: NonNegative = 0.3
-    """Of the perturbation, towards the last epoch."""
-    eigenvalue_rows: Count = 0
-    """Rows on which the dominant eigenvalue of the Hessian is measured after each epoch; 0: not measured."""
-    stop_ratio: NonNegative = 0.0
-    """R-DARTS (Zela et al. 2020, 1.3): stop when the smoothed eigenvalue grows by this factor; 0: never."""
-    window: Rounds = 5
-    """Epochs over which the eigenvalue is averaged."""
-    back: Rounds = 4
-    """Epochs over which its growth is measured."""
-    patience: Rounds = 10
-    """Epochs before the search may stop."""
-
-    @model_validator(mode="after")
-    def _measured(self) -> Self:
-        if self.stop_ratio and not self.eigenvalue_rows:
-            raise ValueError(
-                f"stop_ratio is {self.stop_ratio} and eigenvalue_rows is 0, expected rows to measure it on"
-            )
-        return self
 
 
 class DartsParams(LongTailParams):
@@ -95,8 +37,11 @@ class DartsParams(LongTailParams):
     order: Literal["first", "second", "zeroth"] = "first"
     """`second` differentiates through the weights' next step: better founded, two to three times slower. `zeroth`
     compares the weights with those of a twin at another architecture (ZO-DARTS+, arXiv 2405.03462)."""
+    optimization: Literal["bilevel", "one-level"] = "bilevel"
+    """`bilevel`: the architecture learns on rows of its own (DARTS); `one-level`: weights and architecture learn
+    together, by one gradient on all rows (GOLD-NAS, arXiv 2007.03331)."""
     epochs: Rounds = 50
-    """Passes over the weights' half of the rows."""
+    """Passes over the weights' rows, in `bilevel` their half."""
     batch_size: Pairs = 64
     """Rows of each half in one step."""
     share: Open = 0.5
@@ -147,6 +92,8 @@ class DartsParams(LongTailParams):
     """Of sparsemax."""
     cost: CostParams = CostParams()
     """What the architecture's level pays for expected costs beyond bounds."""
+    pruning: PruningParams = PruningParams()
+    """Of one-level with sigmoid: weak operations are pruned, and what is left on an edge is derived."""
     collapse: CollapseParams = CollapseParams()
     """What is done against collapse."""
     stability: StabilityParams = StabilityParams()
@@ -180,12 +127,18 @@ class DartsParams(LongTailParams):
             self._self_supervised()
         if self.outcome == "mixture":
             self._single_stage()
+        self._levels()
         return self
 
     @property
     def learning_epochs(self) -> int:
         """Epochs in which the architecture may learn: all, or those before a mixture is frozen, at least one."""
         return max(1, int(self.epochs * self.freeze + 0.5)) if self.outcome == "mixture" else self.epochs
+
+    @property
+    def derived_from(self) -> float:
+        """The least weight of a sigmoid's operation in the derived cell: any, where weak ones are pruned."""
+        return 0.0 if self.pruning.per_epoch else self.threshold
 
     @property
     def outer_loss(self) -> str:
@@ -231,6 +184,28 @@ class DartsParams(LongTailParams):
                     "after the last epoch"
                 )
 
+    def _levels(self) -> None:
+        """Refuse what needs two levels in one, and pruning where operations do not have weights of their own."""
+        prunes = self.pruning.per_epoch > 0
+        one = self.optimization == "one-level"
+        unfit = (
+            (one, "order", self.order, "first"),
+            (one, "split", self.split, "fixed"),
+            (one, "architecture.sampler", self.architecture.sampler, "same"),
+            (one, "architecture.loss", self.architecture.loss, "same"),
+            (one, "collapse.perturbation", self.collapse.perturbation, "none"),
+            (prunes and one, "relaxation", self.relaxation, "sigmoid"),
+        )
+        for acts, name, found, expected in unfit:
+            if acts and found != expected:
+                beside = "pruning.per_epoch above 0" if name == "relaxation" else "optimization one-level"
+                raise ValueError(f"{name} is {found} with {beside}, expected {expected}{REASONS[name]}")
+        if prunes and not one:
+            raise ValueError(
+                f"pruning.per_epoch is {self.pruning.per_epoch} with optimization {self.optimization}, expected 0, or "
+                "one-level"
+            )
+
     def _self_supervised(self) -> None:
         if self.branches == "bilateral":
             raise ValueError("branches is bilateral with objective barlow-twins, expected one, or objective labels")
@@ -249,6 +224,7 @@ def idle_option(options: DartsParams, strategy: str) -> str:
         "objective is barlow-twins": options.objective == "barlow-twins",
         f"collapse.skip is {options.collapse.skip}": options.collapse.skip != "none",
         f"collapse.perturbation is {options.collapse.perturbation}": options.collapse.perturbation != "none",
+        f"optimization is {options.optimization}": options.optimization != "bilevel",
         f"outcome is {options.outcome}": options.outcome != "cell",
         f"split is {options.split}": options.split != "fixed",
     }

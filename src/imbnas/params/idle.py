@@ -38,6 +38,11 @@ RULES: tuple[Rule, ...] = (
         "search.method is another than random, tpe, synflow and jacobian",
     ),
     (("search.objective",), lambda params: params.search.judged, "no validation rows score candidates"),
+    (
+        ("search.darts.share",),
+        lambda params: params.search.darts.optimization == "bilevel" or params.search.method != "darts",
+        "search.darts.optimization is one-level, where all rows teach both",
+    ),
     (("retrain.finetune",), lambda params: params.retrain.init == "handed", "retrain.init is scratch"),
     *(((f"adapt.{name}",), _adapts(name), f"adapt.strategy is another than {name}") for name in sorted(TRAINED)),
     (("adapt.feature_cache",), _adapts("head"), "adapt.strategy is another than head"),

@@ -65,7 +65,12 @@ class DartsSearch:
         step.placed(loaded.learner)
         torch.manual_seed(derive(self.view.seed, "search", "architecture"))
         layout = loaded.learner.network.layout
-        parameters = ArchitectureParameters(layout, self.params.relaxation, edge_weights=self.params.edge_weights)
+        parameters = ArchitectureParameters(
+            layout,
+            self.params.relaxation,
+            edge_weights=self.params.edge_weights,
+            prunes=self.params.pruning.per_epoch > 0,
+        )
         search = self._search(loaded, parameters)
         if self.validation is None:
             self.context.log("no validation rows judge the search network: its trajectory has no score")

@@ -23,7 +23,7 @@ def make_feeds(
 ) -> tuple[Sequence[Feed], Sequence[Feed]]:
     """Return the batches of both levels for a learner of `draws` samplers, all rows having these labels.
 
-    Where the weights are frozen the architecture has all rows.
+    Where the weights are frozen the architecture has all rows, and where both learn together both have.
     """
     halves_of = _halves_of(params, labels, frozen, seed)
     own = {"same": None, "instance": SamplerParams(), "class-balanced": SamplerParams(name="class-balanced")}
@@ -51,6 +51,8 @@ def _halves_of(params: DartsParams, labels: np.ndarray, frozen: bool, seed: int)
     """Return what gives the rows of both levels in an epoch."""
     if frozen:
         return lambda epoch: (np.arange(0), np.arange(len(labels)))
+    if params.optimization == "one-level":
+        return lambda epoch: (np.arange(len(labels)), np.arange(len(labels)))
 
     def drawn(cut: int) -> Halves:
         if params.blind:

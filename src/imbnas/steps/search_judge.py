@@ -42,7 +42,7 @@ class Judge:
         operations = tuple(self.view.space.darts.operations)
         if self.view.search.darts.relaxation == "sigmoid":
             cells = [
-                rules.threshold_cell(weights[kind], operations, self.view.search.darts.threshold) for kind in CELLS
+                rules.threshold_cell(weights[kind], operations, self.view.search.darts.derived_from) for kind in CELLS
             ]
         else:
             cells = [rules.strongest_cell(weights[kind], operations, shares.get(kind)) for kind in CELLS]
@@ -54,8 +54,8 @@ class Judge:
         """Return the same of NAS-Bench-201's cell, and whether a way had to be opened."""
         options = self.view.search.darts
         if options.relaxation == "sigmoid":
-            best = rules.threshold_edges(weights, options.threshold)
-            chosen = rules.connected_threshold_edges(weights, options.threshold)
+            best = rules.threshold_edges(weights, options.derived_from)
+            chosen = rules.connected_threshold_edges(weights, options.derived_from)
         else:
             best, chosen = rules.argmax_edges(weights), rules.connected_edges(weights)
         return {
