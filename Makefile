@@ -27,7 +27,7 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	ranking seeds-results adaptation approximation inheritance implants golden latent-diffusion coverage bench gpu-pack gpu \
+	ranking seeds-results adaptation approximation inheritance implants gap golden latent-diffusion coverage bench gpu-pack gpu \
 	darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
@@ -114,6 +114,9 @@ approximation: $(READY) ## accuracy and energy by approximate multiplier, on dig
 
 implants: $(READY) ## implanted cells beside adapters, finetuning and a new head, on digits: docs/results/implants.md
 	$(BIN)/python experiments/implants.py $(IMPLANTS)
+
+gap: $(READY) ## discretisation gap of the differentiable searches, on digits: docs/results/discretisation-gap.md (minutes)
+	$(BIN)/python experiments/gap.py $(GAP)
 
 golden: $(READY) ## heads on published networks' features (GOLDEN=DIR holds them): docs/results/golden.md
 	$(BIN)/python experiments/golden.py --data $(GOLDEN)

@@ -522,3 +522,66 @@ def test_every_search_of_the_seeds_page_has_valid_parameters() -> None:
     evolution = seen["IMB-NAS' evolution"]
     assert seen["DARTS on the adapted head"].view("supernet") == evolution.view("supernet"), "one supernet for both"
     assert searches._folder("DARTS", 0) != searches._folder("HLRS", 0)
+
+
+@pytest.mark.parametrize(
+    ("trend", "skips", "said"),
+    [
+        (1.0, 0.0, "DARTS' gap is shown. That it grows with edge entropy is shown. That the splits differ in skip "),
+        (
+            -1.0,
+            0.3,
+            "DARTS' gap is shown. That it grows with edge entropy is not shown. That the splits differ in skip ",
+        ),
+    ],
+)
+def test_the_page_of_gaps_says_what_its_rule_says(trend: float, skips: float, said: str) -> None:
+    import gap as gaps
+
+    rng = np.random.default_rng(0)
+    cells = {
+        arm: [
+            {"continuous": 0.8, "decoded": 0.5, "entropy": 0.9 - place / 20 + noise / 100, "zeros": 0.1}
+            | {"gap": 0.3 - trend * place / 20 + trend * noise / 100, "processor": "one"}
+            | {"skips": 0.4 + (skips + noise / 100) * (arm == gaps.REDRAWN)}
+            for noise in rng.normal(size=5)
+        ]
+        for place, arm in enumerate(gaps.ARMS)
+    }
+    content = gaps.page(cells, {"commit": "c", "seeds": 5, "rows": 200, "epochs": 40, "train": 200, **gaps.PRUNING})
+    assert said + ("connections is shown." if skips else "connections is not shown.") in content
+    own = 100.0 * np.array([one["gap"] for one in cells[gaps.DARTS]])
+    assert f"| DARTS, first order | 80.0 | 50.0 | {own.mean():.1f} [" in content
+    assert content.count("| 0.10 [0.10, 0.10] |") == len(gaps.ARMS)
+
+
+def test_the_correlation_of_gap_and_entropy_has_the_jackknifes_error() -> None:
+    import gap as gaps
+
+    found = gaps.jackknifed(lambda seeds: float(np.mean(seeds**2)), 4)
+    # Of a mean the pseudo-values are the values themselves.
+    assert (float(found.value), float(found.error)) == (3.5, pytest.approx(np.std([0, 1, 4, 9], ddof=1) / 2))
+    cells = {arm: [{"gap": gap, "entropy": gap**3} for gap in own] for arm, own in (("a", [1, 2, 5]), ("b", [3, 4, 6]))}
+    assert float(gaps.correlation(cells, ["a", "b"]).value) == pytest.approx(1.0)
+    assert float(gaps.correlation({"a": [{"gap": 1.0, "entropy": 1.0}] * 3}, ["a"]).value) == 0.0
+
+
+def test_every_search_of_the_gaps_page_is_valid_and_its_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import adaptation_place
+    import gap as gaps
+
+    monkeypatch.setattr(adaptation_place.Place, "prepare", lambda self: None)
+    bench = gaps.Bench(tmp_path)
+    arms = {arm: bench.params(arm, 3).search.darts for arm in gaps.ARMS}
+    assert arms["ZO-DARTS+"].order == "zeroth"
+    assert [arm for arm, darts in arms.items() if darts.outcome == "mixture"] == [gaps.FIXED, gaps.REDRAWN]
+    assert (arms[gaps.ONE_LEVEL].optimization, arms[gaps.ONE_LEVEL].pruning.keep) == ("one-level", 6)
+    assert {darts.relaxation for darts in arms.values()} == {"softmax", "sigmoid", "sparsemax"}
+    row = {"alpha_cell": [0.0, 2.0, 0.0, 0.0, 0.0] * 6, "temperature": 1.0}
+    assert (gaps.operation_weights("sparsemax", row) == 0.0).mean() == pytest.approx(0.8)
+    assert (gaps.operation_weights("softmax", row) > 0.0).all()
+    row = {"alpha_cell": [0.0] * 24, "kept_cell": [False] * 18 + [True] * 6}
+    assert (gaps.operation_weights("sigmoid", row) == 0.0).mean() == 0.75
+    assert (gaps.operation_weights("sigmoid", {**row, "kept_cell": None}) == 0.5).all()
