@@ -86,6 +86,7 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     """Check a parameter file and print what it describes."""
     from imbnas.approximate.chosen_table import chosen_table
     from imbnas.data.latency_file import read_latencies
+    from imbnas.data.supernet_fit import check_reused
     from imbnas.files import check_named
     from imbnas.params.config import load
     from imbnas.params.dvc import missing
@@ -98,6 +99,7 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     if search.latency is not None:
         read_latencies(Path(search.latency), params.space, target.shape, target.classes)
     chosen_table(params.approximate, Path())
+    check_reused(params.supernet, params.space, target, Path())
     limits = (search.max_macs, search.max_params, search.max_latency)
     bounded = search.method == "darts" and search.darts.cost.name != "none"
     if bounded or any(limit is not None for limit in limits):
@@ -108,7 +110,8 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     if tail not in ("natural", "counts"):
         tail = f"{tail} ratio {params.imbalance.ratio:g}"
     print(
-        f"{visible(config)}: {params.source.dataset} -> {params.target.dataset}, {tail}, {params.space.name}, "
+        f"{visible(config)}: {params.supernet.reuse or params.source.dataset} -> {target.dataset}, {tail}, "
+        f"{params.space.name}, "
         f"adapt {params.adapt.strategy}, search {params.search.method}"
     )
     for line in idle(params):

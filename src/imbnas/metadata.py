@@ -172,12 +172,20 @@ class SourceMeta(_Meta):
     classes: list[str]
 
 
+class ReusedMeta(_Meta):
+    """A supernet that was trained in another project: the digest of its file there."""
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class SupernetMeta(ImagesMeta):
     """A supernet, trained on the source or adapted to the target."""
 
     space: SpaceParams
     dataset: str
     digests: dict[str, str]
+    reused: ReusedMeta | None = None
+    """None where this project has trained it."""
 
 
 class EpochsMeta(_Meta):

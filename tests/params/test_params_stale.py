@@ -27,6 +27,7 @@ SHARED = {
     "loss_options",
     "origins",
     "recipe",
+    "reuse_options",
     "section",
     "shared",
     "space_options",

@@ -18,7 +18,7 @@ from imbnas.run.graph import STEPS
 NUMERICS = [f"runtime.{name}" for name in ("channels_last", "deterministic", "device", "precision", "threads")]
 TRAINING = sorted([*NUMERICS, "runtime.processes"])
 GOLDEN = {
-    "source": ["source", "target.channels", "target.dataset", "target.image_size"],
+    "source": ["source", "supernet.reuse", "target.channels", "target.dataset", "target.image_size"],
     # Of the source all: its rows are an input.
     "target": ["source", "target"],
     "imbalance": ["imbalance", "target.root", "target.validation"],

@@ -59,6 +59,8 @@ def test_source_and_target_of_one_dataset_share_no_image(tmp_path: Path, root):
 
 
 def test_sizes_of_the_default(tmp_path: Path):
+    # A source without a single image would take none from the target.
+    write_source_index(tmp_path, np.array([b"x" * 32], dtype="S32"))
     run_target(tmp_path, {"dataset": "digits", "root": "x", "share": 0.5})
     train, validation, test = (read_split(tmp_path / f"data/target/{s}") for s in ("train", "validation", "test"))
     # Of 178 images the source has 89; of the other 89 a quarter is 22.25, so 22 for test; ten for validation.

@@ -252,7 +252,8 @@ def test_a_rule_holds_its_parameters_code_and_environment_and_no_more(rules: dic
 @pytest.mark.parametrize("step", STEPS)
 def test_a_stage_is_what_the_rule_says(rules: dict[str, Any], dvc: dict[str, Any], step: str) -> None:
     stage = dvc["stages"][step]
-    assert stage["params"][0] == {"code.json": [f"code.{step}"]}
+    reused = ["code.reused"] if step in ("source", "supernet") else []
+    assert stage["params"][0] == {"code.json": [f"code.{step}", *reused]}
     assert sorted(stage["params"][1:]) == uses(step)
     raw = {"source": "${source.root}", "target": "${target.root}", "imbalance": "${target.root}", "search": "tables"}
     # Of the source the target reads one file, of other splits it is all of them.

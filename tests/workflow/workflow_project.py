@@ -25,6 +25,7 @@ PROJECT = [
         "profiles",
         "slurm",
         "tables",
+        "supernets",
         "local",
         "src",
         "dvc.yaml",

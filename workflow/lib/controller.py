@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import environment
-from identity import LOCK, Sources, rule_identity, watched
+from identity import LOCK, TAKERS, Sources, reused_digest, rule_identity, watched
 
 from imbnas.closure import look_again, step_digest
 from imbnas.errors import UserError, naming_files
@@ -73,7 +73,7 @@ def start_run(project: Path, sources: Sources) -> Run:
         environment.check(project / LOCK)  # DVC records the lock file; Snakemake records what is installed
     tree = params.tree()
     code = codes()
-    _check_recorded(Path(CODE_FILE), code)
+    _check_recorded(Path(CODE_FILE), code, reused_digest(params, Path()))
     # In the user's order, which numbers the cells of a study.
     texts = [
         json.dumps(tree, separators=(",", ":"), ensure_ascii=False),
@@ -89,10 +89,11 @@ def start_run(project: Path, sources: Sources) -> Run:
     return Run(params, (folder / "params.json").as_posix(), code, identities, origins.of("study.axes"), watching)
 
 
-def _check_recorded(file: Path, code: Mapping[str, str]) -> None:
+def _check_recorded(file: Path, code: Mapping[str, str], reused: str) -> None:
     """Raise UserError where DVC would record another digest of the stage's code than that of the code that runs.
 
-    The stage `code` writes `file`; since then, or where DVC runs one stage by itself, the code may have changed.
+    So it is with the `reused` supernet's. The stage `code` writes `file`; since then, or where DVC runs one stage by
+    itself, they may have changed.
     """
     step = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
     if step in code and file.is_file():
@@ -100,6 +101,10 @@ def _check_recorded(file: Path, code: Mapping[str, str]) -> None:
         digests = noted.get("code") if isinstance(noted, dict) else None
         if not isinstance(digests, dict) or digests.get(step) != code[step]:
             raise UserError(f"{file.name}: not the code of {step} as it is now, expected it; run `dvc repro {step}`")
+        if step in TAKERS and digests.get("reused") != reused:
+            raise UserError(
+                f"{file.name}: not the digest of supernet.reuse as it is now, expected it; run `dvc repro {step}`"
+            )
 
 
 def _keep(file: Path, content: bytes) -> None:

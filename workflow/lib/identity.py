@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from imbnas.closure import step_files
 from imbnas.data.latency_file import read_latencies
+from imbnas.data.supernet_fit import check_reused
 from imbnas.errors import naming_files
 from imbnas.files import canonical_json, check_named, digest_file
 from imbnas.params.approximate import ApproximateParams
@@ -24,9 +25,12 @@ from imbnas.params.origins import Origins
 from imbnas.params.reading import decode, read
 from imbnas.params.section import merged
 from imbnas.params.space_options import SpaceParams
+from imbnas.params.supernet import SupernetParams
 from imbnas.params.target import TargetParams
 
 LOCK = "requirements.lock"
+TAKERS = ("source", "supernet")
+"""The steps that read the supernet of another project, where the parameters name one."""
 SELF_CHECKED = ("cifar10", "cifar100", "digits")
 """Datasets whose reader compares the raw files with published checksums, or that come with scikit-learn."""
 
@@ -89,10 +93,14 @@ def parameters(step: str, tree: Mapping[str, Any]) -> list[str]:
 def user_files(step: str, tree: Mapping[str, Any]) -> list[str]:
     """Return a line for each file of the user's own that `step` reads; `tree` holds the parameters.
 
-    They are the file of class counts of `imbalance`, and the tables of scores and of latencies of `search`. Raise
-    UserError where a table is absent or its latencies are of something else: `search` would say so, after everything
-    before it has been trained. So it is with a table of products, whose digest is a parameter.
+    They are the file of class counts of `imbalance`, the supernet of another project, and the tables of scores and of
+    latencies of `search`. Raise UserError where a file is absent or of something else: its step would say so, `search`
+    after everything before it has been trained. So it is with a table of products, whose digest is a parameter.
     """
+    if step in TAKERS and (reused := tree.get("supernet", {}).get("reuse")) is not None:
+        space, target = SpaceParams.model_validate(tree["space"]), TargetParams.model_validate(tree["target"])
+        digest = check_reused(SupernetParams.model_validate(tree["supernet"]), space, target, Path())
+        return [f"{reused}: {str(digest)[:16]}"]
     if step == "imbalance" and tree[step]["profile"] == "counts":
         return [_line(Path(tree["target"]["root"]) / tree[step]["counts"])]
     if step != "search":
@@ -123,6 +131,8 @@ def watched(step: str, tree: Mapping[str, Any], look: Callable[[Path], str] | No
     """
     if "DVC_STAGE" not in os.environ or step not in ("source", "target"):
         return []
+    if step == "source" and tree.get("supernet", {}).get("reuse") is not None:
+        return []  # it reads none
     if tree[step]["dataset"] in SELF_CHECKED or tree[step]["download"]:
         return []
     found = (look or fingerprint)(Path(tree[step]["root"]))
@@ -154,6 +164,12 @@ def fingerprint(root: Path) -> str:
                 state = entry.stat()
                 lines.append(f"{prefix}{entry.name}\0{state.st_size}\0{state.st_mtime_ns}")
     return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def reused_digest(params: Params, project: Path) -> str:
+    """Return the digest of the supernet of another project, `none` where the parameters name none."""
+    file = params.supernet.reuse
+    return "none" if file is None else _digest(project / file)
 
 
 def _digest(path: Path) -> str:

@@ -44,7 +44,8 @@ def main(project: Path) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     kept: list[str] = []
-    for root in dict.fromkeys([params.source.root, params.target.root]):
+    # In place of the source's raw files, the supernet that was trained on them elsewhere.
+    for root in dict.fromkeys([params.supernet.reuse or params.source.root, params.target.root]):
         if Path(root).is_absolute():
             continue  # a copy of the project finds it too
         file = keeper(root, project)

@@ -29,12 +29,17 @@ SHARED = ("supernet", "adapt", "retrain")
 
 def processes(params: Params, step: str) -> int:
     """Return in how many processes a step computes."""
-    return params.runtime.processes if step in SHARED else 1
+    return params.runtime.processes if step in SHARED and not takes_over(params, step) else 1
 
 
 def gpus(params: Params, step: str) -> int:
     """Return how many GPUs a step asks for: one for each process, where it may use any."""
-    return 0 if params.runtime.device == "cpu" else processes(params, step)
+    return 0 if params.runtime.device == "cpu" or takes_over(params, step) else processes(params, step)
+
+
+def takes_over(params: Params, step: str) -> bool:
+    """Say whether a step only copies a supernet of another project."""
+    return step == "supernet" and params.supernet.reuse is not None
 
 
 def loaders(params: Params, step: str, section: str) -> int:
@@ -89,6 +94,8 @@ def side(params: Params) -> int:
 
 def _images(params: Params, step: str) -> int:
     """Return how many images pass forward and backward through a network in `step`."""
+    if takes_over(params, step):
+        return 0
     if step == "supernet":
         return rows(params, "source") * params.supernet.epochs * _passes(params, params.supernet.sampling)
     if step == "adapt" and params.adapt.strategy == "head" and params.adapt.feature_cache.paths:

@@ -73,11 +73,11 @@ class Study:
         return shlex.join([*words, *(word for move in moves for word in ("--path", move))])
 
     def user_files(self, step: str, digest: str) -> str:
-        """Return the state of the user's file that a job reads; empty within a job.
+        """Return the state of the user's files that a job reads; empty within a job.
 
         What it depends on besides, its parameters, is in its digest.
         """
-        if not self._main or step not in ("imbalance", "search"):
+        if not self._main or step not in ("imbalance", "search", *identity.TAKERS):
             return ""
         return "; ".join(identity.user_files(step, self.params(step, digest).tree()))
 

@@ -21,7 +21,7 @@ import raw_changes
 import sizes
 import studies
 from guard import guarded
-from identity import Sources
+from identity import TAKERS, Sources
 from imbnas.errors import UserError
 from imbnas.run.graph import PATHS
 
@@ -76,10 +76,17 @@ def record(rule):
         section = rule.removeprefix("study_")
         read = None
         if section in ("source", "target"):
-            read = RAW_FILES.of(section, STUDY.params(section, digest) if digest else RUN.params, workflow.touch)
+            params = STUDY.params(section, digest) if digest else RUN.params
+            if section == "target" or not reused(section, params):
+                read = RAW_FILES.of(section, params, workflow.touch)
         return outputs.settle(file, [str(name).format(digest=digest) for name in getattr(rules, rule).output], read)
 
     return guarded(lambda wildcards: look(wildcards.get("digest")))
+
+
+def reused(step, params=RUN.params):
+    """Return the supernet of another project where the step reads one; its digest is among the rule's `params`."""
+    return [params.supernet.reuse] if step in TAKERS and params.supernet.reuse else []
 
 
 def identity(step):
@@ -153,7 +160,7 @@ def minutes(step):
 
 def light(section):
     """Say whether the dataset of `section` is materialised in seconds; else every one of its images is opened."""
-    return getattr(RUN.params, section).dataset not in ("folder", "list")
+    return getattr(RUN.params, section).dataset not in ("folder", "list") or bool(reused(section))
 
 
 # A shell that waits for its step when both are asked to stop: if it died at once, Slurm would kill the step, whose state

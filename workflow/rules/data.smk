@@ -1,6 +1,7 @@
 rule source:
     input:
         record=record("source"),
+        reused=guarded(lambda wildcards: reused("source")),
     output:
         train=split("source/train"),
         validation=split("source/validation"),

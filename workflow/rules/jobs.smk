@@ -18,7 +18,13 @@ if workflow.is_main_process and any(Path(word).parts[:1] == ("study",) for word 
 def study_inputs(step):
     """Return a function for the inputs of a job: those of the chain's rule, where the study's jobs make them."""
     listed = [str(file) for file in getattr(rules, step).input if not callable(file)]
-    return guarded(lambda wildcards: STUDY.inputs(step, wildcards.digest, listed))
+
+    @guarded
+    def files(wildcards):
+        found = STUDY.inputs(step, wildcards.digest, listed)
+        return [*found, *reused(step, STUDY.params(step, wildcards.digest))] if step in TAKERS else found
+
+    return files
 
 
 def study_outputs(step):

@@ -1,6 +1,7 @@
 rule supernet:
     input:
         record=record("supernet"),
+        reused=guarded(lambda wildcards: reused("supernet")),
         train=split("source/train"),
         validation=split("source/validation"),
     output:

@@ -21,7 +21,8 @@ from imbnas.params.target import TargetParams
 
 def check_source(source: SourceParams, target: TargetParams, supernet: SupernetParams) -> None:
     """Raise ValueError where a supernet for one's own images would be trained on digits, blown up from 8 x 8 pixels."""
-    if source.dataset == "digits" and target.dataset in OWN_DATASETS and supernet.epochs:
+    trained = supernet.epochs and supernet.reuse is None
+    if source.dataset == "digits" and target.dataset in OWN_DATASETS and trained:
         train = f" (and splits.train: {target.splits.train})" if target.splits.train is not None else ""
         raise ValueError(
             f"source.dataset is digits with target.dataset {target.dataset} and supernet.epochs {supernet.epochs}, "
@@ -67,7 +68,7 @@ def check_inheritance(
         )
     own = getattr(adapt, adapt.strategy).epochs if adapt.strategy in ("finetune", "scratch", "implant") else 0
     searched = search.darts.epochs if descends and adapt.strategy not in FROZEN else 0
-    before = supernet.epochs if adapt.strategy != "scratch" else 0
+    before = (supernet.epochs or supernet.reuse is not None) if adapt.strategy != "scratch" else 0
     if not (before or own or searched):
         raise ValueError(
             f"retrain.init is handed with supernet.epochs {supernet.epochs} and adapt.strategy {adapt.strategy}, "
@@ -132,7 +133,8 @@ def _augments(
     supernet: SupernetParams, adapt: AdaptParams, search: SearchParams, retrain: RetrainParams
 ) -> Iterator[tuple[str, AugmentParams]]:
     """Yield the augmentations that act, by the names of their recipes."""
-    yield "supernet", supernet.augment
+    if supernet.reuse is None:
+        yield "supernet", supernet.augment
     if adapt.strategy != "none":
         yield f"adapt.{adapt.strategy}", getattr(adapt, adapt.strategy).augment
     if search.method == "darts":

@@ -74,7 +74,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _across(self) -> Self:
-        if same_images(self.source, self.target) and self.source.share >= 1.0:
+        trained = self.supernet.reuse is None
+        if trained and same_images(self.source, self.target) and self.source.share >= 1.0:
             raise ValueError(
                 f"source.share is {self.source.share} and source and target are both {self.target.dataset}, "
                 "expected a share below 1 that leaves rows for the target"

@@ -9,6 +9,8 @@ from imbnas.params.config import Params, defaults
 
 Rule = tuple[tuple[str, ...], Callable[[Params], bool], str]
 TRAINED = {"head", "finetune", "scratch"}
+TRAINING = ("epochs", "batch_size", "optimizer", "schedule", "augment", "mixing", "label_smoothing", "probe_paths")
+"""Of `supernet`: what trains it."""
 
 
 def _searches(*methods: str) -> Callable[[Params], bool]:
@@ -24,6 +26,11 @@ def _is_space(name: str) -> Callable[[Params], bool]:
 
 
 RULES: tuple[Rule, ...] = (
+    (
+        ("source", *(f"supernet.{name}" for name in TRAINING)),
+        lambda params: params.supernet.reuse is None,
+        "supernet.reuse takes a trained supernet",
+    ),
     (
         ("search.table_column", "search.table_condition", "search.table_device", "search.table_precision"),
         lambda params: params.search.table is not None,

@@ -58,7 +58,7 @@ def needs(
     weights = NUMBER * sum(block.weights for block in blocks)
     yield Need("space", ("supernet", "adapt", "search"), "has widths and blocks whose supernet has", weights)
     image = NUMBER * (side * side + sum(block.pixels * block.channels for block in blocks))
-    trained = [("supernet", "supernet", supernet.batch_size * bool(supernet.epochs))]
+    trained = [("supernet", "supernet", supernet.batch_size * bool(supernet.epochs and supernet.reuse is None))]
     if adapt.strategy in ("finetune", "scratch", "implant"):
         trained.append(("adapt", f"adapt.{adapt.strategy}", getattr(adapt, adapt.strategy).batch_size))
     if search.method == "darts":

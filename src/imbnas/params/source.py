@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from imbnas.params.dataset import DatasetParams, Shape, SourceValidation
+from imbnas.params.reuse_options import ReuseParams
 from imbnas.params.section import View
 
 
@@ -34,3 +35,4 @@ class SourceView(View):
 
     source: SourceParams
     target: Shape
+    supernet: ReuseParams = ReuseParams()

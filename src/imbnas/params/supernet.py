@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
 from imbnas.params.recipe import RecipeParams
+from imbnas.params.reuse_options import SupernetPath
 from imbnas.params.section import View
 from imbnas.params.shared import Epochs, Rounds, Sampling, TrainingNumerics
 from imbnas.params.space_options import SpaceParams
@@ -17,6 +22,23 @@ class SupernetParams(RecipeParams):
     smallest and two uniform paths. `mixture`, in the space darts: no path, but all operations at equal weights."""
     probe_paths: Rounds = 32
     """Random paths whose mean balanced accuracy on the source's validation rows is logged at the end."""
+    reuse: SupernetPath | None = None
+    """A supernet below `supernets/` that another project has trained, its models/supernet.safetensors, for the same
+    space and images of the same shape: it is taken as it is, nothing is trained on a source, and no file of `source` is
+    read. null: one is trained."""
+    reuse_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Of `reuse`: the SHA-256 that the file must have; null: any."""
+
+    @model_validator(mode="after")
+    def _digest_of_nothing(self) -> Self:
+        if self.reuse_sha256 is not None and self.reuse is None:
+            raise ValueError(f"reuse_sha256 is {self.reuse_sha256} and reuse is null, expected the file that has it")
+        return self
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The recipe as the metadata of a supernet that was trained by it tell it."""
+        return self.model_dump(mode="json", exclude={"reuse", "reuse_sha256"})
 
 
 class SupernetView(View):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from imbnas.params.dataset import PUBLISHED
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import percent
 from imbnas.report.reference_facts import reference_sentences
@@ -48,6 +50,24 @@ def _single_stage(mixture: dict[str, Any], init: dict[str, Any]) -> str:
         "were trained: no subnet has a mixture's cost and training. `results/figures/architecture.png` draws the cell "
         "to which it would decode."
     )
+
+
+def taken_over(details: dict[str, Any], show: Callable[[object], str] = str) -> list[str]:
+    """Return that the supernet was not trained here, and on what it was; nothing of one that was.
+
+    `show` makes names safe where the sentence goes.
+    """
+    found = details.get("supernet")
+    if found is None:
+        return []
+    name = show(found["dataset"])
+    said = (
+        f"The supernet was reused, not trained here: another project trained it on {name} ({found['classes']} "
+        f"classes), and its file there has the SHA-256 {found['sha256']}."
+    )
+    if found["dataset"] == details["dataset"] and found["dataset"] in PUBLISHED:
+        return [f"{said} That is the target's dataset too: validation and test rows may be among those it saw."]
+    return [f"{said} The images on which it was trained were not compared with the target's."]
 
 
 def choice(search: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from imbnas.files import write_bytes
 from imbnas.network_names import title
-from imbnas.report.card_facts import arithmetic, beside, choice, facts, sizes, start
+from imbnas.report.card_facts import arithmetic, beside, choice, facts, sizes, start, taken_over
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, percent, write_page
 
@@ -43,6 +43,7 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         _table(("parameter", "value"), recipe),
         "## Architecture",
         choice(details["search"]),
+        *taken_over(details, markdown),
         _table(("block", "choice"), blocks),
         *arithmetic(details),
         "## Evaluation",
@@ -129,7 +130,7 @@ def write_results_page(path: Path, details: dict[str, Any]) -> None:
         note,
         strong=frozenset({list(details["networks"]).index("final")}),
     )
-    write_page(path, "Results", [replace(block, note=" ".join([note, *beside(details)]))])
+    write_page(path, "Results", [replace(block, note=" ".join([note, *taken_over(details), *beside(details)]))])
 
 
 def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:

@@ -78,6 +78,9 @@ def cost_table(cost: dict[str, Any]) -> Group:
     for step, entry in cost["steps"].items():
         device = entry["processor"] if entry["device"] == "cpu" else entry["device"]
         table.add_row(step, _seconds(entry["seconds"]), str(entry["attempts"]), Text(visible(device)))
+        if "reused_supernet_seconds" in entry:
+            spent = _seconds(entry["reused_supernet_seconds"])
+            table.add_row("", f"({spent})", "", Text("of the reused supernet, in its own project: not in the total"))
     return Group(table)
 
 

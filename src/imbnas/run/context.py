@@ -21,6 +21,8 @@ from imbnas.run.graph import PATHS, STEPS, cost_details, maker
 from imbnas.sealed import DamagedError, read_record, write_record
 
 WORK = ".imbnas"
+ELSEWHERE = "reused_supernet_seconds"
+"""In a step's cost, and in results/cost.json: what a supernet took that another project has trained; not spent here."""
 STALE_SECONDS = 3600.0
 """How long nothing was added to a file that nobody is writing any more."""
 _LOCK_SECONDS = 60.0
@@ -42,7 +44,7 @@ class Context:
     device: str = "cpu"
     reused_seconds: float = 0.0
     """What the parts of the result took that an earlier run has left."""
-    cost_notes: dict[str, str] = field(default_factory=dict)
+    cost_notes: dict[str, str | float] = field(default_factory=dict)
     """What the details of the cost say of the step beside its seconds: what it owes to other steps, for instance."""
     _digest: str = ""
     _parts: dict[str, Any] = field(default_factory=dict)
@@ -182,7 +184,9 @@ class Context:
             steps = dict(sorted(steps.items(), key=lambda item: order.get(item[0], len(order))))
             table = {"steps": steps, "total_seconds": round(sum(entry["seconds"] for entry in steps.values()), 3)}
             write_record(path, table)
-            write_json(self.path("cost"), {"seconds": table["total_seconds"]})
+            elsewhere = steps.get("supernet", {}).get(ELSEWHERE)
+            apart = {} if elsewhere is None else {ELSEWHERE: elsewhere}
+            write_json(self.path("cost"), {"seconds": table["total_seconds"], **apart})
         if controlled():
             self.note_cost()
         discard(self._cost_file)

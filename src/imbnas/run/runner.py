@@ -45,7 +45,7 @@ def run_step(
     earlier call has, and then it is one of them.
     """
     view = params.view(step)
-    processes = getattr(getattr(view, "runtime", None), "processes", 1)
+    processes = 1 if _takes_over(view) else getattr(getattr(view, "runtime", None), "processes", 1)
     rank = launch.rank() if processes > 1 else 0
     try:
         with naming_files():
@@ -101,6 +101,7 @@ def _attempt(
     _check_code(step, code)
     machine.check_memory(step, params)
     _check_multiplier(params, context.root)
+    _check_reused(view, params, context.root)
     if processes > 1 and launch.launched():
         launch.follow_launcher()
         _run(step, view, context, processes, rank, record)
@@ -126,7 +127,7 @@ def _run(
     if not rank:
         context.sweep()
     numerics = getattr(view, "runtime", None)
-    given = numerics is None or numerics.device == "cpu" or processes > 1
+    given = numerics is None or numerics.device == "cpu" or processes > 1 or _takes_over(view)
     with nullcontext() if given else lease.leased(context.log) as gpu:
         if gpu:
             context.log.to_file(f"on GPU {gpu}")
@@ -174,6 +175,19 @@ def _check_multiplier(params: Params, root: Path) -> None:
         from imbnas.approximate.chosen_table import chosen_table
 
         chosen_table(params.approximate, root)
+
+
+def _takes_over(view: View) -> bool:
+    """Return whether the step takes a supernet of another project, for which one process and no GPU will do."""
+    return getattr(getattr(view, "supernet", None), "reuse", None) is not None
+
+
+def _check_reused(view: View, params: Params, root: Path) -> None:
+    """Refuse a supernet of another project that does not fit before anything is written for it."""
+    if _takes_over(view):
+        from imbnas.data.supernet_fit import check_reused
+
+        check_reused(params.supernet, params.space, params.target, root)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

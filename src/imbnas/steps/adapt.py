@@ -110,6 +110,7 @@ def _train(step: TrainingStep, adapt: AdaptParams, supernet: Supernet) -> Resume
 
 
 def _meta(view: AdaptView, tail: Rows, source: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
+    reused = {"reused": source["reused"]} if "reused" in source and view.adapt.strategy != "scratch" else {}
     return {
         "kind": "supernet",
         "step": "adapt",
@@ -120,6 +121,7 @@ def _meta(view: AdaptView, tail: Rows, source: dict[str, Any], head: dict[str, A
         "head": head,
         "digests": {**source["digests"], "target_train": tail.split.info.digest},
         "counts": tail.counts,
+        **reused,
         **image_meta(tail.split),
     }
 

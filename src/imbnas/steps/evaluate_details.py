@@ -62,6 +62,7 @@ def make_details(
             "limits": inputs.search["limits"],
             **{name: inputs.facts[name] for name in (*FACTS, *OTHER_FACTS) if name in inputs.facts},
         },
+        **({"supernet": inputs.facts["supernet"]} if "supernet" in inputs.facts else {}),
         "references": references,
         "networks": scores,
         **_energy(view, inputs.networks["final"]),

@@ -24,6 +24,11 @@ class Known:
     contents: np.ndarray
     pixels: np.ndarray | None
 
+    @property
+    def empty(self) -> bool:
+        """Whether the source has no image: its supernet comes from another project."""
+        return not len(self.contents)
+
 
 def source_contents(context: Context, files: bool) -> Known:
     """Read what the step `source` has noted of its images; UserError names a foreign or damaged index."""
@@ -42,6 +47,8 @@ def incomparable(known: Known, raw: Raw) -> str | None:
 
     An array and files are compared by their pixels, and files are decoded under `verify: full` alone.
     """
+    if known.empty:
+        return None
     files = raw.paths is not None
     pixels = raw.pixels if files else known.pixels
     return f"{'target' if files else 'source'}.verify" if files != known.files and pixels is None else None

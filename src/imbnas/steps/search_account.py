@@ -17,6 +17,7 @@ from imbnas.spaces.cost import Cost
 from imbnas.spaces.networks import Architecture
 from imbnas.steps.search_scoring import Scoring
 from imbnas.steps.search_setting import Setting
+from imbnas.steps.supernets import reused_facts
 
 
 def write_account(
@@ -27,7 +28,8 @@ def write_account(
     write_table(context.path("search"), candidate_table(archive, chosen.architecture))
     found = describe(archive, choice, view.search.choose, scoring.marking, view.seed)
     table = {} if scoring.given is None else {"table": scoring.given.described()}
-    write_json(context.path("search_facts"), {**_head(view, scoring.objective), **_costs(setting), **table, **found})
+    head = _head(view, scoring.objective, context)
+    write_json(context.path("search_facts"), {**head, **_costs(setting), **table, **found})
     write_table(context.path("front"), front_table(archive.entries.values(), chosen.architecture))
     error = chosen.score.standard_error
     shown = f"{chosen.score.value:.6g}" if error is None else f"{chosen.score.value:.4f} (standard error {error:.4f})"
@@ -57,7 +59,7 @@ def write_descended(context: Context, setting: Setting, view: SearchView, gap: d
 
 def _write_facts(context: Context, setting: Setting, view: SearchView, found: dict[str, Any]) -> None:
     """Write results/search.json and results/front.parquet of an architecture that was not chosen among candidates."""
-    head = _head(view, view.search.objective)
+    head = _head(view, view.search.objective, context)
     write_json(context.path("search_facts"), {**head, **_costs(setting), **found})
     write_table(context.path("front"), front_table([], None))
 
@@ -71,5 +73,6 @@ def _costs(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _head(view: SearchView, objective: str) -> dict[str, str]:
-    return {"space": view.space.name, "method": view.search.method, "objective": objective}
+def _head(view: SearchView, objective: str, context: Context) -> dict[str, Any]:
+    reused = reused_facts(context.path("adapted"))
+    return {"space": view.space.name, "method": view.search.method, "objective": objective, **reused}

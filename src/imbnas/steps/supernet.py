@@ -16,6 +16,7 @@ from imbnas.params.supernet import SupernetView
 from imbnas.run.context import Context
 from imbnas.seeds import derive, stream
 from imbnas.spaces.registry import make_space
+from imbnas.steps.reused_supernet import take_over
 from imbnas.steps.rows import all_rows, image_meta
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.checkpoint import save_weights
@@ -27,7 +28,10 @@ CALIBRATION_ROWS = 512
 
 
 def run(view: SupernetView, context: Context) -> None:
-    """Write the trained supernet; `epochs: 0` writes its seeded initial weights."""
+    """Write the trained supernet, or that of another project; `epochs: 0` writes its seeded initial weights."""
+    if view.supernet.reuse is not None:
+        take_over(view, context)
+        return
     rows = all_rows(context, "source_train")
     step = TrainingStep.start(context, view.runtime, make_space(view.space), rows, view.seed)
     recipe = view.supernet
@@ -57,7 +61,7 @@ def run(view: SupernetView, context: Context) -> None:
         "step": "supernet",
         "space": view.space.described,
         "seed": view.seed,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.described,
         "digests": {"source_train": rows.split.info.digest},
         "probe_balanced_accuracy": probe,
         **image_meta(rows.split),

@@ -73,6 +73,18 @@ def build_adapted(space: SearchSpace, adapted: Adapted) -> Supernet:
     return supernet
 
 
+def reused_facts(path: Path) -> dict[str, Any]:
+    """Return what results tell of a supernet that another project has trained; nothing of one that this one has.
+
+    `path` is the adapted supernet; raises as `read_supernet` does.
+    """
+    found = described(AdaptedMeta, load_meta(path, "supernet"), path)
+    if found.reused is None or found.source is None:
+        return {}
+    source = {"dataset": found.source.dataset, "classes": len(found.source.classes)}
+    return {"supernet": {"sha256": found.reused.sha256, **source}}
+
+
 def adapted_digests(path: Path) -> dict[str, str]:
     """Return the digests of what an adapted supernet was made from, by name; raises as `read_supernet` does."""
     return dict(described(AdaptedMeta, load_meta(path, "supernet"), path).digests)

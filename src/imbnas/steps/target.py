@@ -23,8 +23,9 @@ def run(view: TargetView, context: Context) -> None:
     """Write the target's training, validation and test split; UserError names bad files or parameters."""
     params = view.target
     source_files = is_path_dataset(view.source.dataset)
-    dataset = open_dataset("target", params, context, is_path_dataset(params.dataset) and not source_files)
     known = source_contents(context, source_files)
+    pixels = is_path_dataset(params.dataset) and not source_files and not known.empty
+    dataset = open_dataset("target", params, context, pixels)
     unknown = incomparable(known, dataset.train)
     if unknown:
         context.log(
@@ -63,8 +64,11 @@ def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known
     """Draw from the training rows what the dataset does not publish and the source does not have."""
     params, source = view.target, view.source
     # Other directories or lists below one root may have images in common; then it is their contents that tell.
-    shared = params.splits.train == source.splits.train and same_dataset(
-        params.dataset, context.root / params.root, source.dataset, context.root / source.root
+    # A source without rows takes none from the target.
+    shared = (
+        not known.empty
+        and params.splits.train == source.splits.train
+        and same_dataset(params.dataset, context.root / params.root, source.dataset, context.root / source.root)
     )
     published = params.validation.from_ == "published"
     if published and dataset.validation is None:

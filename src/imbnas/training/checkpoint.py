@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,8 @@ from torch import Tensor
 
 from imbnas.errors import UserError
 from imbnas.files import MODEL_LIMIT, canonical_json, open_regular, write_bytes
+from imbnas.weights_meta import EXPECTED, FORMAT, HEADER_LIMIT, KEY, checked_meta
 
-FORMAT = 1
-KEY = "imbnas"
-HEADER_LIMIT = 32 << 20
-"""Bytes; a network of a thousand blocks and ten thousand classes has a tenth."""
-_EXPECTED = "expected a network written by imbnas"
 _TYPES = {torch.float32: "F32", torch.int64: "I64", torch.int32: "I32"}
 
 
@@ -78,16 +73,16 @@ class Header:
 def load_header(path: Path, kind: str | None = None) -> Header:
     """Return the header of a file that `save_weights` wrote; UserError names a foreign, truncated or other file."""
     if not path.exists():
-        raise UserError(f"{path}: not found, {_EXPECTED}")
+        raise UserError(f"{path}: not found, {EXPECTED}")
     try:
         # safetensors takes a file that may not be read for an absent one.
         with open_regular(path, MODEL_LIMIT) as stream:
             length = int.from_bytes(stream.read(8), "little")
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, {_EXPECTED}") from None
+        raise UserError(f"{path}: {error.strerror}, {EXPECTED}") from None
     if length > HEADER_LIMIT:
         fault = f"a header of {length:,} bytes, more than {HEADER_LIMIT:,}"
-        raise UserError(f"{path}: not a whole safetensors file ({fault}), {_EXPECTED}")
+        raise UserError(f"{path}: not a whole safetensors file ({fault}), {EXPECTED}")
     try:
         with safe_open(str(path), framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -95,29 +90,8 @@ def load_header(path: Path, kind: str | None = None) -> Header:
             tensors = {name: (str(part.get_dtype()), tuple(part.get_shape())) for name, part in slices.items()}
     # Its own errors, and whatever else a damaged header brings about in it.
     except Exception as error:
-        raise UserError(f"{path}: not a whole safetensors file ({_first_line(error)}), {_EXPECTED}") from None
-    return Header(path, _metadata(path, metadata, kind), tensors)
-
-
-def _metadata(path: Path, metadata: Mapping[str, str], kind: str | None) -> dict[str, Any]:
-    if KEY not in metadata:
-        raise UserError(f"{path}: a safetensors file without imbnas metadata, {_EXPECTED}")
-    try:
-        meta: dict[str, Any] = json.loads(metadata[KEY], parse_constant=_no_number)
-        canonical_json(meta).encode()
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: its imbnas metadata is not JSON, {_EXPECTED}") from None
-    if not isinstance(meta, dict):
-        raise UserError(f"{path}: its imbnas metadata is no mapping, {_EXPECTED}")
-    if type(meta.get("format")) is not int or meta["format"] != FORMAT:
-        raise UserError(f"{path}: format {meta.get('format')}, expected {FORMAT}; run the step that writes it again")
-    if kind is not None and meta.get("kind") != kind:
-        raise UserError(f"{path}: holds a {meta.get('kind')}, expected a {kind}")
-    return meta
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
+        raise UserError(f"{path}: not a whole safetensors file ({_first_line(error)}), {EXPECTED}") from None
+    return Header(path, checked_meta(path, metadata, kind), tensors)
 
 
 def load_meta(path: Path, kind: str | None = None) -> dict[str, Any]:
