@@ -46,7 +46,7 @@ test-quick: $(READY) ## the tests of the library, without steps and workflow: fo
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(QUICK) \
 		-m 'not slow and not workflow and not data and not slurm and not pages'
 
-lint: $(READY) ## style, types, formatting, generated files
+lint: $(READY) ## style, types and formatting of Python, Snakefiles and shell scripts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	MYPYPATH=src $(BIN)/mypy

@@ -157,7 +157,7 @@ def _random(field: Field, archive: Archive, params: SearchParams, seed: int) -> 
     random_search(field, archive, params.candidates, seed)
 
 
-# Optuna takes half a second to import, and three of five methods do without.
+# Optuna takes half a second to import, and only these two methods need it.
 def _tpe(field: Field, archive: Archive, params: SearchParams, seed: int) -> None:
     from imbnas.search.optuna_methods import tpe
 
