@@ -17,7 +17,7 @@ SPEC ?= $(TABLE_SPEC)
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 DEVICE ?= cuda
 BUDGET ?= 300
-QUICK := $(addprefix tests/,data differentiable longtail params report search spaces test_layout.py test_methods.py \
+QUICK := $(addprefix tests/,data differentiable longtail params report search spaces test_layout.py test_methods.py test_pages.py \
 	test_public.py test_wording.py)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
 WORKFLOW := Snakefile workflow/table.smk workflow/rules

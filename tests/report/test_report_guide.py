@@ -23,6 +23,13 @@ def shown(root: Path, found: dict[str, Any], workflow: bool = True, near: dict[s
     return text.getvalue().replace(f"{root}/", "")
 
 
+def test_the_cheapest_is_told_by_every_cost_that_is_known(tmp_path: Path) -> None:
+    cheapest = {"macs": 12_345_678, "latency_ms": 0.0123, "energy_nj": 34_567.8}
+    text = shown(tmp_path, details(), near={"count": 37, "cheapest": cheapest})
+    assert "12.3M MACs, 0.0123 ms and 34,568 nJ: imbnas table --front" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def bounded(low: float, high: float) -> dict[str, Any]:
     return network(intervals={"balanced_accuracy": [low, high]})
 
