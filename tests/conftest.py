@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -30,6 +31,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("marker cuda: torch sees no GPU here")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files with long tests come first: one that begins last leaves all workers but its own without work."""
+    long = {item.path for item in items if item.get_closest_marker("workflow") or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage pass over modules and tests: they stay to the end, and are a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +106,17 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", "search", "retrain") == 0
 
     return made_once(tmp_path_factory, "chain", make)
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project of `tiny_chain.CELLS` that has run up to `adapt`; copy it before changing anything."""
+    import tiny_chain
+
+    def make(root: Path) -> None:
+        assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", **tiny_chain.CELLS) == 0
+
+    return made_once(tmp_path_factory, "cells", make)
 
 
 OVERRIDES = 0b110

@@ -37,6 +37,22 @@ PARAMS: dict[str, Any] = {
     "evaluate": {"resamples": 50},
 }
 
+CELLS: dict[str, Any] = {
+    "space": {
+        "name": "nasbench201",
+        "stem": {"channels": 4, "stride": 1},
+        "stages": {"channels": [4, 8], "repeats": [1, 1], "strides": [1, 2]},
+        "last_channels": None,
+    },
+    "supernet__epochs": 0,
+    "adapt__strategy": "scratch",
+    "adapt__scratch": {"epochs": 0},
+    "search__method": "darts",
+    "search__calibration": {"rows": 64},
+    "retrain__references": False,
+}
+"""Changes to PARAMS: a differentiable search in a space of cells, whose steps before it train nothing."""
+
 
 def changed(**dotted: Any) -> dict[str, Any]:
     """Return PARAMS with leaves replaced; `adapt__strategy="none"` stands for adapt.strategy."""

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from imbnas import waiting
 from imbnas.data import loading
@@ -47,6 +48,8 @@ def failing(what: Callable[[], object]) -> Early:
 def calm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # torch looks every five seconds whether a worker that does not answer is alive.
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+    # Where a batch is waited for, that number is the default of an argument, taken when torch was imported.
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
     yield
     waiting.forget()
 

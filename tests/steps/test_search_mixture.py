@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +38,9 @@ from imbnas.training.state import ResumeState
 
 HANDED, FINAL = "models/handed.safetensors", "models/final.safetensors"
 CHAIN: dict[str, Any] = {
-    "space": {
-        "name": "nasbench201",
-        "stem": {"channels": 4, "stride": 1},
-        "stages": {"channels": [4, 8], "repeats": [1, 1], "strides": [1, 2]},
-        "last_channels": None,
-    },
-    "supernet__epochs": 0,
-    "adapt__strategy": "scratch",
-    "adapt__scratch": {"epochs": 0},
-    "search__method": "darts",
-    "search__calibration": {"rows": 64},
+    **tiny_chain.CELLS,
     "retrain__init": "handed",
     "retrain__finetune": {"epochs": 0},
-    "retrain__references": False,
 }
 SEARCH: dict[str, Any] = {
     "outcome": "mixture",
@@ -61,19 +52,39 @@ SEARCH: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project that has run up to `adapt`."""
-    root = tmp_path_factory.mktemp("adapted")
-    assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", **CHAIN) == 0
-    return root
+# With a divergence below log 2 always the architecture settles after two epochs, ahead of its time.
+SETTLED: dict[str, Any] = {"epochs": 6, "stability": {"divergence": 1.0, "patience": 1}}
 
 
 @pytest.fixture(scope="module")
-def finished(adapted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], tuple[Path, Sequence[int]]]:
+    """Return a function that searches once: where, and how many rows the weights saw in each step."""
+
+    @cache
+    def search(settled: bool) -> tuple[Path, Sequence[int]]:
+        root = tiny_chain.copy(cells, tmp_path_factory.mktemp("undisturbed") / "project")
+        lengths: list[int] = []
+        step = Descent.step
+
+        def counted(self: Descent, train: Any, *rest: Any, **named: Any) -> None:
+            lengths.append(sum(len(draw.labels) for draw in train))
+            step(self, train, *rest, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Descent, "step", counted)
+            assert searched(root, **(SETTLED if settled else {})) == 0
+        return root, tuple(lengths)
+
+    return search
+
+
+@pytest.fixture(scope="module")
+def finished(
+    undisturbed: Callable[[bool], tuple[Path, Sequence[int]]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Return a project that has run to the end."""
-    root = tiny_chain.copy(adapted, tmp_path_factory.mktemp("finished") / "project")
-    assert searched(root, "search", "retrain", "evaluate") == 0
+    root = tiny_chain.copy(undisturbed(False)[0], tmp_path_factory.mktemp("finished") / "project")
+    assert searched(root, "retrain", "evaluate") == 0
     return root
 
 
@@ -146,10 +157,10 @@ def test_the_chain_ends_in_the_network_that_was_searched(finished: Path) -> None
 
 @pytest.mark.parametrize("zeros", [False, True], ids=["all", "pruned"])
 def test_logits_are_the_same_before_hand_on_after_it_and_exported(
-    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zeros: bool
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zeros: bool
 ) -> None:
     """Operations that weigh exactly 0, and edges that lead nowhere, are left out without loss."""
-    root, judged = tiny_chain.copy(adapted, tmp_path), Descent.judged
+    root, judged = tiny_chain.copy(cells, tmp_path), Descent.judged
 
     def sparse(self: Descent, epoch: int) -> Any:
         relaxed = judged(self, epoch)
@@ -183,21 +194,15 @@ def test_logits_are_the_same_before_hand_on_after_it_and_exported(
 
 @pytest.mark.parametrize("at", ["before", "after", "settled"])
 def test_a_search_killed_about_the_freeze_ends_with_the_same_bytes(
-    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+    cells: Path,
+    undisturbed: Callable[[bool], tuple[Path, Sequence[int]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
 ) -> None:
-    # With a divergence below log 2 always the architecture settles after two epochs, ahead of its time.
-    options = {"epochs": 6, "stability": {"divergence": 1.0, "patience": 1}} if at == "settled" else {}
-    whole, cut = tiny_chain.copy(adapted, tmp_path / "whole"), tiny_chain.copy(adapted, tmp_path / "cut")
-    lengths: list[int] = []
-    step, tick = Descent.step, ResumeState.tick
-
-    def counted(self: Descent, train: Any, *rest: Any, **named: Any) -> None:
-        lengths.append(sum(len(draw.labels) for draw in train))
-        step(self, train, *rest, **named)
-
-    monkeypatch.setattr(Descent, "step", counted)
-    assert searched(whole, **options) == 0
-    monkeypatch.setattr(Descent, "step", step)
+    options = SETTLED if at == "settled" else {}
+    whole, lengths = undisturbed(at == "settled")
+    cut, tick = tiny_chain.copy(cells, tmp_path / "cut"), ResumeState.tick
     table = pd.read_parquet(whole / "results/search.parquet")
     frozen = int(table["search_loss"].notna().sum())
     assert frozen == 2
@@ -257,8 +262,8 @@ def test_files_that_do_not_go_together_are_refused_in_one_line(
         save_weights(root / FINAL, state, meta)
 
 
-def test_a_settled_search_stops_and_tells_how_far_it_had_moved(adapted: Path, tmp_path: Path) -> None:
-    root = tiny_chain.copy(adapted, tmp_path)
+def test_a_settled_search_stops_and_tells_how_far_it_had_moved(cells: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
     options = {**SEARCH, "outcome": "cell", "split": "fixed", "epochs": 8, "architecture": {"lr": 0.01, "warmup": 2}}
     options["stability"] = {"divergence": 1e-3, "back": 2, "patience": 2}
     cells = {**CHAIN, "retrain__init": "scratch", "search__darts": options}

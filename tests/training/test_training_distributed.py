@@ -90,14 +90,20 @@ def test_every_row_has_one_process_and_comes_back_to_its_place(rows: int, parts:
         )
 
 
+SUPERNET: dict[str, Any] = {
+    "runtime__processes": 2,
+    "runtime__state_interval": 0.0,
+    "supernet__epochs": 4,
+    "supernet__sampling": "uniform",
+}
+
+
 @pytest.fixture
 def project(chain: Path, tmp_path: Path) -> Path:
     """Return a project in which a supernet's training in two processes is all that is left to do."""
     root = tiny_chain.copy(chain, tmp_path / "project")
     (root / "models/supernet.safetensors").unlink()
-    changes = {"runtime__processes": 2, "runtime__state_interval": 0.0}
-    changes |= {"supernet__epochs": 4, "supernet__sampling": "uniform"}
-    (root / "params.json").write_text(json.dumps(tiny_chain.changed(**changes)))
+    (root / "params.json").write_text(json.dumps(tiny_chain.changed(**SUPERNET)))
     return root
 
 
@@ -167,18 +173,7 @@ def test_killed_and_stopped_processes_go_on_to_the_same_bytes(project: Path, tmp
         assert process.wait(LIMIT) == 143
     assert not (project / "models/supernet.safetensors").exists()
 
-    with started(project) as process:
-        assert process.wait(LIMIT) == 0
-    log = (project / "log").read_text()
-    assert log.count("goes on from optimiser step") == 2
-    assert log.count("epoch 4 of 4") == 1
-    resumed = tiny_chain.digests(project, "supernet")
-    cost = json.loads((project / "results/cost-details.json").read_text())["steps"]["supernet"]
-    assert cost["attempts"] == 3
-    assert list((project / ".imbnas/resume/supernet").iterdir()) == []
-
-    # Uninterrupted, and started by torchrun in what takes itself for a job of one node.
-    (project / "models/supernet.safetensors").unlink()
+    # Taken up by torchrun, in what takes itself for a job of one node.
     job = {
         "SLURM_JOB_ID": f"{os.getpid()}",
         "SLURM_NNODES": "1",
@@ -192,6 +187,17 @@ def test_killed_and_stopped_processes_go_on_to_the_same_bytes(project: Path, tmp
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
     words = ["sh", str(ROOT / "slurm/torchrun.sh"), *command(project)]
     subprocess.run(words, env={**os.environ, **job, "PATH": path}, cwd=tmp_path, check=True, timeout=LIMIT)
+    log = (project / "log").read_text()
+    assert log.count("goes on from optimiser step") == 2
+    assert log.count("epoch 4 of 4") == 1
+    resumed = tiny_chain.digests(project, "supernet")
+    cost = json.loads((project / "results/cost-details.json").read_text())["steps"]["supernet"]
+    assert cost["attempts"] == 3
+    assert list((project / ".imbnas/resume/supernet").iterdir()) == []
+
+    # Uninterrupted, from this process.
+    (project / "models/supernet.safetensors").unlink()
+    assert tiny_chain.run(project, "supernet", **SUPERNET) == 0
     assert tiny_chain.digests(project, "supernet") == resumed
 
 

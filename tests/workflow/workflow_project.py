@@ -48,7 +48,7 @@ TINY = {
     "adapt": {"head": {"epochs": 1}, "finetune": {"epochs": 1}},
     # The smallest of so few subnets costs more than the share of the largest that the shipped file allows.
     "search": {"population": 4, "parents": 2, "generations": 2, "max_macs": None, "calibration": {"rows": 64}},
-    "retrain": {"epochs": 2},
+    "retrain": {"epochs": 2, "references": {"random": 1}},
     "evaluate": {"resamples": 50},
 }
 
