@@ -53,10 +53,16 @@ def interval(statistic: Statistic, count: int, resamples: int = 2000) -> tuple[f
     return float(low), float(high)
 
 
-def figure(statistic: Statistic, count: int) -> str:
+def value_and_interval(statistic: Statistic, count: int) -> str:
     """Return a statistic of all subnets with its interval, as text."""
     (low, high), values = interval(statistic, count), statistic(np.arange(count))
-    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]" + (" (subnets alone)" if len(values) < 2 else "")
+    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
+
+
+def figure(statistic: Statistic, count: int) -> str:
+    """Return the same, and say where the interval is over the subnets alone."""
+    alone = len(statistic(np.arange(count))) < 2
+    return value_and_interval(statistic, count) + (" (subnets alone)" if alone else "")
 
 
 def agreement(scores: np.ndarray, truth: np.ndarray) -> Statistic:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adaptation_statistics import Statistic, agreement, difference, estimate, figure
+from adaptation_statistics import Statistic, agreement, difference, estimate, value_and_interval
 
 from imbnas.files import write_bytes
 from imbnas.longtail.student import holm
@@ -53,12 +53,14 @@ def table_of(scores: dict[str, np.ndarray], truth: np.ndarray, base: str = "scra
     gains = {name: difference(agreement(scores[name], truth), agreement(scores[base], truth)) for name in paired}
     p = dict(zip(paired, holm([float(estimate(gains[name], count).p()) for name in paired]), strict=True))
     lines = [
-        f"| score | tau | minus {base}'s | p | regret of the top 1 | of the top 5 |",
-        "|---|---:|---:|---:|---:|---:|",
+        f"| score | tau | minus {base}'s | p | regret of the top 1 | of the top 5 | interval over |",
+        "|---|---:|---:|---:|---:|---:|---|",
     ]
     for name, own in scores.items():
-        gain = [figure(gains[name], count), f"{p[name]:.3f}"] if name in gains else ["", ""]
-        cells = [figure(agreement(own, truth), count), *gain, *(figure(top(own, truth, k), count) for k in (1, 5))]
+        gain = [value_and_interval(gains[name], count), f"{p[name]:.3f}"] if name in gains else ["", ""]
+        cells = [value_and_interval(agreement(own, truth), count), *gain]
+        cells += [value_and_interval(top(own, truth, k), count) for k in (1, 5)]
+        cells.append("supernets and cells" if len(own) > 1 else "cells")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

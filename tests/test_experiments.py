@@ -241,6 +241,7 @@ def test_the_page_of_a_truth_table_pairs_supernets_and_counts_regret(tmp_path: P
     assert rows["macs"][2:4] == ["", ""], "what has no seed is not paired"
     assert float(rows["head"][2].split()[0]) > 0.2
     assert float(rows["head"][3]) < 0.05 < float(rows["none"][3]) * 20
+    assert [rows[name][-1] for name in ("head", "scratch", "macs")] == [*["supernets and cells |"] * 2, "cells |"]
     # The most expensive cell is the worst: 10 points; the best of its five is at the fifth place from below.
     assert float(rows["macs"][4].split()[0]) == 10.0
     every = np.arange(20)
