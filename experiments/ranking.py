@@ -9,7 +9,6 @@ the truth are the table's accuracies on the test rows. What is finished is not c
 
 from __future__ import annotations
 
-import argparse
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from longtail import merged
+from table_options import table_parser
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError
@@ -122,12 +122,7 @@ class Ranking:
 
 def main() -> int:
     """Compute what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("table", type=Path, nargs="?", default=Path("tables/cifar10-lt-16.yaml"))
-    parser.add_argument("--data", type=Path, help="raw files, in place of target.root")
-    parser.add_argument("--root", type=Path, default=Path(), help="the project's directory")
-    parser.add_argument("--condition", default="longtail", help="that supernets are adapted to")
-    parser.add_argument("--seeds", type=int, default=5, help="supernets")
+    parser = table_parser(__doc__, condition="that supernets are adapted to", seeds="supernets")
     parser.add_argument("--supernet", type=int, default=48, help="epochs on the source")
     parser.add_argument("--head", type=int, default=12, help="epochs")
     parser.add_argument("--finetune", type=int, default=12, help="epochs")

@@ -22,6 +22,7 @@ from types import FrameType
 from seeds_methods import APPROXIMATE, DRAWS, Epochs, Method, Tree
 from seeds_search import Searches
 from seeds_table import lacking, rows_of, train, write_spec
+from table_options import table_parser
 
 from imbnas.data.stored import read_info
 from imbnas.errors import Interrupted, UserError
@@ -181,12 +182,9 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("table", type=Path, nargs="?", default=Path("tables/cifar10-lt-16.yaml"))
-    parser.add_argument("--data", type=Path, help="raw files, in place of target.root")
-    parser.add_argument("--root", type=Path, default=Path(), help="the project's directory")
-    parser.add_argument("--condition", default="longtail", help="to search and to train under")
-    parser.add_argument("--seeds", type=int, default=5, help="searches of each method, two at the least")
+    parser = table_parser(
+        __doc__, condition="to search and to train under", seeds="searches of each method, two at the least"
+    )
     parser.add_argument("--trainings", type=int, default=3, help="trainings of each cell, two at the least")
     parser.add_argument("--supernet", type=int, default=Epochs.supernet, help="epochs on the source")
     parser.add_argument("--head", type=int, default=Epochs.head, help="epochs of the supernet's new head")
