@@ -27,7 +27,7 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	ranking seeds-results adaptation approximation inheritance implants gap golden latent-diffusion coverage bench gpu-pack gpu \
+	ranking seeds-results adaptation reuse approximation inheritance implants gap golden latent-diffusion coverage bench gpu-pack gpu \
 	darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
@@ -105,6 +105,9 @@ seeds-results: $(READY) ## searches on a truth table's long tail, seed by seed: 
 
 adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)
+
+reuse: $(READY) ## seconds of a second target with a supernet of another project, on digits: docs/results/reuse.md
+	$(BIN)/python experiments/reuse.py $(REUSE)
 
 inheritance: $(READY) ## inherited weights beside training from scratch (hours; DATA=DIR: CIFAR-10 and -100): docs/results/
 	$(BIN)/python experiments/inheritance.py $(if $(wildcard $(DATA)),--data $(DATA)) $(INHERITANCE)
