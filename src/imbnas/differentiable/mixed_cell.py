@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbnas.cell_graph import EDGES, NODES, OPERATIONS
-from imbnas.spaces.cells import ActivatedConv, CellSupernet, ChoiceCell, Nothing, without_weights
+from imbnas.spaces.cells import CellSupernet, ChoiceCell, MixedNodes, Nothing, without_weights
 from imbnas.spaces.networks import Architecture, classify
 from imbnas.spaces.relaxed import Layout, Relaxed
 
@@ -98,11 +97,12 @@ class RelaxedCells(nn.Module):
 def mixed_cell(x: Tensor, cell: ChoiceCell, rows: Rows) -> Tensor:
     """Return the last node of a cell; node 0 is `x`, `rows` holds one weight per operation for each edge.
 
-    ReLU and pooling of a node are computed once for all edges that leave it, and `none` never.
+    `none` is never computed.
     """
-    nodes, activated = [x], [F.relu(x)]
-    pooled: dict[int, Tensor] = {}
+    mixed = MixedNodes(x)
     for node in range(1, NODES):
+        # Ahead of what else uses the node: the order in which uses come decides the bits of its gradient, a sum.
+        mixed.activated(node - 1)
         total = torch.zeros_like(x)
         for (source, end), candidates, weights in zip(EDGES, cell.edges, rows, strict=True):
             if end != node:
@@ -110,17 +110,7 @@ def mixed_cell(x: Tensor, cell: ChoiceCell, rows: Rows) -> Tensor:
             # `none`, which may have no weight, is the first one.
             acting = list(cast(nn.ModuleList, candidates))[-len(weights) :]
             for module, weight in zip(acting, weights, strict=True):
-                if isinstance(module, Nothing):
-                    continue
-                if isinstance(module, ActivatedConv):
-                    y = module.after_relu(activated[source])
-                elif isinstance(module, nn.Identity):
-                    y = nodes[source]
-                else:
-                    if source not in pooled:
-                        pooled[source] = module(nodes[source])
-                    y = pooled[source]
-                total = torch.addcmul(total, y, weight)
-        nodes.append(total)
-        activated.append(F.relu(total))
-    return nodes[-1]
+                if not isinstance(module, Nothing):
+                    total = torch.addcmul(total, mixed.carried(module, source), weight)
+        mixed.nodes.append(total)
+    return mixed.nodes[-1]

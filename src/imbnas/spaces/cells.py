@@ -62,6 +62,32 @@ def without_weights(module: nn.Module) -> nn.Module:
     return module
 
 
+class MixedNodes:
+    """The nodes of a cell that mixes operations: ReLU and pooling of each are computed once for all its edges."""
+
+    def __init__(self, x: Tensor) -> None:
+        """Begin with the first node."""
+        self.nodes = [x]
+        self._activated: dict[int, Tensor] = {}
+        self._pooled: dict[int, Tensor] = {}
+
+    def activated(self, node: int) -> Tensor:
+        """Return ReLU of a node."""
+        if node not in self._activated:
+            self._activated[node] = F.relu(self.nodes[node])
+        return self._activated[node]
+
+    def carried(self, module: nn.Module, source: int) -> Tensor:
+        """Return what an operation other than `none` makes of the node where its edge begins."""
+        if isinstance(module, ActivatedConv):
+            return module.after_relu(self.activated(source))
+        if isinstance(module, nn.Identity):
+            return self.nodes[source]
+        if source not in self._pooled:
+            self._pooled[source] = module(self.nodes[source])
+        return self._pooled[source]
+
+
 def run_cell(x: Tensor, operations: Sequence[nn.Module]) -> Tensor:
     """Return the last node of a cell with one operation per edge: a node is the sum of its edges, node 0 is `x`."""
     nodes, activated = [x], cast(list[Tensor | None], [None] * NODES)

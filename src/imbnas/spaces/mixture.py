@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbnas.cell_graph import EDGES, NODES, NONE, OPERATIONS, live_cell
 from imbnas.errors import UserError
 from imbnas.params.section import short
-from imbnas.spaces.cells import ActivatedConv, operation, without_weights
+from imbnas.spaces.cells import MixedNodes, operation, without_weights
 
 Constants = Sequence[Sequence[float]]
 """One weight per operation of each edge, edges in the order of EDGES."""
@@ -73,28 +72,16 @@ class MixedCell(nn.Module):
             self._weights.append([row[place] for place in places])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape; ReLU and pooling of a node are computed once for all its edges."""
-        nodes: list[Tensor] = [x]
-        activated: dict[int, Tensor] = {}
-        pooled: dict[int, Tensor] = {}
+        """Map (N, C, H, W) to the same shape."""
+        mixed = MixedNodes(x)
         for node in range(1, NODES):
             total: Tensor | None = None
             for (source, end), candidates, weights in zip(EDGES, self.edges, self._weights, strict=True):
                 if end != node:
                     continue
                 for module, weight in zip(cast(nn.ModuleDict, candidates).values(), weights, strict=True):
-                    if isinstance(module, ActivatedConv):
-                        if source not in activated:
-                            activated[source] = F.relu(nodes[source])
-                        y = module.after_relu(activated[source])
-                    elif isinstance(module, nn.Identity):
-                        y = nodes[source]
-                    else:
-                        if source not in pooled:
-                            pooled[source] = module(nodes[source])
-                        y = pooled[source]
                     # Not one fused operation: its rounding depends on the layout, which an exported program changes.
-                    y = y * weight
+                    y = mixed.carried(module, source) * weight
                     total = y if total is None else total + y
-            nodes.append(torch.zeros_like(x) if total is None else total)
-        return nodes[-1]
+            mixed.nodes.append(torch.zeros_like(x) if total is None else total)
+        return mixed.nodes[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -36,6 +38,12 @@ def hand_on(
     save_weights(path, weights if trained is None else trained, {**meta, "step": "search", "method": method})
 
 
+def check_images(path: Path, meta: Mapping[str, Any], info: Info, writer: str) -> None:
+    """Raise UserError for weights of other classes or images than `info` describes; `writer` makes them anew."""
+    if meta["classes"] != list(info.classes) or meta["shape"] != list(info.shape):
+        raise UserError(f"{path}: made for other classes or images than the target's, run {writer}")
+
+
 def read_handed(context: Context, space: SpaceParams, info: Info) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the weights and the metadata of the supernet that the search has handed on.
 
@@ -45,6 +53,5 @@ def read_handed(context: Context, space: SpaceParams, info: Info) -> tuple[dict[
     if load_meta(path).get("kind") == NOTHING:
         raise UserError(f"{path}: holds no weights, expected those for retrain.init handed, run search")
     weights, meta = read_supernet(path, space, "search")
-    if meta["classes"] != list(info.classes) or meta["shape"] != list(info.shape):
-        raise UserError(f"{path}: made for other classes or images than the target's, run adapt")
+    check_images(path, meta, info, "adapt")
     return weights, meta

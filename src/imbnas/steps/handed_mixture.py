@@ -10,15 +10,16 @@ from torch import Tensor
 
 from imbnas.data.stored import Info
 from imbnas.errors import UserError
-from imbnas.longtail.heads import LINEAR, make_head
+from imbnas.longtail.heads import make_head
 from imbnas.metadata import HandedMixtureMeta, described
 from imbnas.params.retrain import UNTRAINED, RetrainView
 from imbnas.run.context import Context
 from imbnas.spaces.networks import Subnet
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import META, SearchSpace
-from imbnas.steps.handed import MIXTURE
+from imbnas.steps.handed import MIXTURE, check_images
 from imbnas.steps.inherit import Inheritance
+from imbnas.steps.supernets import check_space, head_of
 from imbnas.training.checkpoint import load_header, load_tensors
 
 
@@ -43,10 +44,8 @@ class HandedMixture:
         path = context.path("handed")
         header = load_header(path, MIXTURE)
         found = described(HandedMixtureMeta, header.meta, path)
-        if header.meta["space"] != view.space.described:
-            raise UserError(f"{path}: made for another space than `space` describes, run search")
-        if found.classes != list(info.classes) or found.shape != list(info.shape):
-            raise UserError(f"{path}: made for other classes or images than the target's, run search")
+        check_space(path, header.meta, view.space, "search")
+        check_images(path, header.meta, info, "search")
         if found.mixture != chosen["mixture"].get("weights"):
             raise UserError(f"{path}: another mixture than that of {context.path('architecture')}, run search")
         handed = cls({}, header.meta, make_space(view.space))
@@ -56,8 +55,7 @@ class HandedMixture:
     @property
     def head(self) -> dict[str, Any]:
         """Return the description of its classifier."""
-        head: dict[str, Any] = self.meta.get("head", LINEAR)
-        return head
+        return head_of(self.meta)
 
     def empty(self) -> Subnet:
         """Return the network without memory for its weights."""

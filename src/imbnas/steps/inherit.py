@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from imbnas.longtail.heads import LINEAR
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.steps.handed import read_handed
 from imbnas.steps.objective import describe_head
 from imbnas.steps.recalibration import calibrate
+from imbnas.steps.supernets import head_of
 from imbnas.steps.workbench import TrainingStep
 
 
@@ -34,7 +34,7 @@ class Inheritance:
         source = meta.get("source")
         step.context.cost_notes["init"] = f"handed, source {source['dataset'] if source else 'none'}"
         wanted = describe_head(retrain.classifier.chosen(retrain.loss), retrain.classifier.scale)
-        found = meta.get("head", LINEAR)
+        found = head_of(meta)
         if found["name"] != wanted["name"]:
             step.context.log(
                 f"the supernet's {found['name']} head is not inherited: the training has a {wanted['name']} one"

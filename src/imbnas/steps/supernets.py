@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,18 @@ from imbnas.spaces.space import META, SearchSpace
 from imbnas.training.checkpoint import load_header, load_meta, load_tensors
 
 
+def head_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of the classifier that metadata tell of."""
+    head: dict[str, Any] = meta.get("head", LINEAR)
+    return head
+
+
+def check_space(path: Path, meta: Mapping[str, Any], space: SpaceParams, writer: str) -> None:
+    """Raise UserError for weights of another space than `space`; the step `writer` makes them anew."""
+    if meta["space"] != space.described:
+        raise UserError(f"{path}: made for another space than `space` describes, run {writer}")
+
+
 def read_supernet(path: Path, space: SpaceParams, writer: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and metadata of a supernet that the step `writer` has written.
 
@@ -28,12 +41,11 @@ def read_supernet(path: Path, space: SpaceParams, writer: str) -> tuple[dict[str
     """
     header = load_header(path, "supernet")
     found = described(SourceSupernetMeta if writer == "supernet" else AdaptedMeta, header.meta, path)
-    if header.meta["space"] != space.described:
-        raise UserError(f"{path}: made for another space than `space` describes, run {writer}")
+    check_space(path, header.meta, space, writer)
     made = make_space(space)
     supernet = made.supernet_on_meta(len(found.classes), found.shape[2])
     with torch.device(META):
-        supernet.head = make_head(header.meta.get("head", LINEAR), made.num_features, len(found.classes))
+        supernet.head = make_head(head_of(header.meta), made.num_features, len(found.classes))
     header.check(supernet.state_dict())
     return load_tensors(header), header.meta
 
@@ -47,8 +59,7 @@ class Adapted(NamedTuple):
     @property
     def head(self) -> dict[str, Any]:
         """Return the description of its classifier."""
-        head: dict[str, Any] = self.meta.get("head", LINEAR)
-        return head
+        return head_of(self.meta)
 
 
 def read_adapted(path: Path, space: SpaceParams, info: Info) -> Adapted:
