@@ -1,4 +1,4 @@
-"""The cost of a subnet: multiply-accumulate operations and parameters, as sums over a table that is measured once."""
+"""The cost of a subnet: operations, parameters, and what else is known, as sums over a table that is measured once."""
 
 from __future__ import annotations
 
