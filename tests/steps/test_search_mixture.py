@@ -290,9 +290,9 @@ ONE_LEVEL: dict[str, Any] = {
 
 
 def test_one_level_moves_both_by_one_gradient_on_all_rows(
-    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, step = tiny_chain.copy(adapted, tmp_path), Descent.step
+    root, step = tiny_chain.copy(cells, tmp_path), Descent.step
     seen: list[int] = []
 
     def watched(self: Descent, train: Any, valid: Any, epoch: int, *rest: Any, learns: bool) -> None:
@@ -318,8 +318,8 @@ def test_one_level_moves_both_by_one_gradient_on_all_rows(
     assert sum(seen) == 3 * rows
 
 
-def test_what_is_pruned_stays_so_and_is_in_no_network(adapted: Path, tmp_path: Path) -> None:
-    root = tiny_chain.copy(adapted, tmp_path)
+def test_what_is_pruned_stays_so_and_is_in_no_network(cells: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(cells, tmp_path)
     assert searched(root, "search", "retrain", **ONE_LEVEL, epochs=6) == 0
     table, found = pd.read_parquet(root / "results/search.parquet"), chosen(root)
     kept = np.stack(table["kept_cell"].to_list()).reshape(6, 6, 4)
@@ -341,11 +341,11 @@ def test_what_is_pruned_stays_so_and_is_in_no_network(adapted: Path, tmp_path: P
 
 
 def test_a_one_level_search_killed_after_pruning_ends_with_the_same_bytes(
-    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, cut = tiny_chain.copy(adapted, tmp_path / "whole"), tiny_chain.copy(adapted, tmp_path / "cut")
-    cells = {**CHAIN, "retrain__init": "scratch", "search__darts": {**SEARCH, **ONE_LEVEL, "outcome": "cell"}}
-    assert tiny_chain.run(whole, "search", **cells) == 0
+    whole, cut = tiny_chain.copy(cells, tmp_path / "whole"), tiny_chain.copy(cells, tmp_path / "cut")
+    decoded = {**CHAIN, "retrain__init": "scratch", "search__darts": {**SEARCH, **ONE_LEVEL, "outcome": "cell"}}
+    assert tiny_chain.run(whole, "search", **decoded) == 0
     table = pd.read_parquet(whole / "results/search.parquet")
     steps = -(-pd.read_parquet(whole / "data/longtail.parquet")["split"].eq("train").sum() // SEARCH["batch_size"])
     assert 0 < table["pruned"].iloc[1] < table["pruned"].iloc[3]
@@ -359,7 +359,7 @@ def test_a_one_level_search_killed_after_pruning_ends_with_the_same_bytes(
         tick(self, state)
 
     monkeypatch.setattr(ResumeState, "tick", interrupted)
-    assert tiny_chain.run(cut, "search", **cells) != 0
-    assert tiny_chain.run(cut, "search", **cells) == 0
+    assert tiny_chain.run(cut, "search", **decoded) != 0
+    assert tiny_chain.run(cut, "search", **decoded) == 0
     for name in ("results/search.parquet", "results/search.json", "results/architecture.json"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
