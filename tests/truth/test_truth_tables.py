@@ -160,6 +160,23 @@ def test_a_wrong_description_is_one_line(changes: dict[str, object], message: st
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"about": "\\ud800"}', "not plain data: "),
+        ('{"cells": ' + "[" * 300 + "]" * 300 + "}", "not plain data: recursion limit exceeded"),
+        ("about: 2026-01-02\n", "not plain data: found 2026-01-02 of type date; expected"),
+        ("", "found nothing, expected a mapping of sections"),
+    ],
+)
+def test_a_description_that_no_json_holds_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / ("t.json" if text.startswith("{") else "t.yaml")
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_truth(file)
+    assert str(caught.value).startswith(f"{file}: {message}")
+
+
 def test_rows_are_made_anew_where_raw_files_have_changed(tmp_path: Path) -> None:
     own = {"dataset": "folder", "root": "datasets/own", "image_size": 8}
     file = write_spec(tmp_path, target=own, source={"dataset": "cifar10", "root": "datasets/cifar10"})

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from imbnas.errors import UserError
 from imbnas.params import across, across_space, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.approximate import ApproximateParams, check_energy, check_operations
+from imbnas.params.checked_tree import checked
 from imbnas.params.dataset import PUBLISHED, same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
@@ -21,7 +21,7 @@ from imbnas.params.origins import Origins
 from imbnas.params.reading import read
 from imbnas.params.retrain import RetrainParams, RetrainView
 from imbnas.params.search import SearchParams, SearchView
-from imbnas.params.section import Section, View, explain, merged, short
+from imbnas.params.section import Section, View
 from imbnas.params.shared import RuntimeParams
 from imbnas.params.source import SourceParams, SourceView
 from imbnas.params.space_options import SpaceParams
@@ -127,10 +127,6 @@ def defaults() -> dict[str, Any]:
     return Params().tree()
 
 
-def _not_plain(value: object) -> str:
-    raise TypeError(f"found {value} of type {type(value).__name__}")
-
-
 def parse(tree: Any, file: str | Origins) -> Params:
     """Return the parameters in `tree` (JSON values), or raise UserError with one line that names `file`.
 
@@ -138,23 +134,7 @@ def parse(tree: Any, file: str | Origins) -> Params:
 
     What the tree does not name has its default, within a section too.
     """
-    if not isinstance(tree, dict):
-        found = "nothing" if tree is None else short(tree)
-        raise UserError(f"{file}: found {found}, expected a mapping of sections")
-    try:
-        plain = json.loads(json.dumps(tree, default=_not_plain))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not plain data: {error}; expected text, numbers, lists and mappings") from None
-    try:
-        return Params.model_validate_json(json.dumps(merged(Params, defaults(), plain)))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "json_invalid":
-            # Levels without end, or a character that no text holds.
-            raise UserError(
-                f"{file}: not plain data: {first['ctx']['error']}; expected text, numbers, lists and mappings"
-            ) from None
-        raise explain(error, Params, file) from None
+    return checked(Params, defaults(), tree, file)
 
 
 def load(path: Path) -> Params:

@@ -7,15 +7,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from imbnas.errors import UserError
+from imbnas.params.checked_tree import checked
 from imbnas.params.config import Params, defaults, parse
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.imbalance import ImbalanceParams
 from imbnas.params.reading import read
 from imbnas.params.retrain import RetrainParams, RetrainView
-from imbnas.params.section import Section, explain, merged, short
+from imbnas.params.section import Section, short
 from imbnas.params.shared import RuntimeParams, Some
 from imbnas.params.source import SourceParams
 from imbnas.params.space_options import SpaceParams
@@ -127,16 +127,8 @@ def text_of(architecture: tuple[int, ...]) -> str:
 
 def load_truth(path: Path) -> TruthParams:
     """Return the table that a YAML file describes, or raise UserError with one line."""
-    given = read(path)
-    if not isinstance(given, dict):
-        raise UserError(f"{path}: found {'nothing' if given is None else short(given)}, expected a mapping of sections")
     tree: dict[str, Any] = {name: defaults()[name] for name in SECTIONS}
-    try:
-        spec = TruthParams.model_validate_json(json.dumps(merged(TruthParams, tree, given)))
-    except ValidationError as error:
-        raise explain(error, TruthParams, str(path)) from None
-    except TypeError as error:
-        raise UserError(f"{path}: not plain data: {error}; expected text, numbers, lists and mappings") from None
+    spec = checked(TruthParams, tree, read(path), str(path))
     for condition in spec.conditions:
         spec.params(condition, 0, str(path))
     return spec
