@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -46,15 +46,13 @@ class Stages(Section):
         return self
 
 
+ShuffleBlock = Literal["shuffle3", "shuffle5", "shuffle7", "xception"]
+
+
 class ShuffleChoices(Section):
     """Options of the `shufflenet` space."""
 
-    choices: list[Literal["shuffle3", "shuffle5", "shuffle7", "xception"]] = [
-        "shuffle3",
-        "shuffle5",
-        "shuffle7",
-        "xception",
-    ]
+    choices: list[ShuffleBlock] = list(get_args(ShuffleBlock))
     """The candidates of every choice block, without repetition."""
 
     @model_validator(mode="after")
@@ -82,6 +80,18 @@ class MobileChoices(Section):
         return self
 
 
+DartsOperation = Literal[
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+]
+
+
 class DartsChoices(Section):
     """Options of the `darts` space."""
 
@@ -93,27 +103,7 @@ class DartsChoices(Section):
     """Channels of a derived network's first cells."""
     derived_layers: Annotated[int, Field(ge=3, le=1000)] = 20
     """Cells of a derived network."""
-    operations: list[
-        Literal[
-            "none",
-            "max_pool_3x3",
-            "avg_pool_3x3",
-            "skip_connect",
-            "sep_conv_3x3",
-            "sep_conv_5x5",
-            "dil_conv_3x3",
-            "dil_conv_5x5",
-        ]
-    ] = [
-        "none",
-        "max_pool_3x3",
-        "avg_pool_3x3",
-        "skip_connect",
-        "sep_conv_3x3",
-        "sep_conv_5x5",
-        "dil_conv_3x3",
-        "dil_conv_5x5",
-    ]
+    operations: list[DartsOperation] = list(get_args(DartsOperation))
     """The operations on every edge, without repetition; their order is that of the indices."""
     partial: Literal[1, 2, 4, 8] = 1
     """The search network's operations see one channel in so many, the others bypass them (PC-DARTS: 4)."""
