@@ -12,8 +12,9 @@ from imbnas.errors import UserError
 from imbnas.spaces.constraints import feasible, largest, sample_feasible
 from imbnas.spaces.cost import count
 from imbnas.spaces.darts import DartsSpace, Size
+from imbnas.spaces.darts_auxiliary import AuxiliaryHead
 from imbnas.spaces.darts_genotype import NODES, decode, edges, encode, node_choices
-from imbnas.spaces.darts_network import AuxiliaryHead, drop_path
+from imbnas.spaces.darts_network import drop_path
 from imbnas.spaces.darts_ops import OPERATIONS, SKIP, Halves, ScaledNorm
 from imbnas.spaces.limits import Limits
 from imbnas.spaces.relaxed import Relaxed

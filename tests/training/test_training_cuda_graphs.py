@@ -31,7 +31,7 @@ from imbnas.spaces.paths import path_sampler
 from imbnas.spaces.registry import make_space
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.objective import make_objective
-from imbnas.training import cuda_graphs
+from imbnas.training import cuda_graphs, graph_memory
 from imbnas.training.definition import Training
 from imbnas.training.frozen import FrozenBackbone
 from imbnas.training.loop import Trainer
@@ -60,7 +60,7 @@ class Played:
 def test_a_step_is_recorded_when_it_comes_for_the_fourth_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Played, "made", [])
     monkeypatch.setattr(cuda_graphs, "_Recording", Played)
-    monkeypatch.setattr(cuda_graphs, "_room_for_step", lambda: True)
+    monkeypatch.setattr(cuda_graphs, "room_for_step", lambda: True)
     recorder, taken = cuda_graphs.GraphedStep(), []
 
     def step(inputs: Tensor, target: Any) -> Tensor:
@@ -85,7 +85,7 @@ def test_a_step_is_recorded_when_it_comes_for_the_fourth_time(monkeypatch: pytes
 def test_nothing_is_recorded_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(cuda_graphs, "_Recording", None)
-    monkeypatch.setattr(cuda_graphs, "_room_for_step", lambda: bool(asked.append(1)))
+    monkeypatch.setattr(cuda_graphs, "room_for_step", lambda: bool(asked.append(1)))
     recorder = cuda_graphs.GraphedStep()
     assert [float(recorder("a", lambda x, _: x.sum(), torch.ones(2), torch.zeros(2))) for _ in range(9)] == [2.0] * 9
     assert len(asked) == 1
@@ -100,7 +100,7 @@ def test_a_recorded_step_leaves_a_quarter_and_as_much_as_it_takes(
     for name, value in {"mem_get_info": (free, 100), "max_memory_allocated": needed + 5, "memory_allocated": 5}.items():
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    assert cuda_graphs._room_for_step() is expected
+    assert graph_memory.room_for_step() is expected
 
 
 class Store:
@@ -220,7 +220,7 @@ def test_parts_hold_every_parameter_once_and_a_pass_calls_each_at_most_once(
         return lambda x: (called.append(module), call(x))[1]
 
     monkeypatch.setattr(cuda_graphs, "_Part", part)
-    monkeypatch.setattr(cuda_graphs, "_CapturePool", object)
+    monkeypatch.setattr(cuda_graphs, "CapturePool", object)
     with cuda_graphs.recorded_parts(FrozenBackbone(network, "frozen").eval()):
         assert torch.equal(network(images, path), expected)
     assert len(set(called)) == len(called)
@@ -271,7 +271,7 @@ class Anywhere:
 @pytest.mark.parametrize("name", SPACES)
 def test_gradients_of_played_parts_add_up_over_the_passes_of_a_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "_PartRecording", Recomputed)
-    monkeypatch.setattr(cuda_graphs, "_CapturePool", Anywhere)
+    monkeypatch.setattr(cuda_graphs, "CapturePool", Anywhere)
     states = []
     for eager in (3, 10**9):
         monkeypatch.setattr(cuda_graphs, "EAGER", eager)

@@ -18,6 +18,7 @@ from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.training import loop
 from imbnas.training.batchnorm import untracked
 from imbnas.training.checkpoint import not_finite, save_weights
+from imbnas.training.divergence import has_diverged
 from imbnas.training.optimizer import SGD
 
 RUINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -75,8 +76,8 @@ def test_a_network_ruined_by_its_last_step_is_not_published(
     ("loss", "failed"), [(0.0, False), (-3.0, False), (1e8, False), (1e29, True), (math.nan, True)]
 )
 def test_a_huge_loss_is_divergence(loss: float, failed: bool) -> None:
-    assert loop.has_diverged(loss) is failed
-    assert loop.has_diverged(-math.inf)
+    assert has_diverged(loss) is failed
+    assert has_diverged(-math.inf)
 
 
 def test_the_first_ruined_tensor_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from imbnas.errors import UserError
 from imbnas.progress import Log
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.checkpoint import not_finite
-from imbnas.training.loop import SANE, has_diverged
+from imbnas.training.divergence import SANE, has_diverged
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 from imbnas.waiting import StoppedWaiting

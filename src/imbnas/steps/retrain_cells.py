@@ -14,8 +14,9 @@ from imbnas.differentiable.barlow import Projector, barlow_twins
 from imbnas.params.recipe import MixingParams
 from imbnas.params.retrain import RetrainParams
 from imbnas.seeds import derive
+from imbnas.spaces.darts_auxiliary import AuxiliaryHead, tapped_cell
 from imbnas.spaces.darts_genotype import NODES
-from imbnas.spaces.darts_network import AuxiliaryHead, CellSpec, DerivedCell, tapped_cell
+from imbnas.spaces.darts_network import CellSpec, DerivedCell
 from imbnas.spaces.networks import Subnet
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.definition import Loss, Training

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imbnas.training.graph_memory import OTHERS, CapturePool, room_for_step
+
 Step = Callable[[Tensor, Any], Tensor]
 """From inputs and a target, a tensor or a named tuple of tensors, to a loss on the device."""
 
@@ -23,10 +25,6 @@ EAGER = 3
 """Eager runs before a step is recorded, so that rare shapes are never recorded."""
 KEPT = 2
 """Steps held recorded at once: that of a whole batch and that of an epoch's last, shorter one."""
-OTHERS = "thread_local"
-"""Mode of the recording: other threads may call CUDA meanwhile (one puts images into pinned memory)."""
-ROOM = 0.25
-"""Share of the GPU's memory that stays free: a recording keeps the memory in which it works."""
 
 
 class GraphedStep:
@@ -50,7 +48,7 @@ class GraphedStep:
             self._seen[whole] += 1
             if self._full or self._seen[whole] <= EAGER:
                 return step(inputs, target)
-            if not _room_for_step():
+            if not room_for_step():
                 self._full = True
                 return step(inputs, target)
             found = self._recordings[whole] = _Recording(step, inputs, target)
@@ -83,14 +81,6 @@ class _Recording:
         return self._loss
 
 
-def _room_for_step() -> bool:
-    """Return whether a recording may take as much memory as steps have needed, and leave as much for others."""
-    torch.cuda.empty_cache()
-    free, total = torch.cuda.mem_get_info()
-    need = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
-    return free - need >= max(need, ROOM * total)
-
-
 def _tensors(target: Any) -> tuple[Tensor, ...]:
     return (target,) if isinstance(target, Tensor) else tuple(target)
 
@@ -105,7 +95,7 @@ def recorded_parts(model: nn.Module) -> Iterator[None]:
     """
     networks = [module for module in model.modules() if hasattr(module, "capturable_modules")]
     found = [pair for network in networks for pair in network.capturable_modules()]  # type: ignore[operator]
-    pool = _CapturePool()
+    pool = CapturePool()
     for module, name in found:
         setattr(module, name, _Part(module, getattr(module, name), pool))
     try:
@@ -115,44 +105,10 @@ def recorded_parts(model: nn.Module) -> Iterator[None]:
             delattr(module, name)
 
 
-class _CapturePool:
-    """State shared by the parts of a network: the stream of their recordings, and whether there is room for more."""
-
-    def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()
-        self._full = False
-        # Gives outputs a gradient although the function of a part takes no parameter.
-        self.anchor = torch.zeros((), device="cuda", requires_grad=True)
-
-    def has_room(self) -> bool:
-        """Return whether another recording may take memory; once one may not, no other may."""
-        if not self._full:
-            free, total = torch.cuda.mem_get_info()
-            self._full = free < ROOM * total
-        return not self._full
-
-    @contextmanager
-    def recording(self, pool: Any = None) -> Iterator[torch.cuda.CUDAGraph]:
-        """Yield a graph that takes what is asked for; torch's own context collects garbage first, which takes long."""
-        graph, cached = torch.cuda.CUDAGraph(), torch.is_autocast_cache_enabled()
-        torch.cuda.synchronize()
-        # A weight rounded in one recording must not serve in another.
-        torch.set_autocast_cache_enabled(False)
-        try:
-            with torch.cuda.stream(self._stream):
-                graph.capture_begin(pool=pool, capture_error_mode=OTHERS)
-                try:
-                    yield graph
-                finally:
-                    graph.capture_end()
-        finally:
-            torch.set_autocast_cache_enabled(cached)
-
-
 class _Part:
     """Stands for a method of a module and plays it back when it has come often enough."""
 
-    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], pool: _CapturePool) -> None:
+    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], pool: CapturePool) -> None:
         self._module, self._call, self._pool = module, call, pool
         self._learns = any(p.requires_grad for p in module.parameters())
         self._seen: Counter[Hashable] = Counter()
@@ -178,7 +134,7 @@ class _Part:
 class _PartRecording:
     """A part recorded for inputs of one shape."""
 
-    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], pool: _CapturePool, x: Tensor) -> None:
+    def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor], pool: CapturePool, x: Tensor) -> None:
         """Record both passes; nothing is computed yet."""
         self._x = x.detach().clone().requires_grad_(x.requires_grad)
         with _aliases(module) as (self._learned, aliases), pool.recording() as self._forward:

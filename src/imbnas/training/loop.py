@@ -19,17 +19,13 @@ from imbnas.training.batchnorm import untracked
 from imbnas.training.checkpoint import not_finite
 from imbnas.training.cuda_graphs import GraphedStep, recorded_parts
 from imbnas.training.definition import Loss, Training
+from imbnas.training.divergence import SANE, has_diverged
 from imbnas.training.inputs import batches_of, inputs
 from imbnas.training.optimizer import Optimizer, rate_factor
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
 from imbnas.waiting import StoppedWaiting
 
-LARGEST_LOSS = 1e9
-"""Beyond it a training has failed. No loss comes near: cross-entropies are at most their scale times the largest class
-weight times a few units, Barlow Twins over D outputs at most D + D^2; and float32 has no digits behind the point there.
-"""
-SANE = f"a finite one up to {LARGEST_LOSS:g}"
 Passes = Sequence[tuple[Any, ...]]
 
 
@@ -248,8 +244,3 @@ def _drawing(seed: int) -> Iterator[None]:
         yield
     finally:
         generator.set_state(state)
-
-
-def has_diverged(loss: float) -> bool:
-    """Return whether a loss shows that the training has failed: not finite, or beyond LARGEST_LOSS."""
-    return not abs(loss) <= LARGEST_LOSS
