@@ -35,10 +35,10 @@ FEW: dict[str, Any] = {"epochs": 1, "batch_size": 64}
 CONVOLUTIONS = (3,) * 12
 IMPLANT: dict[str, Any] = {
     "space": SPACE,
-    "supernet__epochs": 2,
+    "supernet__epochs": 1,
     "adapt__strategy": "implant",
     "adapt__implant": FEW,
-    "search__candidates": 4,
+    "search__candidates": 2,
     "retrain__init": "handed",
     "retrain__finetune": {**FEW, "backbone": "frozen", "calibration": {"rows": 64}},
     "retrain__references": {"random": 1},
