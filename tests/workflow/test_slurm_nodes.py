@@ -8,6 +8,9 @@ from workflow_project import Project
 
 pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
 
+HOLD = ("sbatch", "--parsable", "--gpus=1", "--output=/dev/null", "--wrap=sleep 3600")
+"""A job that takes a GPU. Slurm would leave its output in the directory of the one who submits it."""
+
 
 @pytest.mark.parametrize("study", [False, True], ids=["chain", "study"])
 def test_a_training_on_two_gpus_waits_for_both_of_one_node(
@@ -20,7 +23,7 @@ def test_a_training_on_two_gpus_waits_for_both_of_one_node(
     # One GPU of each node is taken: two are free, but not on one node.
     held = {}
     for node in ("n1", "n2"):
-        held[node] = two_nodes("sbatch", "--parsable", f"--nodelist={node}", "--gpus=1", "--wrap=sleep 3600")
+        held[node] = two_nodes(*HOLD, f"--nodelist={node}")
     wait_for(lambda: len(two_nodes.jobs("RUNNING")) == 2)
     rule = "study_supernet" if study else "supernet"
     targets = ["study", "--until", rule] if study else ["--", "models/supernet.safetensors"]
