@@ -126,6 +126,14 @@ class ApproximateMeta(_Meta):
     skeleton: bool
 
 
+class TeacherMeta(_Meta):
+    """The network that the others followed in their training."""
+
+    architecture: Annotated[list[Count], Field(max_length=MOST_BLOCKS)]
+    macs: Cost
+    params: Cost
+
+
 class TrainedMeta(ImagesMeta):
     """Metadata that all networks of one training share."""
 
@@ -134,6 +142,7 @@ class TrainedMeta(ImagesMeta):
     dataset: str | None = None
     recipe: dict[str, Any] | None = None
     init: InitMeta | None = None
+    teacher: TeacherMeta | None = None
     approximate: ApproximateMeta | None = None
     epoch_rule: str | None = None
     digests: dict[str, str] = {}

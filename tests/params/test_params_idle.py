@@ -22,6 +22,8 @@ from imbnas.params.truth import load_truth
         ({"search": {"table_column": "test", "table": "tables/t.csv", "method": "random"}}, []),
         ({"retrain": {"finetune": {"epochs": 3}}}, ["retrain.finetune"]),
         ({"retrain": {"finetune": {"epochs": 3}, "init": "handed"}}, []),
+        ({"retrain": {"distill": {"weight": 0.5}}}, ["retrain.distill.weight"]),
+        ({"retrain": {"distill": {"weight": 0.5, "teacher": "largest"}}}, []),
         ({"search": {"candidates": 9}}, ["search.candidates"]),
         ({"search": {"candidates": 9, "method": "tpe"}}, []),
         ({"adapt": {"finetune": {"epochs": 3}}}, ["adapt.finetune"]),

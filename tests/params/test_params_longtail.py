@@ -148,6 +148,22 @@ def test_every_loss_can_be_chosen(section: str, loss: str) -> None:
             "retrain.mixing.name is remix with branches bilateral, expected none",
         ),
         (
+            {"retrain.branches": "bilateral", "retrain.distill.teacher": "largest"},
+            "retrain.distill.teacher is largest with branches bilateral, expected none",
+        ),
+        (
+            {"supernet.inplace_distillation": True},
+            "supernet.inplace_distillation is true with sampling fair, expected sandwich",
+        ),
+        (
+            {"adapt.inplace_distillation": True, "adapt.strategy": "scratch"},
+            "adapt.inplace_distillation is true with sampling fair, expected sandwich",
+        ),
+        (
+            {"adapt.inplace_distillation": True, "adapt.sampling": "sandwich"},
+            "adapt.inplace_distillation is true with strategy head, expected false, or strategy finetune",
+        ),
+        (
             {**LDAM, "retrain.branches": "bilateral"},
             "retrain.classifier.name: cosine with branches bilateral, expected linear",
         ),

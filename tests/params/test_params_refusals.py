@@ -432,6 +432,10 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "retrain.init is scratch, expected handed with search.darts.outcome mixture: a mixture is taken as",
         ),
         (
+            {**MIXTURE, "retrain.distill.teacher": "largest"},
+            "retrain.distill.teacher is largest, expected none with search.darts.outcome mixture",
+        ),
+        (
             {**MIXTURE, "retrain.finetune.epochs": 12},
             "retrain.finetune.epochs is 12, expected 0 with search.darts.outc",
         ),

@@ -85,7 +85,7 @@ def test_a_step_depends_on_no_other_step_s_defaults(step: str) -> None:
     more = {
         "search": {"cost_options", "descent_options", "differentiable", "protocol_options", "zeroth_options"},
         "target": {"source"},
-        "retrain": {"reference_options", "synthesis_options"},
+        "retrain": {"distill_options", "reference_options", "synthesis_options"},
     }
     own = {step, *more.get(step, ())}
     modules = {Path(file).stem for file in step_files(step) if file.startswith("src/imbnas/params/")} - {"__init__"}

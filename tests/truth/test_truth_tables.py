@@ -147,6 +147,7 @@ def test_a_table_of_other_columns_or_of_a_row_twice_is_refused(tmp_path: Path) -
         ({"seeds": 0}, "seeds: found 0, expected a number above 0"),
         ({"cell": []}, "cell: unknown parameter, did you mean cells?"),
         ({"retrain": {"head": {"name": "crt"}}}, "retrain.head.name is crt, expected none"),
+        ({"retrain": {"distill": {"teacher": "largest"}}}, "retrain.distill.teacher is largest, expected none: each"),
         ({"retrain": {"init": "handed"}}, "retrain.init is handed, expected scratch: each cell is trained alone"),
         ({"target": {"validation": {"per_class": 0}}}, "target.validation reserves no rows"),
         ({"target": {"validation": {"per_class": 10}}, "source": {"share": 1.0}}, "source.share is 1.0"),

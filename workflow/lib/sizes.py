@@ -109,7 +109,8 @@ def _images(params: Params, step: str) -> int:
         candidates = max(search.candidates, search.population * search.generations)
         return candidates * (search.calibration.rows + rows(params, "target") // 5) // 3
     if step == "retrain":
-        return rows(params, "target") * params.retrain.acting.epochs * (1 + params.retrain.references.count)
+        networks = 1 + params.retrain.references.count + params.retrain.distilled
+        return rows(params, "target") * params.retrain.acting.epochs * networks
     return rows(params, "target")
 
 

@@ -11,7 +11,7 @@ from imbnas.params.longtail import ClassifierParams, ClassifierTraining, Weighti
 from imbnas.params.loss_options import LOSSES, LossName
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.section import Section, View
-from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, TrainingNumerics
+from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, TrainingNumerics, check_teaching
 from imbnas.params.space_options import SpaceParams
 
 
@@ -51,6 +51,8 @@ class AdaptParams(ClassifierTraining):
     """The head of `finetune` and `scratch`, and the scale of every cosine head."""
     sampling: Sampling = "fair"
     """Paths of one optimiser step, as in `supernet.sampling`."""
+    inplace_distillation: bool = False
+    """Of the strategies that train the backbone or implants, as in `supernet.inplace_distillation`."""
     head: HeadParams = HeadParams(epochs=20, optimizer=OptimizerParams(weight_decay=0.0))
     """Training of the strategy `head`."""
     feature_cache: FeatureCacheParams = FeatureCacheParams()
@@ -70,12 +72,19 @@ class AdaptParams(ClassifierTraining):
             recipe: RecipeParams = getattr(self, self.strategy)
             check_smoothing(f"{self.strategy}.", self.loss, recipe.label_smoothing)
             self._check_margins()
+        if self.inplace_distillation and self.strategy in ("none", "head"):
+            raise ValueError(
+                f"inplace_distillation is true with strategy {self.strategy}, expected false, or strategy finetune, "
+                "scratch or implant"
+            )
+        check_teaching(self.inplace_distillation, self.sampling)
         return self
 
     @property
     def described(self) -> dict[str, Any]:
-        """The section as the metadata of a supernet tell it: `implant` is there where it acts."""
-        return self.model_dump(mode="json", exclude=None if self.strategy == "implant" else {"implant"})
+        """The section as the metadata of a supernet tell it: what was added later is there where it acts."""
+        idle = {"implant": self.strategy != "implant", "inplace_distillation": not self.inplace_distillation}
+        return self.model_dump(mode="json", exclude={name for name, absent in idle.items() if absent})
 
     def _head(self) -> None:
         if self.classifier.name == "etf":

@@ -9,7 +9,17 @@ from imbnas.params.config import Params, defaults
 
 Rule = tuple[tuple[str, ...], Callable[[Params], bool], str]
 TRAINED = {"head", "finetune", "scratch"}
-TRAINING = ("epochs", "batch_size", "optimizer", "schedule", "augment", "mixing", "label_smoothing", "probe_paths")
+TRAINING = (
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "schedule",
+    "augment",
+    "mixing",
+    "label_smoothing",
+    "inplace_distillation",
+    "probe_paths",
+)
 """Of `supernet`: what trains it."""
 
 
@@ -49,6 +59,11 @@ RULES: tuple[Rule, ...] = (
         ("search.darts.share",),
         lambda params: params.search.darts.optimization == "bilevel" or params.search.method != "darts",
         "search.darts.optimization is one-level, where all rows teach both",
+    ),
+    (
+        ("retrain.distill.weight", "retrain.distill.temperature"),
+        lambda params: params.retrain.distilled,
+        "retrain.distill.teacher is none",
     ),
     (("retrain.finetune",), lambda params: params.retrain.init == "handed", "retrain.init is scratch"),
     *(((f"adapt.{name}",), _adapts(name), f"adapt.strategy is another than {name}") for name in sorted(TRAINED)),

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from imbnas.params.approximate import ApproximateParams
 from imbnas.params.barlow_options import PretrainParams
+from imbnas.params.distill_options import DistillParams
 from imbnas.params.head_options import HeadRecipeParams, SecondStageName
 from imbnas.params.inheritance import Init
 from imbnas.params.longtail import (
@@ -84,6 +85,8 @@ class RetrainParams(ClassifierTraining, RecipeParams):
     """In the space darts: chance that an edge is dropped, reached at the end of the training (DARTS: 0.2)."""
     pretrain: PretrainParams = PretrainParams()
     """Self-supervised training before the final one (SSF-NAS)."""
+    distill: DistillParams = DistillParams()
+    """Knowledge distillation, in the first stage."""
     references: Annotated[ReferencesParams, Field(json_schema_extra=or_truth)] = ReferencesParams()
     """Networks to compare the chosen one with. `true` is one random subnet and the largest, `false` is none."""
     head: SecondStageParams = SecondStageParams(epochs=10, optimizer=OptimizerParams(weight_decay=0.0))
@@ -113,6 +116,11 @@ class RetrainParams(ClassifierTraining, RecipeParams):
         return "retrain" if self.init == "scratch" else "retrain.finetune"
 
     @property
+    def distilled(self) -> bool:
+        """Whether the networks follow a teacher."""
+        return self.distill.teacher != "none"
+
+    @property
     def frozen(self) -> bool:
         """Whether the backbone of the inherited networks stays as it is."""
         return self.init == "handed" and self.finetune.backbone == "frozen"
@@ -127,6 +135,7 @@ class RetrainParams(ClassifierTraining, RecipeParams):
             f"init is {self.init}, expected handed": self.init != "handed",
             f"finetune.epochs is {self.finetune.epochs}, expected 0": self.finetune.epochs > 0,
             f"rows is {self.rows}, expected train": self.rows != "train",
+            f"distill.teacher is {self.distill.teacher}, expected none": self.distilled,
             f"references is {others}, expected false": self.references.count > 0,
         }
         return next((text for text, found in wrong.items() if found), "")
@@ -147,6 +156,8 @@ class RetrainParams(ClassifierTraining, RecipeParams):
             raise ValueError(f"head.name is {self.head.name} with branches bilateral, expected none")
         if self.mixing.name != "none":
             raise ValueError(f"mixing.name is {self.mixing.name} with branches bilateral, expected none")
+        if self.distilled:
+            raise ValueError(f"distill.teacher is {self.distill.teacher} with branches bilateral, expected none")
         alone = {"auxiliary": self.auxiliary, "drop_path": self.drop_path, "pretrain.epochs": self.pretrain.epochs}
         for name, value in alone.items():
             if value:

@@ -61,6 +61,14 @@ Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
+def check_teaching(inplace_distillation: bool, sampling: Sampling) -> None:
+    """Raise ValueError where a step's largest path is to teach the others and no step is sure to have it."""
+    if inplace_distillation and sampling != "sandwich":
+        raise ValueError(
+            f"inplace_distillation is true with sampling {sampling}, expected sandwich, whose largest path teaches"
+        )
+
+
 class Numerics(Section):
     """Settings that change the bits of a result, so that the steps depend on them."""
 

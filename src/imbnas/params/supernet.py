@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.reuse_options import SupernetPath
 from imbnas.params.section import View
-from imbnas.params.shared import Epochs, Rounds, Sampling, TrainingNumerics
+from imbnas.params.shared import Epochs, Rounds, Sampling, TrainingNumerics, check_teaching
 from imbnas.params.space_options import SpaceParams
 
 
@@ -20,6 +20,9 @@ class SupernetParams(RecipeParams):
     sampling: Sampling = "fair"
     """Paths of one optimiser step: one uniform path; every choice of every block once (FairNAS); or the largest, the
     smallest and two uniform paths. `mixture`, in the space darts: no path, but all operations at equal weights."""
+    inplace_distillation: bool = False
+    """Of the sampling `sandwich`: the largest path alone learns from labels, and the others of the step from its
+    probabilities (Yu and Huang 2019; BigNAS)."""
     probe_paths: Rounds = 32
     """Random paths whose mean balanced accuracy on the source's validation rows is logged at the end."""
     reuse: SupernetPath | None = None
@@ -35,10 +38,16 @@ class SupernetParams(RecipeParams):
             raise ValueError(f"reuse_sha256 is {self.reuse_sha256} and reuse is null, expected the file that has it")
         return self
 
+    @model_validator(mode="after")
+    def _teaching(self) -> Self:
+        check_teaching(self.inplace_distillation, self.sampling)
+        return self
+
     @property
     def described(self) -> dict[str, Any]:
-        """The recipe as the metadata of a supernet that was trained by it tell it."""
-        return self.model_dump(mode="json", exclude={"reuse", "reuse_sha256"})
+        """The recipe as the metadata of a supernet that was trained by it tell it: what acts."""
+        idle = set() if self.inplace_distillation else {"inplace_distillation"}
+        return self.model_dump(mode="json", exclude={"reuse", "reuse_sha256"} | idle)
 
 
 class SupernetView(View):

@@ -87,6 +87,10 @@ class TruthParams(Section):
             )
         if self.retrain.init != "scratch":
             raise ValueError(f"retrain.init is {self.retrain.init}, expected scratch: each cell is trained alone")
+        if self.retrain.distilled:
+            raise ValueError(
+                f"retrain.distill.teacher is {self.retrain.distill.teacher}, expected none: each cell is trained alone"
+            )
         if self.evaluate.logit_adjustment:
             raise ValueError(
                 f"evaluate.logit_adjustment is {self.evaluate.logit_adjustment}, expected 0.0: a table holds its own "

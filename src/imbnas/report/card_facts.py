@@ -40,6 +40,19 @@ def start(details: dict[str, Any]) -> list[str]:
     return parts
 
 
+def taught(details: dict[str, Any]) -> list[str]:
+    """Return which network the others followed in their training; nothing where none did."""
+    teacher = details.get("teacher")
+    if teacher is None:
+        return []
+    name = code("-".join(map(str, teacher["architecture"])))
+    return [
+        f"It followed a teacher of {teacher['macs']:,} multiply-accumulate operations and {teacher['params']:,} "
+        f"parameters, the largest subnet within the limits ({name}), which was trained first by the same recipe "
+        "without a teacher; so did the references. What the teacher took is part of the cost."
+    ]
+
+
 def _single_stage(mixture: dict[str, Any], init: dict[str, Any]) -> str:
     """Return how a mixture was trained, and what of it acts."""
     return (

@@ -11,7 +11,7 @@ import pandas as pd
 
 from imbnas.files import write_bytes
 from imbnas.network_names import title
-from imbnas.report.card_facts import arithmetic, beside, choice, facts, sizes, start, taken_over
+from imbnas.report.card_facts import arithmetic, beside, choice, facts, sizes, start, taken_over, taught
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, percent, write_page
 
@@ -40,6 +40,7 @@ def write_model_card(path: Path, details: dict[str, Any]) -> None:
         f"{imbalance['rows']:,} images, imbalance ratio {imbalance['measured_ratio']:.4g}, seed {details['seed']}. "
         f"Kept: the {details['epoch_rule']} epoch. The test split was opened once all was chosen.",
         *start(details),
+        *taught(details),
         _table(("parameter", "value"), recipe),
         "## Architecture",
         choice(details["search"]),

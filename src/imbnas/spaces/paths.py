@@ -20,7 +20,7 @@ def path_sampler(
 
     `uniform`: one path, each architecture with equal chance (Guo et al. 2020). `fair`: as many paths as the widest
     block has choices; every choice of every block is drawn in the step, once in blocks of that width (strict fairness,
-    Chu et al. 2021). `sandwich`: the `extremes`, which are the largest and the smallest net, and two uniform paths (Yu
+    Chu et al. 2021). `sandwich`: the `extremes`, which are the largest and the smallest net, then two uniform paths (Yu
     and Huang 2019). The draw is a function of (seed, name, step).
     """
     samplers: dict[str, Callable[[np.random.Generator], list[Architecture]]] = {

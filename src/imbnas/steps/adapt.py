@@ -29,6 +29,7 @@ from imbnas.steps.supernets import read_supernet
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.checkpoint import save_weights
 from imbnas.training.definition import Training
+from imbnas.training.distillation import in_place
 from imbnas.training.state import ResumeState
 
 
@@ -92,6 +93,7 @@ def _fill(path: Path, supernet: Supernet, state_dict: dict[str, Tensor], keep_he
 def _train(step: TrainingStep, adapt: AdaptParams, supernet: Supernet) -> ResumeState:
     """Train the supernet, or what of it is not held, on the long tail and return the training's state."""
     recipe: RecipeParams = getattr(adapt, adapt.strategy)
+    objective = make_objective(adapt, recipe, step.rows.counts, step.runtime.device)
     training = Training(
         name="adapt",
         model=supernet,
@@ -99,10 +101,11 @@ def _train(step: TrainingStep, adapt: AdaptParams, supernet: Supernet) -> Resume
         store=step.store(),
         augment=step.augment(recipe.augment),
         sampler=make_sampler(adapt.sampler, step.rows.labels, derive(step.seed, "adapt", "rows"), recipe.epochs),
-        objective=make_objective(adapt, recipe, step.rows.counts, step.runtime.device),
+        objective=in_place(objective) if adapt.inplace_distillation else objective,
         mix=step.mix(recipe),
         seed=step.seed,
         passes=step.passes(adapt.sampling, "adapt"),
+        first_pass_teaches=adapt.inplace_distillation,
     )
     state = step.state("adapt")
     step.trainer(training, state).fit()

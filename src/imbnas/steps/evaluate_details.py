@@ -37,7 +37,7 @@ def make_details(
         "imbalance": inputs.imbalance,
         "space": meta["space"],
         "recipe": meta.get("recipe"),
-        **({name: meta[name] for name in ("init", "approximate") if name in meta}),
+        **({name: meta[name] for name in ("init", "approximate", "teacher") if name in meta}),
         **({"mixture": chosen["mixture"]} if "mixture" in meta else {}),
         "epoch_rule": meta.get("epoch_rule"),
         "logit_adjustment": {

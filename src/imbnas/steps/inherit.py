@@ -76,6 +76,8 @@ class Inheritance:
 def recipe_meta(retrain: RetrainParams) -> dict[str, Any]:
     """Return the recipe by which networks are trained, as their metadata tell it: what does not act is left out."""
     idle: dict[str, Any] = {"init": True, "finetune": True}
+    if not retrain.distilled:
+        idle["distill"] = True
     if not retrain.head.entry.generates:
         idle["head"] = {"synthesis"}
     recipe = retrain.acting.model_dump(mode="json", exclude=idle)

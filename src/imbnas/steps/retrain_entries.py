@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from imbnas.errors import UserError
 from imbnas.params.retrain import RetrainView
 from imbnas.run.context import Context
+from imbnas.spaces.constraints import largest
+from imbnas.spaces.networks import Architecture
 from imbnas.spaces.space import SearchSpace
 from imbnas.steps.limits_record import read_limits
 from imbnas.steps.references import draw_references
 from imbnas.steps.rows import Rows
 
 
-def networks_to_train(
-    found: Any, space: SearchSpace, context: Context, view: RetrainView, tail: Rows
-) -> dict[str, dict[str, Any]]:
-    """Return the architectures to train by name, the chosen one checked against the space; UserError names the file."""
+class Networks(NamedTuple):
+    """The architectures to train by name, and the one that teaches them first."""
+
+    entries: dict[str, dict[str, Any]]
+    teacher: Architecture | None
+    """None: none does."""
+
+
+def networks_to_train(found: Any, space: SearchSpace, context: Context, view: RetrainView, tail: Rows) -> Networks:
+    """Return the networks to train, the chosen one checked against the space; UserError names the file."""
     path = context.path("architecture")
     if not isinstance(found, dict) or not {"space", "chosen", "limits"} <= set(found):
         raise UserError(f"{path}: not an architecture file, expected space, chosen and limits; run search")
@@ -31,4 +39,5 @@ def networks_to_train(
     if not limits.allow(table.cost(chosen)):
         raise UserError(f"{path}: chosen: is not within the limits beside it; run search")
     references = draw_references(view.retrain.references, space, table, limits, chosen, view.seed, context.log)
-    return {"chosen": found["chosen"], **references}
+    teacher = largest(table, limits) if view.retrain.distilled else None
+    return Networks({"chosen": found["chosen"], **references}, teacher)

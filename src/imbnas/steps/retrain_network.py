@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from imbnas.longtail.heads import make_head
 from imbnas.longtail.losses import capturable
@@ -20,6 +21,7 @@ from imbnas.steps.objective import bilateral_sampler, cumulative, describe_head,
 from imbnas.steps.retrain_cells import pretraining, stop_dropping, with_cells
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.definition import Training
+from imbnas.training.distillation import distilled
 from imbnas.training.inputs import batches_of
 from imbnas.training.state import ResumeState
 
@@ -42,13 +44,18 @@ def new_network(
 
 
 def train_network(
-    step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSubnet, tag: str
+    step: TrainingStep,
+    recipe: RetrainParams,
+    model: Subnet | BilateralSubnet,
+    tag: str,
+    teacher: nn.Module | None = None,
 ) -> tuple[list[float], list[ResumeState]]:
     """Train a network in place, after its pretraining if there is one; `tag` tells the networks' states apart.
 
-    Returns the loss of each epoch of the last training, and the states of all.
+    It follows the teacher as `recipe.distill` says. Returns the loss of each epoch of the last training, and the states
+    of all.
     """
-    training = _training(step, recipe, model)
+    training = _training(step, recipe, model, teacher)
     trainings = [(_final(step, recipe, model, training), step.state(tag))]
     if isinstance(model, Subnet) and recipe.pretrain.epochs:
         trainings.insert(0, (pretraining(step, training, model, recipe), step.state(f"pretrain-{tag}")))
@@ -59,7 +66,12 @@ def train_network(
     return losses, [state for _, state in trainings]
 
 
-def _training(step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSubnet) -> Training:
+def _training(
+    step: TrainingStep, recipe: RetrainParams, model: Subnet | BilateralSubnet, teacher: nn.Module | None
+) -> Training:
+    objective = make_objective(recipe, recipe, step.rows.counts, step.runtime.device)
+    if teacher is not None:
+        objective = distilled(objective, recipe.distill.weight, recipe.distill.temperature)
     return Training(
         name="retrain",
         model=model,
@@ -67,8 +79,9 @@ def _training(step: TrainingStep, recipe: RetrainParams, model: Subnet | Bilater
         store=step.store(),
         augment=step.augment(recipe.augment),
         sampler=make_sampler(recipe.sampler, step.rows.labels, derive(step.seed, "retrain", "rows"), recipe.epochs),
-        objective=make_objective(recipe, recipe, step.rows.counts, step.runtime.device),
+        objective=objective,
         mix=step.mix(recipe),
+        teacher=teacher,
         seed=step.seed,
         capturable=capturable(recipe.loss) and not recipe.drop_path,
     )

@@ -21,6 +21,7 @@ from imbnas.steps.rows import all_rows, image_meta
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.checkpoint import save_weights
 from imbnas.training.definition import Training
+from imbnas.training.distillation import in_place
 from imbnas.training.history import write_losses
 from imbnas.training.scoring import Batches, Scorer
 
@@ -45,10 +46,11 @@ def run(view: SupernetView, context: Context) -> None:
         store=step.store(),
         augment=step.augment(recipe.augment),
         sampler=InstanceSampler(rows.labels, derive(view.seed, "supernet", "rows")),
-        objective=lambda epoch: loss,
+        objective=in_place(lambda epoch: loss) if recipe.inplace_distillation else lambda epoch: loss,
         mix=step.mix(recipe),
         seed=view.seed,
         passes=_passes(step, recipe.sampling),
+        first_pass_teaches=recipe.inplace_distillation,
     )
     state = step.state("supernet")
     losses = step.trainer(training, state).fit()

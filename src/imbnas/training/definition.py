@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,14 @@ from imbnas.training.optimizer import Optimizer, make_optimizer
 Loss = Callable[[Tensor, Any], Tensor]
 Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Any]]
 """From inputs (N, C, H, W), labels (N,) and a CPU generator to other inputs and the loss's target."""
+
+
+class Taught(NamedTuple):
+    """The target of a loss that follows a teacher: the one that it would have alone, and the teacher's logits."""
+
+    labels: Any
+    logits: Tensor
+    """Without gradients."""
 
 
 class Objective(Protocol):
@@ -54,6 +62,11 @@ class Training:
     seed: int
     passes: Callable[[int], Sequence[tuple[Any, ...]]] = lambda step: [()]
     mix: Mix | None = None
+    teacher: nn.Module | None = None
+    """A trained network, which sees each batch as the model does, augmented and mixed: the loss gets `Taught` with its
+    logits. It is in evaluation mode and learns nothing."""
+    first_pass_teaches: bool = False
+    """Whether a step's first pass is the teacher of the others, whose loss gets `Taught` with its logits."""
     paths_per_batch: int = 1
     """Each batch concatenates the features of this many paths; the mean loss is multiplied by it, so that gradients add
     up over paths, as in FairNAS."""

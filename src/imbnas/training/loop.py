@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbnas.errors import UserError
 from imbnas.progress import Log
@@ -18,11 +18,11 @@ from imbnas.seeds import derive
 from imbnas.training.batchnorm import untracked
 from imbnas.training.checkpoint import not_finite
 from imbnas.training.cuda_graphs import GraphedStep, recorded_parts
-from imbnas.training.definition import Loss, Training
+from imbnas.training.definition import Loss, Taught, Training
 from imbnas.training.divergence import SANE, has_diverged
 from imbnas.training.inputs import batches_of, inputs
 from imbnas.training.optimizer import Optimizer, rate_factor
-from imbnas.training.runtime import Runtime
+from imbnas.training.runtime import Runtime, drawing
 from imbnas.training.state import ResumeState
 from imbnas.waiting import StoppedWaiting
 
@@ -81,6 +81,8 @@ class Trainer:
     def _begin(self) -> None:
         """Make the optimiser of the model, which lies on the device, and take over a saved state."""
         self.optimizer = self.training.optimizer(self.training.model, self.training.recipe.optimizer)
+        if self.training.teacher is not None:
+            self.runtime.place(self.training.teacher).eval()
         self._restore()
         self._running = torch.zeros((), device=self.runtime.device)
         if self.done % self.per_epoch:
@@ -131,22 +133,34 @@ class Trainer:
         training, optimizer = self.training, self.optimizer
         optimizer.zero_grad()
         total = torch.zeros((), device=self.runtime.device)
+        target = self._target(rows, own, target)
         for number, arguments in enumerate(passes):
-            outputs = self._outputs(arguments, rows, own)
-            with _drawing(derive(training.seed, training.name, "loss", self.done, number)):
+            outputs = self._outputs(training.model, arguments, rows, own)
+            with drawing(derive(training.seed, training.name, "loss", self.done, number)):
                 loss = self.loss_of(outputs, target)
             (loss if training.paths_per_batch == 1 else loss * training.paths_per_batch).backward()
             total += loss.detach().float()
+            if training.first_pass_teaches and number == 0:
+                # A recorded part overwrites its output when it is next called.
+                target = Taught(target, outputs.detach().clone())
         self.runtime.ranks.add_gradients(optimizer.parameters)
         if training.recipe.optimizer.clip:
             optimizer.clip(training.recipe.optimizer.clip)
         optimizer.step()
         return total / len(passes)
 
-    def _outputs(self, arguments: tuple[Any, ...], rows: int, own: Tensor) -> Any:
+    def _outputs(self, model: nn.Module, arguments: tuple[Any, ...], rows: int, own: Tensor) -> Any:
         """Return the outputs of all processes in one pass."""
-        outputs = self.runtime.forward(self.training.model, own, *arguments)
+        outputs = self.runtime.forward(model, own, *arguments)
         return self.runtime.ranks.gather(outputs, rows, self.training.views_out)
+
+    def _target(self, rows: int, own: Tensor, target: Any) -> Any:
+        """Return the loss's target in a step's first pass: with the teacher's logits where there is a teacher."""
+        teacher = self.training.teacher
+        if teacher is None:
+            return target
+        with torch.no_grad():
+            return Taught(target, self._outputs(teacher, (), rows, own))
 
     # Saved state
 
@@ -221,9 +235,10 @@ class Trainer:
         if self._last is None:
             return None
         (passes, rows, own, target), training = self._last, self.training
-        with torch.no_grad(), untracked(training.model), _drawing(derive(training.seed, training.name, "last")):
-            outputs = self._outputs(passes[0], rows, own)
-            with _drawing(derive(training.seed, training.name, "loss", self.done, 0)):
+        with torch.no_grad(), untracked(training.model), drawing(derive(training.seed, training.name, "last")):
+            outputs = self._outputs(training.model, passes[0], rows, own)
+            target = self._target(rows, own, target)
+            with drawing(derive(training.seed, training.name, "loss", self.done, 0)):
                 return self.loss_of(outputs, target).item()
 
     def _diverged(self, what: str) -> UserError:
@@ -232,15 +247,3 @@ class Trainer:
             f"{training.name}: {what}; "
             f"lower its optimizer.lr (found {training.recipe.optimizer.lr:g}), its optimizer.clip or its loss's options"
         )
-
-
-@contextmanager
-def _drawing(seed: int) -> Iterator[None]:
-    """Let a loss draw from a stream of its own, the same in all processes: all take the loss of the whole batch."""
-    generator = torch.default_generator
-    state = generator.get_state()
-    generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        generator.set_state(state)

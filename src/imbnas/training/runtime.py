@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -92,6 +93,18 @@ class Runtime:
         with self.autocast():
             outputs = model(inputs, *arguments)
         return tuple(one.float() for one in outputs) if isinstance(outputs, tuple) else outputs.float()
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Let a loss draw from a stream of its own, the same in all processes: all take the loss of the whole batch."""
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
 
 
 def set_rounding(inputs: Literal["ieee", "tf32"]) -> None:
