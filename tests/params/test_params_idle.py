@@ -24,6 +24,8 @@ from imbnas.params.truth import load_truth
         ({"retrain": {"finetune": {"epochs": 3}, "init": "handed"}}, []),
         ({"retrain": {"distill": {"weight": 0.5}}}, ["retrain.distill.weight"]),
         ({"retrain": {"distill": {"weight": 0.5, "teacher": "largest"}}}, []),
+        ({"search": {"shifting": {"batch_size": 9}}}, ["search.shifting.batch_size"]),
+        ({"search": {"shifting": {"batch_size": 9, "updates": 1}}}, []),
         ({"search": {"candidates": 9}}, ["search.candidates"]),
         ({"search": {"candidates": 9, "method": "tpe"}}, []),
         ({"adapt": {"finetune": {"epochs": 3}}}, ["adapt.finetune"]),

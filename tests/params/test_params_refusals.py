@@ -432,6 +432,22 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             "retrain.init is scratch, expected handed with search.darts.outcome mixture: a mixture is taken as",
         ),
         (
+            {"search.shifting.updates": 1, "search.method": "random"},
+            "search.shifting.updates is 1 with method random, expected 0, or evolution: the supernet moves after",
+        ),
+        (
+            {"search.shifting.updates": 1, "search.table": "tables/t.csv"},
+            "search.shifting.updates is 1 with table tables/t.csv, expected 0: the supernet is not looked at",
+        ),
+        (
+            {"search.shifting.updates": 1, "search.shifting.loss": "ldam"},
+            "search.shifting.loss is ldam on a head that is linear (adapt.head.name, with adapt.strategy head), ",
+        ),
+        (
+            {"search.shifting.updates": 1, "adapt.head.name": "ncm"},
+            "search.shifting.updates is 1 with adapt.head.name ncm, expected 0, or another head: features would move",
+        ),
+        (
             {**MIXTURE, "retrain.distill.teacher": "largest"},
             "retrain.distill.teacher is largest, expected none with search.darts.outcome mixture",
         ),

@@ -83,7 +83,14 @@ def test_a_step_that_sees_a_parameter_depends_on_the_file_of_its_default(step: s
 def test_a_step_depends_on_no_other_step_s_defaults(step: str) -> None:
     # The target depends on the source and all that it is made by.
     more = {
-        "search": {"cost_options", "descent_options", "differentiable", "protocol_options", "zeroth_options"},
+        "search": {
+            "cost_options",
+            "descent_options",
+            "differentiable",
+            "protocol_options",
+            "shifting_options",
+            "zeroth_options",
+        },
         "target": {"source"},
         "retrain": {"distill_options", "reference_options", "synthesis_options"},
     }

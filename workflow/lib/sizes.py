@@ -107,7 +107,11 @@ def _images(params: Params, step: str) -> int:
     if step == "search":
         search = params.search
         candidates = max(search.candidates, search.population * search.generations)
-        return candidates * (search.calibration.rows + rows(params, "target") // 5) // 3
+        scored = candidates * (search.calibration.rows + rows(params, "target") // 5) // 3
+        if not search.shifting.updates:
+            return scored
+        # All candidates are scored twice.
+        return 2 * scored + candidates * search.shifting.updates * search.shifting.batch_size
     if step == "retrain":
         networks = 1 + params.retrain.references.count + params.retrain.distilled
         return rows(params, "target") * params.retrain.acting.epochs * networks

@@ -139,6 +139,8 @@ def _augments(
         yield f"adapt.{adapt.strategy}", getattr(adapt, adapt.strategy).augment
     if search.method == "darts":
         yield "search.darts", search.darts.augment
+    if search.shifting.updates:
+        yield "search.shifting", search.shifting.augment
     yield retrain.acting_name, retrain.acting.augment
     if retrain.head.name != "none":
         yield "retrain.head", retrain.head.augment

@@ -6,6 +6,7 @@ from imbnas.cell_graph import EDGES, OPERATIONS, is_connected
 from imbnas.params.adapt import AdaptParams
 from imbnas.params.differentiable import FROZEN, idle_option
 from imbnas.params.longtail import ANGULAR
+from imbnas.params.loss_options import LOSSES
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import PROXY_METHODS, SearchParams
 from imbnas.params.space_options import SpaceParams
@@ -32,6 +33,8 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
         )
     if space.single:
         _check_single(space, search)
+    if search.shifting.updates:
+        _check_shifting(adapt, search)
     if search.method == "darts":
         _check_darts_space(space, search)
         _check_darts_start(adapt, search)
@@ -126,12 +129,30 @@ def _check_darts_start(adapt: AdaptParams, search: SearchParams) -> None:
     options, idle = search.darts, idle_option(search.darts, adapt.strategy)
     if idle:
         raise ValueError(idle)
+    if options.on_cosines:
+        _check_cosines(adapt, f"search.darts.{options.on_cosines}")
+
+
+def _check_shifting(adapt: AdaptParams, search: SearchParams) -> None:
+    """Refuse margins without a cosine head, and class means of features that would move."""
+    loss = search.shifting.loss
+    if LOSSES[loss].cosine:
+        _check_cosines(adapt, f"search.shifting.loss is {loss}")
+    if adapt.strategy == "head" and adapt.head.name == "ncm":
+        raise ValueError(
+            f"search.shifting.updates is {search.shifting.updates} with adapt.head.name ncm, expected 0, or another "
+            "head: features would move away from its class means"
+        )
+
+
+def _check_cosines(adapt: AdaptParams, found: str) -> None:
+    """Raise ValueError for what was `found` where the adapted head is not a cosine one."""
     classifier = {"none": "linear", "head": adapt.head.name}.get(adapt.strategy, adapt.classifier.chosen(adapt.loss))
-    if options.on_cosines and classifier not in ANGULAR:
+    if classifier not in ANGULAR:
         name = "adapt.head.name" if adapt.strategy == "head" else "adapt.classifier.name"
         raise ValueError(
-            f"search.darts.{options.on_cosines} on a head that is {classifier} ({name}, with adapt.strategy "
-            f"{adapt.strategy}), expected a cosine one: its margins are on cosines"
+            f"{found} on a head that is {classifier} ({name}, with adapt.strategy {adapt.strategy}), expected a cosine "
+            "one: its margins are on cosines"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from imbnas.params.config import Params, defaults
+from imbnas.params.shifting_options import ShiftingParams
 
 Rule = tuple[tuple[str, ...], Callable[[Params], bool], str]
 TRAINED = {"head", "finetune", "scratch"}
@@ -53,6 +54,11 @@ RULES: tuple[Rule, ...] = (
         ("search.candidates",),
         _searches("random", "tpe", "synflow", "jacobian"),
         "search.method is another than random, tpe, synflow and jacobian",
+    ),
+    (
+        tuple(f"search.shifting.{name}" for name in ShiftingParams.model_fields if name != "updates"),
+        lambda params: bool(params.search.shifting.updates),
+        "search.shifting.updates is 0",
     ),
     (("search.objective",), lambda params: params.search.judged, "no validation rows score candidates"),
     (

@@ -63,6 +63,7 @@ def needs(
         trained.append(("adapt", f"adapt.{adapt.strategy}", getattr(adapt, adapt.strategy).batch_size))
     if search.method == "darts":
         trained.append(("search", "search.darts", search.darts.batch_size))
+    trained.append(("search", "search.shifting", search.shifting.batch_size * bool(search.shifting.updates)))
     recipe = retrain.acting
     trained.append(("retrain", retrain.acting_name, recipe.batch_size * bool(recipe.epochs)))
     for step, name, rows in trained:

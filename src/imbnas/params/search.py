@@ -12,6 +12,7 @@ from imbnas.params.inheritance import StartParams
 from imbnas.params.recipe import CalibrationParams
 from imbnas.params.section import Section, View, short
 from imbnas.params.shared import Batch, CostLimit, Count, EnergyLimit, LatencyLimit, Numerics, Rounds
+from imbnas.params.shifting_options import ShiftingParams
 from imbnas.params.space_options import MOST_BLOCKS, SpaceParams
 
 Choose = Literal["best", "cheapest-within-one-error"]
@@ -86,6 +87,8 @@ class SearchParams(Section):
     """Of `table`: the device, where it holds several."""
     table_precision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Of `table`: the precision, where it holds several."""
+    shifting: ShiftingParams = ShiftingParams()
+    """Supernet Shifting, of the method `evolution`."""
     darts: DartsParams = DartsParams()
     """Of the method `darts`."""
 
@@ -110,6 +113,8 @@ class SearchParams(Section):
             raise ValueError(
                 f"choose is {self.choose} with {scored}, expected best: only scores on validation rows have an error"
             )
+        if self.shifting.updates:
+            self._shifts()
         if self.parents > self.population:
             raise ValueError(f"parents is {self.parents}, expected at most population ({self.population})")
         if self.max_latency is not None and self.latency is None:
@@ -124,6 +129,16 @@ class SearchParams(Section):
                         f"{name} is {value} with method darts, expected null: gradient descent knows no limit"
                     )
         return self
+
+    def _shifts(self) -> None:
+        found = f"shifting.updates is {self.shifting.updates}"
+        if self.method != "evolution":
+            raise ValueError(
+                f"{found} with method {self.method}, expected 0, or evolution: the supernet moves after a generation "
+                "that was scored as a whole"
+            )
+        if self.table is not None:
+            raise ValueError(f"{found} with table {self.table}, expected 0: the supernet is not looked at")
 
 
 class SearchView(View):

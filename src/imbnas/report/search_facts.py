@@ -25,6 +25,13 @@ def sentences(found: dict[str, Any]) -> list[str]:
     known = [f"{tau:.2f} with {words}" for words, tau in taus if tau is not None]
     if known:
         lines.append(f"the rank correlation (tau) of the score is {spoken(known)}")
+    shifting = found.get("shifting")
+    if shifting is not None:
+        alike = "" if shifting["tau"] is None else f", which rank them with tau {shifting['tau']:.2f} to the first ones"
+        lines.append(
+            f"the supernet has moved by {shifting['updates']} updates after {shifting['generations']} generations; "
+            f"scores are those of its last weights{alike}"
+        )
     gap = found.get("discretisation")
     if gap is not None:
         lines.append(

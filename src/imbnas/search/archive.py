@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imbnas.spaces.cost import Cost
 from imbnas.spaces.networks import Architecture
@@ -43,10 +43,15 @@ class Archive:
         self,
         score: Callable[[Sequence[Architecture]], Iterable[tuple[Architecture, Score]]],
         cost: Callable[[Architecture], Cost],
+        scored: Callable[[Sequence[Architecture]], None] = lambda architectures: None,
     ) -> None:
-        """Take what scores architectures, each with its score in an order of its own choice, and what they cost."""
+        """Take what scores architectures, each with its score in an order of its own choice, and what they cost.
+
+        `scored` is told what was scored together.
+        """
         self._score = score
         self._cost = cost
+        self._scored = scored
         self.entries: dict[Architecture, Entry] = {}
 
     def __contains__(self, architecture: Architecture) -> bool:
@@ -68,6 +73,15 @@ class Archive:
         found = dict(self._score(new)) if new else {}
         for architecture in new:
             self.entries[architecture] = Entry(architecture, generation, found[architecture], self._cost(architecture))
+        if new:
+            self._scored(new)
+
+    def anew(self) -> Archive:
+        """Return an archive of the same architectures, scored together at this moment."""
+        other = Archive(self._score, self._cost)
+        found = dict(self._score(list(self.entries)))
+        other.entries = {each: replace(entry, score=found[each]) for each, entry in self.entries.items()}
+        return other
 
     def ranked(self) -> list[Entry]:
         """Return the entries best first: higher score, less latency, less energy, fewer MACs, the smaller tuple."""

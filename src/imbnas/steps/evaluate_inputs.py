@@ -22,7 +22,7 @@ from imbnas.saved import Network, load_references, load_subnet
 
 FACTS = ("choose", "best", "within_one_error", "halves", *(f"tau_{name.figure}" for name in ALWAYS))
 """What of results/search.json details.json repeats."""
-OTHER_FACTS = tuple(f"tau_{name.figure}" for name in BESIDE)
+OTHER_FACTS = ("shifting", *(f"tau_{name.figure}" for name in BESIDE))
 """What it repeats where it is there."""
 
 

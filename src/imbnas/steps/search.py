@@ -20,7 +20,7 @@ from imbnas.steps.rows import Rows, read_tail
 from imbnas.steps.search_account import write_account, write_descended, write_given
 from imbnas.steps.search_darts import DartsSearch
 from imbnas.steps.search_mixture import Mixture
-from imbnas.steps.search_scoring import make_scoring
+from imbnas.steps.search_scoring import Scoring, make_scoring
 from imbnas.steps.search_setting import Setting, explore, make_setting
 from imbnas.steps.supernets import adapted_digests
 from imbnas.steps.workbench import TrainingStep
@@ -40,16 +40,34 @@ def run(view: SearchView, context: Context) -> None:
     state = step.state("scores")
     with state.held():
         scoring = make_scoring(step, view, setting.table, held_out, state.pause, setting.given)
-        archive = Archive(scoring.score, setting.table.cost)
-        explore(view, setting, archive)
+        archive, shifted = _explored(view, setting, scoring)
         choice = choose(archive, view.search.choose, scoring.marking)
         chosen = choice.chosen
-        for line in write_account(context, setting, view, scoring, archive, choice):
+        for line in write_account(context, setting, view, scoring, archive, choice, shifted):
             context.log(line)
         outcome = {"score": chosen.score.value, "standard_error": chosen.score.standard_error}
         _write_architecture(view, context, setting, chosen.architecture, outcome, scoring.validation, scoring.objective)
-        hand_on(context, view.retrain.init, view.space, view.search.method)
+        moved = None if scoring.shifting is None or view.retrain.init == "scratch" else scoring.shifting.weights()
+        hand_on(context, view.retrain.init, view.space, view.search.method, moved)
+        if scoring.shifting is not None:
+            scoring.shifting.finish()
         state.finish()
+
+
+def _explored(view: SearchView, setting: Setting, scoring: Scoring) -> tuple[Archive, dict[str, Any] | None]:
+    """Return what the method has scored, and what is known of a supernet that has moved meanwhile.
+
+    Then each score is of another supernet: all are taken anew with the last one, so that they can be compared.
+    """
+    shifting = scoring.shifting
+    if shifting is None:
+        archive = Archive(scoring.score, setting.table.cost)
+        explore(view, setting, archive)
+        return archive, None
+    taken = Archive(scoring.score, setting.table.cost, shifting.shift)
+    explore(view, setting, taken)
+    anew = taken.anew()
+    return anew, shifting.described(taken, anew)
 
 
 def _write_architecture(

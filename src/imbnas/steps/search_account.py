@@ -21,12 +21,23 @@ from imbnas.steps.supernets import reused_facts
 
 
 def write_account(
-    context: Context, setting: Setting, view: SearchView, scoring: Scoring, archive: Archive, choice: Choice
+    context: Context,
+    setting: Setting,
+    view: SearchView,
+    scoring: Scoring,
+    archive: Archive,
+    choice: Choice,
+    shifted: dict[str, Any] | None = None,
 ) -> list[str]:
-    """Write the table of candidates and what the search knows about itself; return that in sentences."""
+    """Write the table of candidates and what the search knows about itself; return that in sentences.
+
+    `shifted` is what it knows of a supernet that has moved meanwhile.
+    """
     chosen = choice.chosen
     write_table(context.path("search"), candidate_table(archive, chosen.architecture))
     found = describe(archive, choice, view.search.choose, scoring.marking, view.seed)
+    if shifted is not None:
+        found["shifting"] = shifted
     table = {} if scoring.given is None else {"table": scoring.given.described()}
     head = _head(view, scoring.objective, context)
     write_json(context.path("search_facts"), {**head, **_costs(setting), **table, **found})

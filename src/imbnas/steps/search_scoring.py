@@ -21,6 +21,7 @@ from imbnas.spaces.networks import Architecture
 from imbnas.steps.path_scorer import path_scorer
 from imbnas.steps.recalibration import calibration_rows
 from imbnas.steps.rows import Rows, read_validation
+from imbnas.steps.search_shifting import Answers, ShiftingScores
 from imbnas.steps.search_table import GivenScores
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.scoring import Batches
@@ -40,6 +41,8 @@ class Scoring:
     marking: Marking | None = None
     validation: Rows | None = None
     given: GivenScores | None = None
+    shifting: ShiftingScores | None = None
+    """The supernet that moves between generations, where it does."""
 
 
 def make_scoring(
@@ -67,6 +70,8 @@ def make_scoring(
 def _on_rows(step: TrainingStep, view: SearchView, validation: Rows, pause: Callable[[], None]) -> Scoring:
     """Score paths of the adapted supernet; it is read when there is a path whose answers are not known yet."""
     marking = Marking(validation.labels, step.classes, view.search.objective)
+    if view.search.shifting.updates:
+        return _on_moving(step, view, validation, marking, pause)
 
     @cache
     def scorer() -> TrieScorer:
@@ -80,6 +85,19 @@ def _on_rows(step: TrainingStep, view: SearchView, validation: Rows, pause: Call
     return Scoring(
         lambda found: ((a, marking.score(bits)) for a, bits in known(found)), marking.objective, marking, validation
     )
+
+
+def _on_moving(
+    step: TrainingStep, view: SearchView, validation: Rows, marking: Marking, pause: Callable[[], None]
+) -> Scoring:
+    """Score paths of a supernet that moves after each generation; before the first, answers are those of any search."""
+    method, coding = SearchParams().method, marking.coding()
+
+    def keep(answers: Answers, generations: str) -> KeptScores[bytes]:
+        return _kept(step, view, method, answers, coding, pause, generations)
+
+    shifting = ShiftingScores(step, view, validation, marking, keep)
+    return Scoring(shifting, marking.objective, marking, validation, shifting=shifting)
 
 
 def _at_initialisation(step: TrainingStep, view: SearchView, pause: Callable[[], None]) -> Scoring:
@@ -108,10 +126,16 @@ def _kept(
     score: Callable[[Sequence[Architecture]], Iterable[tuple[Architecture, T]]],
     coding: Coding[T],
     pause: Callable[[], None],
+    generations: str = "",
 ) -> KeptScores[T]:
-    """Keep what is found, by all that it depends on: of the search's parameters, how a path is calibrated and run."""
+    """Keep what is found, by all that it depends on: of the search's parameters, how a path is calibrated and run.
+
+    Where the supernet has moved, the digest of the generations after which it did is a part of that.
+    """
     context = step.context
     acting = {"calibration": view.search.calibration, "batch_size": view.search.batch_size, "method": method}
+    if generations:
+        acting |= {"shifting": view.search.shifting, "generations": view.search.generations}
     depends = view.model_copy(update={"search": SearchParams().model_copy(update=acting)})
 
     def reused(seconds: float, own: bool) -> None:
@@ -121,7 +145,7 @@ def _kept(
 
     return KeptScores(
         # What the weights are for, which `retrain` says, is nothing to a score.
-        context.kept_path(depends.model_dump_json(by_alias=True, exclude={"retrain"})),
+        context.kept_path(depends.model_dump_json(by_alias=True, exclude={"retrain"}) + generations),
         context.state_path.name,
         score,
         coding,
