@@ -72,6 +72,22 @@ def test_a_strange_class_name_breaks_no_table(project: Path, details: dict[str, 
     assert "<b>" not in (tmp_path / "page.html").read_text()
 
 
+def test_the_card_tells_of_a_teacher_and_of_a_supernet_that_moved(details: dict[str, Any], tmp_path: Path) -> None:
+    write_model_card(tmp_path / "card.md", details)
+    before = (tmp_path / "card.md").read_text()
+    assert "teacher" not in before
+    assert "supernet has moved" not in before
+    details["teacher"] = {"architecture": [3, 0, 2], "macs": 1234567, "params": 8910}
+    details["search"]["shifting"] = {"generations": 3, "updates": 6, "tau": 0.5}
+    write_model_card(tmp_path / "card.md", details)
+    text = (tmp_path / "card.md").read_text()
+    assert "a teacher of 1,234,567 multiply-accumulate operations and 8,910 parameters" in text
+    assert "(`3-0-2`)" in text
+    assert (
+        "The supernet has moved by 6 updates after 3 generations; scores are those of its last weights, which" in text
+    )
+
+
 def test_a_project_without_references_and_scores_has_its_cards(details: dict[str, Any], tmp_path: Path) -> None:
     details["networks"] = {"final": {**details["networks"]["final"], "few": None}}
     details["search"] |= {"method": "fixed", "validation_rows": 0, "evaluated": 0}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny_chain
 import torch
 
+from imbnas.params.config import parse
+from imbnas.steps.first_stage import Teacher, _kept
 from imbnas.training.checkpoint import load_meta, load_weights
 from imbnas.training.loop import Trainer
 
@@ -69,6 +73,20 @@ def test_the_largest_subnet_teaches_all_and_is_trained_once(
     assert tiny_chain.run(root, "retrain", **DISTILLED) == 0
     assert steps == 3 * fits[0].steps
     assert tiny_chain.digests(root, "retrain") == expected
+
+
+def test_a_network_is_kept_for_its_teacher_alone() -> None:
+    """Another limit of the search, which no parameter of `retrain` tells, makes another network the teacher."""
+
+    def kept_path(text: str, apart: Any) -> Path:
+        return Path(hashlib.sha256(text.encode()).hexdigest())
+
+    step: Any = SimpleNamespace(context=SimpleNamespace(kept_path=kept_path))
+    view: Any = parse({"retrain": {"distill": {"teacher": "largest"}}}, "p.yaml").view("retrain")
+    plain: Any = parse({}, "p.yaml").view("retrain")
+    teachers = [None, *(Teacher(torch.nn.Identity(), tag, {}) for tag in ("3-3-3", "3-3-2"))]
+    places = {_kept(step, view, "0-1-2", teacher).base for teacher in teachers}
+    assert len(places | {_kept(step, plain, "0-1-2", None).base}) == 4
 
 
 @pytest.mark.parametrize("step", ["supernet", "adapt"])
