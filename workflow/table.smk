@@ -26,6 +26,7 @@ GIVEN = shlex.quote(str(SPEC)) + (f" --data {shlex.quote(str(config['data']))}" 
 PAGE = f" --page {shlex.quote(str(config['page']))}" if config.get("page") else ""
 THREADS = TABLE.spec.runtime.threads
 GPUS = int(TABLE.spec.runtime.device != "cpu")
+GPU_PERCENT = GPUS * max(1, int(100 * TABLE.spec.runtime.gpu_share + 1e-9))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH", "")]))
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
@@ -48,6 +49,7 @@ rule prepare:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GPUS,
+        gpu_percent=GPU_PERCENT,
         nodes=1,
     message:
         f"prepare: make the rows of {TABLE.name}"
@@ -74,6 +76,7 @@ rule train:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPUS,
+        gpu_percent=GPU_PERCENT,
         nodes=1,
     message:
         f"train {TABLE.name}: seed {{wildcards.seed}}, part {{wildcards.part}} of {PARTS}"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imbnas.cli_options import LogFile, Root
 from imbnas.errors import Interrupted
+
+if TYPE_CHECKING:
+    from imbnas.progress import Log
+    from imbnas.truth.places import Table
 
 truth_app = typer.Typer(help="Tables of architectures, each trained alone (`make table`).", no_args_is_help=True)
 Spec = Annotated[Path, typer.Argument(help="The file that describes the table, such as tables/cifar10-lt-16.yaml.")]
@@ -23,9 +27,9 @@ def prepare(spec: Spec, root: Root = Path(), data: Data = None, log: LogFile = N
     from imbnas.truth import data_rows, shards
     from imbnas.truth.places import Table
 
-    table = Table(spec, root, data)
+    table, told = Table(spec, root, data), Log("truth", log)
     data_rows.prepare(table)
-    _stoppable(lambda: shards.agree(table, Log("truth", log)))
+    _stoppable(lambda: shards.agree(table, told), table, told)
 
 
 @truth_app.command()
@@ -50,7 +54,8 @@ def train(
             f"--seed {seed} --part {part}: expected a seed below {table.spec.seeds}, as {spec} says, and a part below "
             f"{parts}"
         )
-    _stoppable(lambda: train_shard(table, seed, part, parts, Log("truth", log)))
+    told = Log("truth", log)
+    _stoppable(lambda: train_shard(table, seed, part, parts, told), table, told)
 
 
 @truth_app.command()
@@ -77,17 +82,23 @@ def plan(spec: Spec, root: Root = Path(), data: Data = None) -> None:
     from imbnas.truth.places import Table
     from imbnas.truth.planning import plan
 
-    table = Table(spec, root, data)
+    table, told = Table(spec, root, data), Log("truth")
     data_rows.prepare(table)
-    _stoppable(lambda: print(plan(table, Log("truth"))))
+    _stoppable(lambda: print(plan(table, told)), table, told)
 
 
-def _stoppable(work: Callable[[], None]) -> None:
-    """Run what may be asked to stop: its state is saved, and the exit code says so."""
+def _stoppable(work: Callable[[], None], table: Table, log: Log) -> None:
+    """Run trainings on a GPU that no other step has, or the share of one that the table's file says.
+
+    They may be asked to stop: the state is saved, and the exit code says so.
+    """
     import signal
     import sys
+    from contextlib import nullcontext
+    from functools import partial
     from types import FrameType
 
+    from imbnas.run import lease, machine
     from imbnas.run.launch import EXIT_STOPPED
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -95,8 +106,11 @@ def _stoppable(work: Callable[[], None]) -> None:
         raise Interrupted("asked to stop; nothing was half-written, run the same command again")
 
     signal.signal(signal.SIGTERM, stop)
+    params = table.spec.params(next(iter(table.spec.conditions)), 0)
+    runtime, check = params.runtime, partial(machine.check_gpu, "retrain", params)
     try:
-        work()
+        with nullcontext() if runtime.device == "cpu" else lease.leased(log, 1, runtime.gpu_share, check):
+            work()
     except (Interrupted, KeyboardInterrupt) as stopped:
         print(f"stopped: {stopped or 'asked to stop'}", file=sys.stderr)
         raise SystemExit(EXIT_STOPPED) from None

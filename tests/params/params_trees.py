@@ -42,6 +42,7 @@ OTHERS: dict[str, Any] = {
     "runtime.state_interval": 0.0,
     "runtime.workers": 0,
     "runtime.memory": 0.5,
+    "runtime.gpu_share": 0.5,
     "source.dataset": "mnist",
     "source.root": "datasets/elsewhere",
     "source.seed": 3,

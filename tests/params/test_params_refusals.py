@@ -486,6 +486,11 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         ({"space.stem.stride": True}, "space.stem.stride is true, expected one of 1, 2"),
         ({"space.stages.strides": [1, 2, True]}, "space.stages.strides is [1, 2, true], expected one of 1, 2"),
         ({"target.channels": True}, "target.channels is true, expected one of 1, 3"),
+        ({"runtime.gpu_share": 0}, "runtime.gpu_share: found 0, expected a number above 0"),
+        (
+            {"runtime.gpu_share": 0.5, "runtime.processes": 2},
+            "runtime.gpu_share is 0.5 with processes 2, expected 1: the processes of a training have a whole GPU each",
+        ),
         ({"runtime.memory": 1.0e300}, "runtime.memory: found 1e+300, expected a number of at most 1.04858e+06"),
         ({"imbalance.n_max": 2**70}, "imbalance.n_max: found 1180591620717411303424, expected a number below"),
         ({"evaluate.bins": 1001}, "evaluate.bins: found 1001, expected a number of at most 1000"),

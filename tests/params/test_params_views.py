@@ -56,9 +56,9 @@ def test_a_view_changes_exactly_when_one_of_its_parameters_does(dotted: str) -> 
 
 def test_the_parameters_that_never_change_a_result_are_in_no_view() -> None:
     named = {name for step in STEPS for name in uses(step)}
-    assert not named & {"runtime", "runtime.workers", "runtime.state_interval", "runtime.memory"}
+    assert not named & {"runtime", "runtime.workers", "runtime.state_interval", "runtime.memory", "runtime.gpu_share"}
     everything = {f"{top}.{name}" for top in ("runtime",) for name in default_tree()[top]}
-    assert everything - named == {"runtime.workers", "runtime.state_interval", "runtime.memory"}
+    assert everything - named == {"runtime.workers", "runtime.state_interval", "runtime.memory", "runtime.gpu_share"}
 
 
 def test_the_tables_other_values_are_other_values() -> None:
@@ -73,7 +73,10 @@ def test_parameters_and_views_are_frozen() -> None:
             setattr(model, name, 1)
 
 
-TREES = st.sets(st.sampled_from(sorted(OTHERS)))
+TREES = st.sets(st.sampled_from(sorted(OTHERS))).map(
+    # Several processes have whole GPUs.
+    lambda names: names - {"runtime.gpu_share"} if "runtime.processes" in names else names
+)
 FLOATS = {
     "imbalance.ratio": st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     "retrain.optimizer.lr": st.floats(min_value=0, exclude_min=True, allow_infinity=False),

@@ -118,6 +118,9 @@ def test_memory_and_time_follow_the_parameters() -> None:
     assert sizes.loaders(changed(imagenet, runtime__device="cpu"), "evaluate", "target") == loaders
     wide = changed(imagenet, runtime__device="cpu")
     assert sizes.megabytes(wide, "supernet") > sizes.megabytes(imagenet, "supernet") + 10_000
+    third = changed(cifar, runtime__gpu_share=0.29)
+    assert [sizes.gpu_percent(params, "retrain") for params in (cifar, third, wide)] == [100, 29, 0]
+    assert sizes.gpu_percent(changed(cifar, runtime__processes=3), "retrain") == 300
     longer = changed(cifar, supernet__epochs=2 * cifar.supernet.epochs)
     extra = sizes.minutes(cifar, "supernet") - sizes.LEAST_MINUTES
     assert sizes.minutes(longer, "supernet") - sizes.LEAST_MINUTES == pytest.approx(2 * extra, abs=2)

@@ -37,6 +37,11 @@ def gpus(params: Params, step: str) -> int:
     return 0 if params.runtime.device == "cpu" or takes_over(params, step) else processes(params, step)
 
 
+def gpu_percent(params: Params, step: str) -> int:
+    """Return the hundredths of GPUs that a step leases: a counter for machines where several steps share one."""
+    return max(1, int(100 * params.runtime.gpu_share + 1e-9)) * gpus(params, step) if gpus(params, step) else 0
+
+
 def takes_over(params: Params, step: str) -> bool:
     """Say whether a step only copies a supernet of another project."""
     return step == "supernet" and params.supernet.reuse is not None

@@ -118,7 +118,12 @@ def asks(step):
             asking = getattr(rules, f"study_{step}" if wildcards.get("digest") else step)
             wanted = asking.rule.resources["_cores"]
             threads = (wanted.evaluate(wildcards) if wanted.is_evaluable() else wanted).value
-        listed = {name: value for name, value in resources.items() if name not in hidden and value not in (0, "")}
+        whole = 100 * resources.get("gpu", 0)
+        listed = {
+            name: value
+            for name, value in resources.items()
+            if name not in hidden and value not in (0, "") and (name, value) != ("gpu_percent", whole)
+        }
         return ", ".join(f"{name}={value}" for name, value in {"threads": threads, **listed}.items())
 
     return words
@@ -139,6 +144,12 @@ def gpus(step):
     GPUs also say `nodes=1`.
     """
     return sizes.gpus(RUN.params, step)
+
+
+@guarded
+def gpu_percent(step):
+    """Return the hundredths of GPUs of a step: where steps share one (`--resources gpu_percent=100`)."""
+    return sizes.gpu_percent(RUN.params, step)
 
 
 def growing(least):

@@ -24,6 +24,7 @@ rule retrain:
         mem_mb=memory("retrain"),
         runtime=minutes("retrain"),
         gpu=gpus("retrain"),
+        gpu_percent=gpu_percent("retrain"),
         nodes=1,
     params:
         *identity("retrain"),
@@ -134,6 +135,7 @@ rule evaluate:
         mem_mb=memory("evaluate"),
         runtime=minutes("evaluate"),
         gpu=gpus("evaluate"),
+        gpu_percent=gpu_percent("evaluate"),
         nodes=1,
     params:
         *identity("evaluate"),

@@ -64,6 +64,7 @@ def study_resources(step):
         "mem_mb": study_size(step, sizes.megabytes),
         "runtime": study_size(step, sizes.minutes),
         "gpu": cache_by_digest(lambda digest: sizes.gpus(STUDY.params(step, digest), step)),
+        "gpu_percent": cache_by_digest(lambda digest: sizes.gpu_percent(STUDY.params(step, digest), step)),
         "nodes": 1,
     }
 

@@ -21,6 +21,7 @@ checkpoint search:
         mem_mb=memory("search"),
         runtime=minutes("search"),
         gpu=gpus("search"),
+        gpu_percent=gpu_percent("search"),
         nodes=1,
     params:
         *identity("search"),

@@ -21,6 +21,7 @@ rule supernet:
         mem_mb=memory("supernet"),
         runtime=minutes("supernet"),
         gpu=gpus("supernet"),
+        gpu_percent=gpu_percent("supernet"),
         nodes=1,
     params:
         *identity("supernet"),
@@ -50,6 +51,7 @@ rule adapt:
         mem_mb=memory("adapt"),
         runtime=minutes("adapt"),
         gpu=gpus("adapt"),
+        gpu_percent=gpu_percent("adapt"),
         nodes=1,
     params:
         *identity("adapt"),

@@ -87,9 +87,10 @@ def refuse(found: Iterable[Need], most: int, whose: str) -> None:
     """Raise ValueError for the first that takes more than `most` bytes."""
     for need in found:
         if need.least > most:
+            digits = 0 if need.least >= 2 * most else 1
             raise ValueError(
-                f"{need.name} {need.what} {need.least / 2**30:,.0f} GiB at the least, expected at most "
-                f"{most / 2**30:,.0f}{whose}"
+                f"{need.name} {need.what} {need.least / 2**30:,.{digits}f} GiB at the least, expected at most "
+                f"{most / 2**30:,.{digits}f}{whose}"
             )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from imbnas.params.section import Section
@@ -103,3 +103,14 @@ class RuntimeParams(TrainingNumerics):
     CUDA to arrays too. Where a step waits for them, more are faster, up to the number of cores."""
     memory: Annotated[float, Field(ge=0.0, le=2**20)] = 2.0
     """GiB of activations that a search keeps where several candidates begin alike; with less it computes more."""
+    gpu_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Part of a GPU's memory that a step leases and keeps to, so that several steps run on one; 1 leases it whole."""
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.processes > 1 and self.gpu_share < 1.0:
+            raise ValueError(
+                f"gpu_share is {self.gpu_share:g} with processes {self.processes}, expected 1: the processes of a "
+                "training have a whole GPU each"
+            )
+        return self

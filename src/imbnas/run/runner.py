@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -104,7 +105,7 @@ def _attempt(
     _check_reused(view, params, context.root)
     if processes > 1 and launch.launched():
         launch.follow_launcher()
-        _run(step, view, context, processes, rank, record)
+        _run(params, view, context, processes, rank, record)
         return 0
     outputs = [context.path(name) for name in STEPS[step].outputs]
     with nullcontext() if rank else lock.sole(lock.lock_path(context.root, step, outputs), context.log):
@@ -113,12 +114,12 @@ def _attempt(
             if record and not ended:
                 record.write(context.root)
             return ended
-        _run(step, view, context, processes, rank, record)
+        _run(params, view, context, processes, rank, record)
     return 0
 
 
 def _run(
-    step: str, view: View, context: Context, processes: int, rank: int | None, record: OutputRecord | None
+    params: Params, view: View, context: Context, processes: int, rank: int | None, record: OutputRecord | None
 ) -> None:
     """Run the step on a device of its own, unless it only uses the processor or whoever started it has seen to that."""
     context.check_inputs()
@@ -128,7 +129,9 @@ def _run(
         context.sweep()
     numerics = getattr(view, "runtime", None)
     given = numerics is None or numerics.device == "cpu" or processes > 1 or _takes_over(view)
-    with nullcontext() if given else lease.leased(context.log) as gpu:
+    step, share = context.step, params.runtime.gpu_share
+    check = partial(machine.check_gpu, step, params)
+    with nullcontext() if given else lease.leased(context.log, 1, share, check) as gpu:
         if gpu:
             context.log.to_file(f"on GPU {gpu}")
         importlib.import_module(f"imbnas.steps.{step}").run(view, context)
@@ -148,8 +151,9 @@ def _launch(
     options += [word for name, path in context.overrides.items() for word in ("--path", f"{name}={path}")]
     options += ["--log", str(log_file)] if log_file else []
     options += ["--code", code] if code else []
+    check = partial(machine.check_gpu, step, params)
     with (
-        nullcontext() if params.runtime.device == "cpu" else lease.leased(context.log, processes) as gpus,
+        nullcontext() if params.runtime.device == "cpu" else lease.leased(context.log, processes, 1.0, check) as gpus,
         tempfile.NamedTemporaryFile("w", prefix="imbnas-", suffix=".json", encoding="utf-8") as config,
     ):
         json.dump(params.tree(), config)

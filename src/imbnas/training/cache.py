@@ -20,6 +20,7 @@ from imbnas.errors import UserError
 from imbnas.sealed import DamagedError, read_record, write_record
 from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.frozen import Backbone
+from imbnas.training.gpu_share import memory
 from imbnas.training.inputs import batches_of
 from imbnas.training.runtime import Runtime
 
@@ -161,7 +162,7 @@ class CachedStore:
         self._features = features.flatten(0, 2)
         self._labels = labels.to(device)
         self._device = device
-        if device.type == "cuda" and features.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+        if device.type == "cuda" and features.nbytes < memory(device)[0] // 2:
             self._features = self._features.to(device)
         starts = torch.tensor(
             [[(path * views + view) * self._rows for path in group] for view in range(views) for group in groups]

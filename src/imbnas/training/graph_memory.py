@@ -8,16 +8,18 @@ from typing import Any
 
 import torch
 
+from imbnas.training.gpu_share import memory
+
 OTHERS = "thread_local"
 """Mode of the recording: other threads may call CUDA meanwhile (one puts images into pinned memory)."""
 ROOM = 0.25
-"""Share of the GPU's memory that stays free: a recording keeps the memory in which it works."""
+"""Share of the memory that stays free, of the GPU's or of what is leased of it: a recording keeps what it works in."""
 
 
 def room_for_step() -> bool:
     """Return whether a recording may take as much memory as steps have needed, and leave as much for others."""
     torch.cuda.empty_cache()
-    free, total = torch.cuda.mem_get_info()
+    free, total = memory()
     need = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
     return free - need >= max(need, ROOM * total)
 
@@ -34,7 +36,7 @@ class CapturePool:
     def has_room(self) -> bool:
         """Return whether another recording may take memory; once one may not, no other may."""
         if not self._full:
-            free, total = torch.cuda.mem_get_info()
+            free, total = memory()
             self._full = free < ROOM * total
         return not self._full
 

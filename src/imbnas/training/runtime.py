@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from imbnas.errors import UserError
 from imbnas.params.shared import Numerics, TrainingNumerics
+from imbnas.training.gpu_share import keep_to_share
 from imbnas.training.ranks import Ranks
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -49,6 +50,8 @@ class Runtime:
         processes = numerics.processes if isinstance(numerics, TrainingNumerics) else 1
         self.ranks = Ranks.join(processes, cuda)
         self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
+        if cuda:
+            keep_to_share(self.device)
         self.mixed = numerics.precision == "bf16"
         self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
 
