@@ -33,7 +33,8 @@ Learning rates are 0.1 from scratch and 0.02 for inherited weights. The validati
 for all arms alike. Figures are balanced accuracy on the test rows in percent, means over seeds. Differences are
 paired by seed; their 95 % intervals are Student's t over the seeds on these test rows, and say nothing of other test
 rows. Seconds are those of the step `retrain` with all its networks; handed needs a supernet, from scratch one is
-needed for the choice alone.
+needed for the choice alone. They are wall time, and the pairs were run side by side on two cores with other work: read
+them as orders of magnitude.
 """
 
 
