@@ -88,6 +88,15 @@ class Cluster:
         lines = [line.split() for line in self("squeue", "-h", "-o", "%i %k").splitlines()]
         return next((job for job, comment in lines if comment == f"rule_{name}"), "")
 
+    def failed(self) -> str:
+        """Return a line per job that ended otherwise than well, and what the daemons say of their own errors."""
+        lines = self("squeue", "-h", "--states=all", "-o", "%i %k %T, %r, %M").splitlines()
+        bad = [line for line in lines if not any(state in line for state in ("COMPLETED", "RUNNING", "PENDING"))]
+        for log in sorted(Path(self.env["SLURM_CONF"]).parent.glob("slurm*.log")):
+            errors = [line for line in log.read_text(errors="replace").splitlines() if "error:" in line]
+            bad += [f"{log.name}: {line}" for line in errors[-10:]]
+        return "\n".join(bad)
+
 
 def power_off(folder: str) -> None:
     """Kill the node's daemon and all that its jobs have started, as a power failure does."""

@@ -37,7 +37,9 @@ def test_a_killed_job_costs_its_cell_alone_and_the_next_call_completes_it(
     output = run.end(expect=1, patience=1500)
     cells = pd.read_csv(project.path / "study/cells.csv")
     assert len(cells) == 12
-    (left,) = cells.index[~cells["finished"]]
+    lost = cells[~cells["finished"]]
+    assert len(lost) == 1, f"{cluster.failed()}\n{lost.to_string()}\n{output}"
+    left = lost.index[0]
     digest = cells.loc[left, "job_retrain"]
     assert cells.loc[left, "stopped_at"] == f"retrain/{digest}"
     assert f"not finished: cell {left} (" in output
@@ -61,10 +63,13 @@ def test_a_killed_job_costs_its_cell_alone_and_the_next_call_completes_it(
 
 
 def killed(cluster: Cluster) -> bool:
-    """Kill with SIGKILL all that belongs to the first retraining that runs, and say whether there was one."""
-    for line in cluster("squeue", "-h", "--states=RUNNING", "-o", "%i %k").splitlines():
-        job, comment = line.split()
-        if comment.startswith("rule_study_retrain"):
+    """Kill with SIGKILL all that belongs to a retraining that has run for some seconds, and say whether there was one.
+
+    A job that is killed while it is being launched is cancelled, and nothing of it has begun.
+    """
+    for line in cluster("squeue", "-h", "--states=RUNNING", "-o", "%i %k %M").splitlines():
+        job, comment, elapsed = line.split()
+        if comment.startswith("rule_study_retrain") and elapsed >= "0:03":
             cluster("scancel", "--signal=KILL", "--full", job)
             return True
     return False
