@@ -100,6 +100,21 @@ class TestBytes:
         for name, png in draw_all(tmp_path).items():
             assert set(chunks(png)) <= {b"IHDR", b"IDAT", b"IEND", b"pHYs"}, name
 
+    def test_parts_lie_where_matplotlib_lays_them_out_when_it_saves(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn = []
+        for name in ("before.png", "while.png"):
+            with style.drawing(tmp_path / name, 4.0, 3.0) as figure:
+                for axes in figure.subplots(1, 2, sharey=True):
+                    axes.plot([1, 200, 3000], label="a long name")
+                    axes.set_title("two\nlines", loc="center")
+                    axes.set_ylabel("share")
+                figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center")
+            drawn.append((tmp_path / name).read_bytes())
+            monkeypatch.setattr(style, "_lay_out", lambda figure: None)
+        assert drawn[0] == drawn[1]
+
     def test_font_comes_with_matplotlib(self) -> None:
         found = Path(findfont(FontProperties(family=style._FONT)))
         assert Path(mpl.get_data_path()) in found.parents

@@ -73,7 +73,18 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
         vector = path.suffix == ".svg"
         metadata = {"Creator": None, "Date": None} if vector else {"Software": None}
         kind = "svg" if vector else "png"
+        if not vector:
+            _lay_out(figure)
         write_with(path, lambda part: figure.savefig(part, format=kind, dpi=DPI, metadata=metadata))
+
+
+def _lay_out(figure: Figure) -> None:
+    """Give all parts their places, for good: `savefig` would draw the whole figure once more to find them."""
+    figure.set_dpi(DPI)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def readable(name: str, label: int, longest: int = 18) -> str:
