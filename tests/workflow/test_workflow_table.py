@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from workflow_project import ROOT, Project
 
-ROOT = Path(__file__).resolve().parents[2]
 SPEC = """
 space:
   name: nasbench201
@@ -28,28 +26,27 @@ cells: [3-1-4-2-4-4, 2-0-0-1-4-0]
 """
 
 
-def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(ROOT / "workflow/table.smk")]
-    command += ["--cores", "2", "--forceall", "--config", "table=tables/tiny.yaml", "parts=2", "page=page.md", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+def snakemake(fresh: Project, folder: Path, expect: int) -> str:
+    """Make the table that the description in `folder` asks for and return what was said."""
+    words = ["--snakefile", str(ROOT / "workflow/table.smk"), "--cores", "2", "--forceall"]
+    words += ["--config", "table=tables/tiny.yaml", "parts=2", "page=page.md"]
+    return Project(folder, fresh.env, fresh.server).run("snakemake", *words, expect=expect).output
 
 
 @pytest.mark.workflow
 @pytest.mark.slow
-def test_a_table_is_made_and_a_clone_trains_nothing_again(tmp_path: Path) -> None:
+def test_a_table_is_made_and_a_clone_trains_nothing_again(fresh: Project, tmp_path: Path) -> None:
     whole, clone = tmp_path / "whole", tmp_path / "clone"
     for folder in (whole, clone):
         (folder / "tables").mkdir(parents=True)
         (folder / "datasets/digits").mkdir(parents=True)
         (folder / "tables/tiny.yaml").write_text(SPEC)
-    done = snakemake(whole)
-    assert done.returncode == 0, done.stderr
+    told = snakemake(fresh, whole, expect=0)
     table = (whole / "tables/tiny.csv").read_text().splitlines()
     assert [line.split(",")[:3] for line in table[1:]] == [
         [seed, cell, "longtail"] for seed in "01" for cell in ("3-1-4-2-4-4", "2-0-0-1-4-0")
     ]
     # Rows of seed 0 are a whole experiment before seed 1 is begun by the same part.
-    told = done.stderr
     assert told.index("seed 0, part 1 of 2: 1 trainings, 1 to do") < told.index("seed 1, part 1 of 2: 1 trainings")
     # The table is written as soon as they are there: one part at most has begun its next seed by then.
     begun = re.findall(r"(train|collect) tiny: (?:the table with )?seed (\d)", told)
@@ -59,18 +56,15 @@ def test_a_table_is_made_and_a_clone_trains_nothing_again(tmp_path: Path) -> Non
     assert "# What 2 cells are worth" in (whole / "page.md").read_text()
     for suffix in (".parquet", ".csv", "-seconds.csv"):
         shutil.copy(whole / f"tables/tiny{suffix}", clone / f"tables/tiny{suffix}")
-    again = snakemake(clone)
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("1 trainings, 0 to do") == 4
+    assert snakemake(fresh, clone, expect=0).count("1 trainings, 0 to do") == 4
     for suffix in (".parquet", ".csv", "-seconds.csv"):
         assert (clone / f"tables/tiny{suffix}").read_bytes() == (whole / f"tables/tiny{suffix}").read_bytes()
 
 
 @pytest.mark.workflow
-def test_a_wrong_description_is_one_line(tmp_path: Path) -> None:
+def test_a_wrong_description_is_one_line(fresh: Project, tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables/tiny.yaml").write_text(SPEC.replace("seeds: 2", "seeds: none"))
-    done = snakemake(tmp_path)
-    assert done.returncode != 0
-    assert "error: tables/tiny.yaml: seeds: found text 'none', expected a whole number" in done.stderr
-    assert "Traceback" not in done.stderr
+    told = snakemake(fresh, tmp_path, expect=1)
+    assert "error: tables/tiny.yaml: seeds: found text 'none', expected a whole number" in told
+    assert "Traceback" not in told

@@ -9,6 +9,7 @@ served command starts is served too, see `workflow_client.py`.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -34,7 +35,11 @@ IMPORTED = {
         ),
         *("dvc.utils.strictyaml", "scmrepo.git", "ruamel.yaml", "pyparsing", "rich.text", "pandas"),
     ),
-    "steps": ("torch", "torchvision", "pandas", "pyarrow.parquet", "matplotlib.pyplot", "optuna", "pydantic", "typer"),
+    "steps": (
+        *("torch", "torchvision", "pandas", "pyarrow.parquet", "pyarrow.dataset", "safetensors.torch", "scipy.special"),
+        *("matplotlib.pyplot", "matplotlib.backends.backend_svg", "optuna", "pydantic.main", "rich.console", "typer"),
+        *("yaml", "PIL.PngImagePlugin", "sklearn.datasets"),
+    ),
 }
 
 
@@ -46,6 +51,7 @@ def serve(role: str, folder: Path, listening: socket.socket) -> None:
         if not ready:  # not before something is asked of it
             for name in IMPORTED[role]:
                 importlib.import_module(name)
+            gc.freeze()  # a fork's collector passes over what was imported, and leaves those pages shared
             ready = True
         if os.fork() == 0:
             listening.close()
