@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imbnas.params.space_options import SpaceParams
+from imbnas.params.space_options import CellChoices, SpaceParams
 from imbnas.spaces.chain import ChainSpace
 from imbnas.spaces.registry import SPACES, make_space
 from imbnas.spaces.space import SearchSpace
@@ -12,6 +12,9 @@ from imbnas.spaces.space import SearchSpace
 NEEDED: dict[str, dict[str, Any]] = {"nasbench201": {"last_channels": None}}
 """Parameters without which a space is refused."""
 PARAMS = {name: SpaceParams(name=name, **NEEDED.get(name, {})) for name in SPACES}
+PARAMS["nasbench201 per stage"] = SpaceParams(
+    name="nasbench201", last_channels=None, nasbench201=CellChoices(per_stage=True, kernels=[3, 5, 7], exits=True)
+)
 ALL: dict[str, SearchSpace] = {name: make_space(params) for name, params in PARAMS.items()}
 # A network that darts derives is deeper than the one that it searches with.
 ONE_DEPTH = {name: space for name, space in ALL.items() if name != "darts"}

@@ -37,7 +37,7 @@ class BlockLatencies:
 
 def space_digest(space: SpaceParams) -> str:
     """Return a digest of what of the section `space` makes its networks: other spaces' options are left out."""
-    tree: dict[str, Any] = space.model_dump(mode="json")
+    tree = space.described
     if space.name == "darts":
         options = {key: tree["darts"][key] for key in ("derived_channels", "derived_layers", "operations")}
         acting = {"stride": tree["stem"]["stride"], **options}

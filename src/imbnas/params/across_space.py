@@ -26,7 +26,14 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
             )
     if space.name == "implant":
         _check_implant(supernet, adapt.strategy, search)
-    elif adapt.strategy == "implant":
+    if space.staged and search.latency is not None:
+        raise ValueError(
+            f"search.latency is {search.latency} with space.nasbench201.per_stage true, expected null: its costs are "
+            "of whole stages"
+        )
+    if space.staged and search.method == "darts":
+        raise ValueError("search.method is darts with space.nasbench201.per_stage true, expected another one")
+    if space.name != "implant" and adapt.strategy == "implant":
         raise ValueError(
             f"adapt.strategy is implant in the space {space.name}, expected head, finetune, scratch or none, or the "
             "space implant"
@@ -170,7 +177,9 @@ def _check_architecture(space: SpaceParams, search: SearchParams) -> None:
     for number, (choice, count) in enumerate(zip(given, counts, strict=True), 1):
         if choice >= count:
             raise ValueError(f"search.architecture: choice {number} is {choice}, expected at most {count - 1}")
-    if space.name == "nasbench201" and not is_connected(given):
+    width = len(given) // len(space.stages.channels) if space.staged else len(given)
+    cells = [given[begin : begin + len(EDGES)] for begin in range(0, len(given), width)]
+    if space.name == "nasbench201" and not all(map(is_connected, cells)):
         raise ValueError(
             f"search.architecture is {'-'.join(map(str, given))}, a cell without a way from its input to its output, "
             "expected a connected one"

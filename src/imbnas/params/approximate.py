@@ -131,6 +131,8 @@ def check_operations(space: SpaceParams, approximate: ApproximateParams) -> None
             f"approximate.operations is {short(approximate.operations)} in the space {space.name}, expected null, or "
             f"the space {' or '.join(OPERATIONS)}"
         )
+    if space.name == "nasbench201":
+        known = (*known, *(f"nor_conv_{kernel}x{kernel}" for kernel in space.nasbench201.kernels if kernel > 3))
     if space.name == "darts":
         known = tuple(name for name in known if name in space.darts.operations)
     if space.name == "implant":

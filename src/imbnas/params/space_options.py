@@ -117,6 +117,28 @@ class DartsChoices(Section):
         return self
 
 
+class CellChoices(Section):
+    """Options of the `nasbench201` space, beyond the benchmark's own (ZO-DARTS++, arXiv 2503.06092)."""
+
+    per_stage: bool = False
+    """Whether each stage has a cell of its own."""
+    kernels: list[Literal[3, 5, 7]] = [3]
+    """Of per_stage: kernel sizes of the convolution, ascending, 3 among them."""
+    exits: bool = False
+    """Of per_stage: whether the number of cells of each stage is searched too; `stages.repeats` has the most."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kernels != sorted(set(self.kernels)) or 3 not in self.kernels:
+            raise ValueError(f"kernels are {self.kernels}, expected 3, and larger ones behind it, none twice")
+        if not self.per_stage and (self.kernels != [3] or self.exits):
+            raise ValueError(
+                f"kernels are {self.kernels} and exits is {self.exits} with per_stage false, expected [3] and false, "
+                "or per_stage true"
+            )
+        return self
+
+
 class ImplantChoices(Section):
     """Options of the `implant` space."""
 
@@ -147,6 +169,8 @@ class SpaceParams(Section):
     """Used when `name` is mobile."""
     implant: ImplantChoices = ImplantChoices()
     """Used when `name` is implant."""
+    nasbench201: CellChoices = CellChoices()
+    """Used when `name` is nasbench201."""
     darts: DartsChoices = DartsChoices()
     """Used when `name` is darts, which takes nothing else but the stem's stride."""
 
@@ -181,12 +205,21 @@ class SpaceParams(Section):
 
     @property
     def described(self) -> dict[str, Any]:
-        """The section as the metadata of networks tell it: `implant` is there where it acts."""
-        return self.model_dump(mode="json", exclude=None if self.name == "implant" else {"implant"})
+        """The section as the metadata of networks tell it: `implant` and `nasbench201` are there where they act."""
+        acting = {"implant": self.name == "implant", "nasbench201": self.staged}
+        return self.model_dump(mode="json", exclude={name for name, acts in acting.items() if not acts})
+
+    @property
+    def staged(self) -> bool:
+        """Whether cells of NAS-Bench-201 are chosen for each stage."""
+        return self.name == "nasbench201" and self.nasbench201.per_stage
 
     @property
     def choices(self) -> tuple[int, ...]:
         """The number of choices of each block, as the space itself counts them, without building it."""
+        if self.staged:
+            edges, exits = (4 + len(self.nasbench201.kernels),) * 6, self.nasbench201.exits
+            return tuple(n for cells in self.stages.repeats for n in (*edges, *([cells] if exits else [])))
         if self.name == "nasbench201":
             return (5,) * 6
         if self.name == "implant":

@@ -64,6 +64,11 @@ def measure(wanted: Wanted) -> Measured:
     runtime.seed(derive(wanted.seed, "latency", "weights"))
     if wanted.space.name == "implant":
         raise UserError("space.name: found implant, whose costs are of whole stages, expected another space to time")
+    if wanted.space.staged:
+        raise UserError(
+            "space.nasbench201.per_stage: found true, where costs are of whole stages, expected false, or another "
+            "space to time"
+        )
     space = make_space(wanted.space)
     rng = stream(wanted.seed, "latency", "subnets")
     meter = TimingMeter(runtime, wanted.batch)

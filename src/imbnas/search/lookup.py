@@ -80,6 +80,8 @@ def found_cells(
     try:
         entries = {"chosen": found["chosen"], **{name: others[name] for name in sorted(others, key=by_place)}}
         networks = {name: tuple(map(int, entry["architecture"])) for name, entry in entries.items()}
+        # Cells of each stage are named as those of any space are.
+        cells_of_benchmark &= all(len(network) == len(EDGES) for network in networks.values())
         if cells_of_benchmark:
             networks = {name: live_cell(network) for name, network in networks.items()}
             if any(not 0 <= choice < len(OPERATIONS) for network in networks.values() for choice in network):

@@ -16,6 +16,9 @@ from imbnas.cell_graph import EDGES, NODES, OPERATIONS, live_cell
 from imbnas.spaces.blocks import conv_norm, of_operation
 from imbnas.spaces.networks import Architecture, Supernet
 
+CONVOLUTION = "nor_conv_"
+"""How the names of convolutions begin."""
+
 
 class Nothing(nn.Module):
     """The operation `none`: the edge is not there."""
@@ -44,9 +47,12 @@ class ActivatedConv(nn.Module):
 
 
 def operation(name: str, channels: int) -> nn.Module:
-    """Return a new module of one of OPERATIONS, with the settings of the benchmark's trained networks."""
-    if name == "nor_conv_1x1" or name == "nor_conv_3x3":
-        return of_operation(name, ActivatedConv(channels, 1 if name == "nor_conv_1x1" else 3))
+    """Return a new module of one of OPERATIONS, with the settings of the benchmark's trained networks.
+
+    The name of a convolution ends with its kernel, which may also be 5x5 or 7x7.
+    """
+    if name.startswith(CONVOLUTION):
+        return of_operation(name, ActivatedConv(channels, int(name[-1])))
     if name == "avg_pool_3x3":
         return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
     return nn.Identity() if name == "skip_connect" else Nothing()
@@ -123,10 +129,10 @@ class Cell(nn.Module):
 class ChoiceCell(nn.Module):
     """A cell with all operations on every edge; a forward pass takes one of each."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, operations: Sequence[str] = OPERATIONS) -> None:
         """Build all operations; `edges[e][c]` is candidate c of edge e."""
         super().__init__()
-        self.edges = nn.ModuleList(nn.ModuleList(operation(name, channels) for name in OPERATIONS) for _ in EDGES)
+        self.edges = nn.ModuleList(nn.ModuleList(operation(name, channels) for name in operations) for _ in EDGES)
 
     def chosen(self, architecture: Architecture) -> list[nn.Module]:
         """Return the operations that an architecture names, without those that do not act in it."""

@@ -13,6 +13,7 @@ from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.resnet import ResNetSpace
 from imbnas.spaces.shufflenet import ShuffleNetSpace
 from imbnas.spaces.space import SearchSpace
+from imbnas.spaces.stage_cells import StageCellsSpace
 
 SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
     "shufflenet": lambda params, outline: ShuffleNetSpace(outline, params.shufflenet.choices),
@@ -23,7 +24,11 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
     "implant": lambda params, outline: (
         CellImplants(outline) if params.implant.kind == "cells" else AdapterImplants(outline, params.implant.budget)
     ),
-    "nasbench201": lambda params, outline: NasBench201Space(outline),
+    "nasbench201": lambda params, outline: (
+        StageCellsSpace(outline, params.nasbench201.kernels, exits=params.nasbench201.exits)
+        if params.staged
+        else NasBench201Space(outline)
+    ),
     "darts": lambda params, outline: DartsSpace(
         Size(params.darts.channels, params.darts.layers),
         Size(params.darts.derived_channels, params.darts.derived_layers),
