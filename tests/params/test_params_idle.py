@@ -31,6 +31,7 @@ from imbnas.params.truth import load_truth
         ({"adapt": {"finetune": {"epochs": 3}}}, ["adapt.finetune"]),
         ({"adapt": {"finetune": {"epochs": 3}, "strategy": "finetune"}}, []),
         ({"space": {"mobile": {"kernels": [3]}}}, ["space.mobile"]),
+        ({"space": {"nasbench201": {"per_stage": True}}}, ["space.nasbench201"]),
         (
             {
                 "space": {"name": "nasbench201", "last_channels": None},

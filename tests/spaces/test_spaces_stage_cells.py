@@ -10,7 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from imbnas.cell_graph import connected_cells
+from imbnas.data.latency_file import space_digest
 from imbnas.errors import UserError
+from imbnas.files import canonical_json, digest_bytes
 from imbnas.params.across_space import check_space
 from imbnas.params.adapt import AdaptParams
 from imbnas.params.approximate import ApproximateParams, check_operations
@@ -137,11 +139,33 @@ def test_an_exit_takes_the_output_of_the_last_cell_that_is_left(supernet):
     assert not torch.equal(supernet(x, (*FIRST, 1, *SECOND, 1)), longer)
 
 
+def test_two_branches_share_all_stages_but_the_last():
+    architecture = (*FIRST, 1, *SECOND, 0)
+    single, double = SPACE.build_subnet(architecture, 5, 1), SPACE.build_bilateral(architecture, 5, 1).eval()
+    assert len(double.blocks) == 2
+    assert [len(branch.blocks) for branch in double.branches] == [2, 2]
+    for branch in double.branches:
+        branch.load_state_dict(double.branches[0].state_dict())
+    twice = sum(values.numel() for branch in double.branches for values in branch.parameters())
+    shared = sum(values.numel() for part in (single.stem, *single.blocks[:2]) for values in part.parameters())
+    assert sum(values.numel() for values in double.parameters()) == shared + twice + 2 * 6 * 5 + 5
+    assert double(torch.randn(2, 1, 8, 8)).shape == (2, 5)
+
+
 def test_paths_share_the_steps_before_they_part(supernet):
     one = (*FIRST, 1, *SECOND, 1)
     assert supernet.shared_steps(one, (*FIRST, 2, *SECOND, 1)) == 1 + 2
     assert supernet.shared_steps(one, (*FIRST, 1, *SECOND, 0)) == 1 + 2 + 1 + 1
     assert supernet.shared_steps(one, (*SECOND, 1, *SECOND, 1)) == 1
+    # Sorted paths are a trie: two share what all between them share.
+    rng = np.random.default_rng(2)
+    near = [one]
+    for _ in range(60):
+        near.append(SPACE.mutate(near[int(rng.integers(len(near)))], rng, 0.05))
+    paths = sorted({*near})
+    for first, middle, last in zip(paths, paths[1:], paths[2:], strict=False):
+        pairs = supernet.shared_steps(first, middle), supernet.shared_steps(middle, last)
+        assert supernet.shared_steps(first, last) == min(pairs)
 
 
 def test_extremes_and_draws_keep_limits():
@@ -186,3 +210,12 @@ def test_larger_kernels_may_be_approximate_where_they_are_searched():
     check_operations(params(WHOLE), chosen)
     with pytest.raises(ValueError, match=r"expected some of nor_conv_1x1, nor_conv_3x3, none twice"):
         check_operations(params(CellChoices()), chosen)
+
+
+def test_latencies_are_refused_and_a_table_of_the_benchmarks_space_stays_valid():
+    with pytest.raises(ValueError, match=r"search\.latency is tables/t\.csv with space\.nasbench201\.per_stage true"):
+        check_space(params(WHOLE), "uniform", AdaptParams(), SearchParams(method="random", latency="tables/t.csv"))
+    tree = params(CellChoices()).model_dump(mode="json")
+    acting = {key: tree[key] for key in ("stem", "stages", "last_channels")}
+    text = canonical_json({"name": "nasbench201", **acting, "own": None})
+    assert space_digest(params(CellChoices())) == digest_bytes(text.encode())[:16]

@@ -106,6 +106,7 @@ class SearchTrainer:
     def _epoch(self, epoch: int, bar: Any) -> None:
         """Take the steps of an epoch that are left, and add its row."""
         params, descent = self.search.params, self.descent
+        descent.begin_epoch(epoch)
         plan = params.architecture
         learns = plan.warmup <= epoch < descent.frozen_from
         share = search_schedules.rate_share(plan.schedule, epoch, params.epochs) if learns else 0.0

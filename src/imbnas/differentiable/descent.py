@@ -14,6 +14,7 @@ from imbnas.differentiable import bilevel, collapse, search_schedules
 from imbnas.differentiable.expected_cost import CostPenalty
 from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Draw, Learner, Setting
+from imbnas.differentiable.mixed_stages import RelaxedStages
 from imbnas.differentiable.relaxation import ArchitectureParameters, zero_one_loss
 from imbnas.differentiable.strategies import Estimate, Start, make_strategy
 from imbnas.differentiable.zeroth import descend
@@ -65,10 +66,7 @@ class Descent:
         self.parameters = search.parameters.to(runtime.device)
         self.learner.train()
         self.optimizer = None if search.frozen else make_optimizer(self.learner, search.params.optimizer)
-        plan = search.params.architecture
-        self.adam = torch.optim.Adam(
-            self.parameters.parameters(), lr=plan.lr, betas=(plan.beta1, plan.beta2), weight_decay=plan.weight_decay
-        )
+        self.adam = self._new_adam()
         self.strategy = make_strategy(
             Start(search.params, self.learner, self.parameters, self.optimizer, derive(search.seed, search.name))
         )
@@ -76,6 +74,36 @@ class Descent:
         """The epoch from which the architecture is constant."""
         self.done = self.estimates = 0
         self.losses = torch.zeros(2, device=runtime.device)
+
+    def _new_adam(self) -> torch.optim.Adam:
+        plan = self.search.params.architecture
+        return torch.optim.Adam(
+            self.parameters.parameters(), lr=plan.lr, betas=(plan.beta1, plan.beta2), weight_decay=plan.weight_decay
+        )
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Widen the search to kernel sizes and exits where that is due.
+
+        Smaller kernels begin as the centre of the largest; they had no gradient until then, so that the optimiser, of
+        which they are from the beginning, has zero momentum for them.
+        """
+        network, start = self.learner.network, self.search.params.switch
+        if not isinstance(network, RelaxedStages) or self.parameters.widened or epoch < start:
+            return
+        self._widen(True)
+        if start and not self.search.frozen:
+            network.crop_kernels()
+
+    def _widen(self, wide: bool) -> None:
+        """Add the parameters of kernel sizes and exits, or take them away, with a new Adam and new twins."""
+        if wide == self.parameters.widened or not self.parameters.layout.widens:
+            return
+        if wide:
+            self.parameters.widen(derive(self.search.seed, self.search.name, "switch"))
+        else:
+            self.parameters.narrow()
+        self.adam = self._new_adam()
+        self.strategy.renew()
 
     def step(self, train: Sequence[Draw], valid: Sequence[Draw], epoch: int, rate: float, *, learns: bool) -> None:
         """Take one step of weights that learn, and one of the architecture where it `learns` and the strategy says so.
@@ -109,10 +137,12 @@ class Descent:
             "estimates": self.estimates,
             "strategy": self.strategy.snapshot(),
             "frozen_from": self.frozen_from,
+            "widened": self.parameters.widened,
         }
 
     def take(self, saved: Mapping[str, Any]) -> None:
         """Take over what `snapshot` returned; ValueError, KeyError and the like where it is not of this search."""
+        self._widen(bool(saved.get("widened", False)))
         self.learner.load_state_dict(saved["learner"])
         self.parameters.load_state_dict(saved["parameters"])
         if self.optimizer is not None:

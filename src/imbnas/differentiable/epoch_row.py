@@ -35,8 +35,19 @@ def architecture_row(descent: Descent, views: Views, relaxed: Relaxed, epoch: in
             f"alpha_{kind}": values.detach().double().flatten().tolist()
             for kind, values in descent.parameters.operations.items()
         },
+        **_widened(descent),
         **_sparse(descent, relaxed, epoch),
         **_expected(descent, relaxed),
+    }
+
+
+def _widened(descent: Descent) -> Row:
+    """Return the parameters of kernel sizes and exits, where they are searched by now."""
+    found = {"kernels": descent.parameters.kernels, "exits": descent.parameters.exits}
+    return {
+        f"{name}_{kind}": values.detach().double().flatten().tolist()
+        for name, matrices in found.items()
+        for kind, values in matrices.items()
     }
 
 

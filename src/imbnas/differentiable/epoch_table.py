@@ -47,7 +47,8 @@ def trajectory_table(
     """Return one row per epoch, of which the one at `chosen` gives the architecture.
 
     Each kind of cell adds `skips_<kind>`, its skip connections, and `alpha_<kind>`, its architecture parameters (edges,
-    operations) in one list, row by row; with pruning also `kept_<kind>`, which of them are left.
+    operations) in one list, row by row; with pruning also `kept_<kind>`, which of them are left, and where they are
+    searched `kernels_<kind>`, (edges, kernels), and `exits_<kind>`, null until they are.
     """
     sparse = any("zeros" in row for row in rows)
     schema = {
@@ -56,6 +57,11 @@ def trajectory_table(
         **{name: kind for name, kind in MEASURED.items() if rows and name in rows[0]},
         **{f"skips_{kind}": pa.int64() for kind in kinds},
         **{f"alpha_{kind}": pa.list_(pa.float64()) for kind in kinds},
+        **{
+            name: pa.list_(pa.float64())
+            for name in (f"{what}_{kind}" for what in ("kernels", "exits") for kind in kinds)
+            if any(name in row for row in rows)
+        },
         **{name: pa.list_(pa.bool_()) for name in map("kept_{}".format, kinds) if rows and name in rows[0]},
     }
     records = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -13,8 +14,8 @@ from imbnas.spaces.networks import Architecture, classify
 from imbnas.spaces.relaxed import Layout, Relaxed
 
 KIND = "cell"
-Rows = list[tuple[Tensor, ...]]
-"""One weight per operation for each edge."""
+Rows = Sequence[Sequence[Tensor | None]]
+"""One weight per operation for each edge; None: the operation is not there."""
 
 
 class RelaxedCells(nn.Module):
@@ -110,7 +111,7 @@ def mixed_cell(x: Tensor, cell: ChoiceCell, rows: Rows) -> Tensor:
             # `none`, which may have no weight, is the first one.
             acting = list(cast(nn.ModuleList, candidates))[-len(weights) :]
             for module, weight in zip(acting, weights, strict=True):
-                if not isinstance(module, Nothing):
+                if weight is not None and not isinstance(module, Nothing):
                     total = torch.addcmul(total, mixed.carried(module, source), weight)
         mixed.nodes.append(total)
     return mixed.nodes[-1]

@@ -24,6 +24,9 @@ class ArchitectureParameters(nn.Module):
     they begin at 0, that is at 0.5. `sparsemax` (ZO-DARTS+, arXiv 2405.03462): an edge's weights are the projection of
     its parameters, divided by a temperature, on the simplex, so that weak operations weigh exactly 0; they begin as a
     softmax's. Edge weights (PC-DARTS, Xu et al. 2020) are a softmax over the edges into a node.
+
+    Kernel sizes (edges, kernels) and exits (cells,) of each kind, where the layout has them, are there once `widen` has
+    drawn them, with weights of the same relaxation.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class ArchitectureParameters(nn.Module):
         self.edges = nn.ParameterDict(
             {kind: INITIAL * torch.randn(shape[0]) for kind in layout.kinds} if edge_weights else {}
         )
+        self.kernels, self.exits = nn.ParameterDict(), nn.ParameterDict()
         for kind in layout.kinds if prunes else ():
             self.register_buffer(f"kept_{kind}", torch.ones(shape, dtype=torch.bool))
 
@@ -47,12 +51,37 @@ class ArchitectureParameters(nn.Module):
         found = {kind: getattr(self, f"kept_{kind}", None) for kind in self.layout.kinds}
         return {kind: values for kind, values in found.items() if values is not None}
 
+    @property
+    def widened(self) -> bool:
+        """Whether kernel sizes or exits have parameters."""
+        return len(self.kernels) + len(self.exits) > 0
+
+    def widen(self, seed: int) -> None:
+        """Add the first parameters of kernel sizes and exits, normal(0, 1e-3): those of operations stay as they are."""
+        generator = torch.Generator().manual_seed(seed)
+        device = next(self.parameters()).device
+
+        def drawn(*shape: int) -> nn.Parameter:
+            return nn.Parameter((INITIAL * torch.randn(*shape, generator=generator)).to(device))
+
+        edges, kernels = len(self.layout.targets), len(self.layout.kernels)
+        for kind in self.layout.kinds if kernels else ():
+            self.kernels[kind] = drawn(edges, kernels)
+        for kind, cells in zip(self.layout.kinds, self.layout.exits, strict=False):
+            self.exits[kind] = drawn(cells)
+
+    def narrow(self) -> None:
+        """Take away what `widen` added."""
+        self.kernels, self.exits = nn.ParameterDict(), nn.ParameterDict()
+
     def forward(self, skip: float = 0.0, temperature: float = 1.0) -> Relaxed:
         """Return the weights, with `skip` for the auxiliary skip connection; `temperature` is that of sparsemax."""
         return Relaxed(
             {kind: self._weights(kind, values, temperature) for kind, values in self.operations.items()},
             {kind: edge_softmax(values, self.layout.targets) for kind, values in self.edges.items()},
             skip,
+            {kind: self._activate(values, temperature) for kind, values in self.kernels.items()},
+            {kind: self._activate(values[None], temperature)[0] for kind, values in self.exits.items()},
         )
 
     @torch.no_grad()
@@ -64,7 +93,12 @@ class ArchitectureParameters(nn.Module):
         """
         if self.relaxation != "sparsemax":
             return relaxed
-        return Relaxed({kind: values.softmax(dim=1) for kind, values in self.operations.items()}, relaxed.edges)
+        return Relaxed(
+            {kind: values.softmax(dim=1) for kind, values in self.operations.items()},
+            relaxed.edges,
+            kernels={kind: values.softmax(dim=1) for kind, values in self.kernels.items()},
+            exits={kind: values.softmax(dim=0) for kind, values in self.exits.items()},
+        )
 
     def _weights(self, kind: str, values: Tensor, temperature: float) -> Tensor:
         """Return the weights of a kind of cell, 0 for what is pruned."""

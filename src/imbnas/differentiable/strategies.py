@@ -63,6 +63,9 @@ class Strategy(ABC):
     def rest(self) -> None:  # noqa: B027
         """Note that the architecture does not learn at this step."""
 
+    def renew(self) -> None:  # noqa: B027
+        """Note that there are other architecture parameters than before."""
+
     def snapshot(self) -> dict[str, Any]:
         """Return the state between two steps."""
         return {}
@@ -120,6 +123,10 @@ class ZerothStrategy(Strategy):
     def rest(self) -> None:
         """Leave a group in progress unfinished."""
         self.order.rest()
+
+    def renew(self) -> None:
+        """Make other twins."""
+        self.order.renew()
 
     def snapshot(self) -> dict[str, Any]:
         """Return the twins of a group in progress."""

@@ -136,6 +136,10 @@ class ZerothOrder:
             self._twins = [Twin(self._learner, self._parameters, self._make) for _ in range(count)]
         return self._twins
 
+    def renew(self) -> None:
+        """Leave a group unfinished and make new twins for the next one: there are other architecture parameters."""
+        self.began, self._twins = None, []
+
     def rest(self) -> None:
         """Leave a group unfinished: the architecture does not learn at this step."""
         self.began = None

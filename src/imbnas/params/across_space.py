@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imbnas.cell_graph import EDGES, OPERATIONS, is_connected
 from imbnas.params.adapt import AdaptParams
-from imbnas.params.differentiable import FROZEN, idle_option
+from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
 from imbnas.params.longtail import ANGULAR
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.retrain import RetrainParams
@@ -31,8 +31,6 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
             f"search.latency is {search.latency} with space.nasbench201.per_stage true, expected null: its costs are "
             "of whole stages"
         )
-    if space.staged and search.method == "darts":
-        raise ValueError("search.method is darts with space.nasbench201.per_stage true, expected another one")
     if space.name != "implant" and adapt.strategy == "implant":
         raise ValueError(
             f"adapt.strategy is implant in the space {space.name}, expected head, finetune, scratch or none, or the "
@@ -95,6 +93,13 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
     if space.name not in ("darts", "nasbench201"):
         raise ValueError(f"search.method is darts in the space {space.name}, expected the space darts or nasbench201")
     options = search.darts
+    if space.staged:
+        _check_stages(options)
+    if options.switch and not (space.staged and (space.nasbench201.exits or len(space.nasbench201.kernels) > 1)):
+        raise ValueError(
+            f"search.darts.switch is {options.switch} in a space without searched kernels and exits, expected 0, or "
+            "space.nasbench201.per_stage with kernels or exits"
+        )
     needs_cells = {
         "search.darts.edge_weights": options.edge_weights,
         "search.darts.collapse.skip": options.collapse.skip != "none",
@@ -114,6 +119,22 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
             f"space.darts.layers is {space.darts.layers} with search.darts.branches bilateral, expected at least "
             "4: the last cell must be a normal one"
         )
+
+
+def _check_stages(options: DartsParams) -> None:
+    """Refuse what knows one cell for all stages, or operations alone."""
+    unfit = (
+        ("relaxation", options.relaxation, options.relaxation != "sigmoid", "softmax or sparsemax"),
+        ("branches", options.branches, options.branches == "one", "one"),
+        ("outcome", options.outcome, options.outcome == "cell", "cell"),
+        ("collapse.perturbation", options.collapse.perturbation, options.collapse.perturbation == "none", "none"),
+        ("stability.divergence", options.stability.divergence, not options.stability.divergence, "0"),
+    )
+    for name, found, fits, expected in unfit:
+        if not fits:
+            raise ValueError(
+                f"search.darts.{name} is {found} with space.nasbench201.per_stage true, expected {expected}"
+            )
 
 
 def _check_pruning(space: SpaceParams, keep: int) -> None:

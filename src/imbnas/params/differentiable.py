@@ -12,7 +12,7 @@ from imbnas.params.longtail import LongTailParams
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.protocol_options import PruningParams, StabilityParams
 from imbnas.params.recipe import AugmentParams, OptimizerParams
-from imbnas.params.shared import NonNegative, Pairs, Rounds, Share
+from imbnas.params.shared import Epochs, NonNegative, Pairs, Rounds, Share
 from imbnas.params.zeroth_options import TemperatureParams, ZerothParams
 
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -90,6 +90,9 @@ class DartsParams(LongTailParams):
     """Of the order `zeroth`."""
     temperature: TemperatureParams = TemperatureParams()
     """Of sparsemax."""
+    switch: Epochs = 0
+    """Of the space nasbench201 with kernels or exits: epochs before these are searched. Until then the largest kernel
+    and all cells are there; smaller kernels begin as its centre (ZO-DARTS++, arXiv 2503.06092: 20)."""
     cost: CostParams = CostParams()
     """What the architecture's level pays for expected costs beyond bounds."""
     pruning: PruningParams = PruningParams()
@@ -118,6 +121,8 @@ class DartsParams(LongTailParams):
             )
         if self.architecture.warmup >= self.epochs:
             raise ValueError(f"architecture.warmup is {self.architecture.warmup}, expected less than epochs")
+        if self.switch >= self.epochs:
+            raise ValueError(f"switch is {self.switch}, expected less than epochs")
         if self.cost.name != "none" and self.cost.start >= self.learning_epochs:
             raise ValueError(
                 f"cost.start is {self.cost.start}, expected less than the {self.learning_epochs} epochs in which the "
@@ -226,6 +231,7 @@ def idle_option(options: DartsParams, strategy: str) -> str:
         f"collapse.perturbation is {options.collapse.perturbation}": options.collapse.perturbation != "none",
         f"optimization is {options.optimization}": options.optimization != "bilevel",
         f"outcome is {options.outcome}": options.outcome != "cell",
+        f"switch is {options.switch}": options.switch > 0,
         f"split is {options.split}": options.split != "fixed",
     }
     found = next((text for text, wanted in idle.items() if wanted and strategy in FROZEN), "")

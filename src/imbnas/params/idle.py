@@ -76,7 +76,7 @@ RULES: tuple[Rule, ...] = (
     (("adapt.feature_cache",), _adapts("head"), "adapt.strategy is another than head"),
     *(
         ((f"space.{name}",), _is_space(name), f"space.name is another than {name}")
-        for name in ("shufflenet", "mobile", "darts")
+        for name in ("shufflenet", "mobile", "nasbench201", "darts")
     ),
     (
         ("imbalance.ratio",),

@@ -20,7 +20,7 @@ from imbnas.spaces.cost import Cost, Meter, classifier, counting
 from imbnas.spaces.implant import StageChoice
 from imbnas.spaces.networks import Architecture, Subnet
 from imbnas.spaces.space import META, SearchSpace
-from imbnas.spaces.stage_costs import Group, StageCosts
+from imbnas.spaces.stage_cell_costs import Group, StageCellCosts
 from imbnas.spaces.stage_supernet import StageSupernet, blocks_used, cells_used, parts_of
 
 
@@ -160,7 +160,7 @@ class StageCellsSpace(SearchSpace):
         chosen = self.check(architecture)
         return [f"{block.label}: {block.choices[choice]}" for block, choice in zip(self.blocks, chosen, strict=True)]
 
-    def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> StageCosts:
+    def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> StageCellCosts:
         """Return the costs of all cells; an operation costs the same on each edge of each cell of a stage.
 
         `none` costs nothing: networks are built without it.
@@ -207,7 +207,7 @@ class StageCellsSpace(SearchSpace):
     def _convolves(self, choice: int) -> bool:
         return self.operations[choice].startswith(CONVOLUTION)
 
-    def _table(self, fixed: Cost, rows: tuple[tuple[Cost, ...], ...]) -> StageCosts:
+    def _table(self, fixed: Cost, rows: tuple[tuple[Cost, ...], ...]) -> StageCellCosts:
         """Bring together the choices of each stage whose cost is the same."""
         blocks, groups = list[tuple[Cost, ...]](), list[tuple[tuple[Group, ...], ...]]()
         place_of: list[dict[tuple[Architecture, int], int]] = []
@@ -231,4 +231,4 @@ class StageCellsSpace(SearchSpace):
             kind = self._contents(cell), cells_used(part, self.outline.repeats[stage])
             return place_of[stage][kind] if any(cell) else None
 
-        return StageCosts(fixed, tuple(blocks), tuple(groups), place, rows)
+        return StageCellCosts(fixed, tuple(blocks), tuple(groups), place, rows)

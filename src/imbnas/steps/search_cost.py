@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 
 from imbnas.differentiable.expected_cost import CostPenalty, costs_of, edge_chances, node_chances
+from imbnas.differentiable.expected_stage_cost import stage_chances, stage_rows
 from imbnas.errors import UserError
 from imbnas.params.cost_options import CostParams
 from imbnas.spaces.constraints import largest, minimum
@@ -14,6 +15,8 @@ from imbnas.spaces.darts import DartsSpace
 from imbnas.spaces.limits import Limits
 from imbnas.spaces.most_parameters import most_parameters
 from imbnas.spaces.space import SearchSpace
+from imbnas.spaces.stage_cell_costs import StageCellCosts
+from imbnas.spaces.stage_cells import StageCellsSpace
 
 
 def make_penalty(params: CostParams, space: SearchSpace, table: CostTable) -> CostPenalty | None:
@@ -21,6 +24,11 @@ def make_penalty(params: CostParams, space: SearchSpace, table: CostTable) -> Co
     if params.name == "none":
         return None
     lower, upper, most = bounds(params, table)
+    if isinstance(space, StageCellsSpace):
+        assert isinstance(table, StageCellCosts)
+        rows = stage_rows(table, params.name)
+        fixed = float(getattr(table.fixed, params.name))
+        return CostPenalty(fixed, rows, stage_chances(space), most, lower, upper, params.scale, params.start)
     fixed, rows = costs_of(table, params.name)
     chances = node_chances(space.operations) if isinstance(space, DartsSpace) else edge_chances
     return CostPenalty(fixed, rows, chances, most, lower, upper, params.scale, params.start)

@@ -10,6 +10,7 @@ from torch import nn
 
 from imbnas.cell_graph import is_connected
 from imbnas.differentiable import derive as rules
+from imbnas.differentiable.derive_stages import derived_stages
 from imbnas.differentiable.learners import Learner
 from imbnas.differentiable.mixed_cell import RelaxedCells
 from imbnas.params.search import SearchView
@@ -17,6 +18,7 @@ from imbnas.search.marking import Marking, score_of
 from imbnas.spaces.darts_genotype import CELLS, decode, encode
 from imbnas.spaces.darts_ops import SKIP
 from imbnas.spaces.relaxed import Relaxed
+from imbnas.spaces.stage_cells import StageCellsSpace
 from imbnas.steps.recalibration import calibration_rows
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
@@ -37,6 +39,8 @@ class Judge:
         weights = {kind: values.double().cpu().numpy() for kind, values in relaxed.operations.items()}
         shares = {kind: values.double().cpu().numpy() for kind, values in relaxed.edges.items()}
         network = self.view.space.name
+        if isinstance(self.step.space, StageCellsSpace):
+            return derived_stages(self.step.space, relaxed)
         if network == "nasbench201":
             return self._derived_edges(weights["cell"])
         operations = tuple(self.view.space.darts.operations)

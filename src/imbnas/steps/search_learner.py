@@ -10,6 +10,7 @@ from torch import Tensor
 
 from imbnas.differentiable.learners import Bilateral, Classifier, Learner, Twins
 from imbnas.differentiable.mixed_cell import RelaxedCells
+from imbnas.differentiable.mixed_stages import RelaxedStages
 from imbnas.errors import UserError
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
 from imbnas.params.longtail import ANGULAR
@@ -18,6 +19,8 @@ from imbnas.seeds import derive
 from imbnas.spaces.cells import CellSupernet
 from imbnas.spaces.darts_network import SearchNetwork
 from imbnas.spaces.space import SearchSpace
+from imbnas.spaces.stage_cells import StageCellsSpace
+from imbnas.spaces.stage_supernet import StageSupernet
 from imbnas.steps.rows import Rows
 from imbnas.steps.supernets import build_adapted, read_adapted
 
@@ -49,10 +52,11 @@ def load_learner(view: SearchView, path: Path, space: SearchSpace, rows: Rows) -
     torch.manual_seed(derive(view.seed, "search", "weights"))
     supernet = build_adapted(space, adapted)
     frozen = strategy in FROZEN
-    if isinstance(supernet, CellSupernet):
-        network: SearchNetwork | RelaxedCells = RelaxedCells(
-            supernet, learned=not frozen, none=params.relaxation != "sigmoid"
-        )
+    if isinstance(supernet, StageSupernet):
+        assert isinstance(space, StageCellsSpace)
+        network: SearchNetwork | RelaxedCells = RelaxedStages(supernet, space, learned=not frozen)
+    elif isinstance(supernet, CellSupernet):
+        network = RelaxedCells(supernet, learned=not frozen, none=params.relaxation != "sigmoid")
     else:
         assert isinstance(supernet, SearchNetwork)
         network = supernet

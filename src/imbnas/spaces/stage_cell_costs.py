@@ -20,7 +20,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class StageCosts(CostTable):
+class StageCellCosts(CostTable):
     """Costs that add up over stages, each of which has very many choices and few different costs.
 
     `blocks[s]` are the different costs that stage s can have; `groups[s][k]` are all canonical choices whose cost is
