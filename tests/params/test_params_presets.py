@@ -24,7 +24,7 @@ METHODS = ["balanced-softmax", "bbn", "ce", "ce-drw", "crt", "ldam-drw", "logit-
 LITERATURE = [f"literature/{dataset}-lt-{method}" for dataset in ("cifar10", "cifar100") for method in METHODS]
 TOP = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", "inaturalist2018", "mnist-lt"]
 SEARCHED = ["approx-darts-digits", "darts-cifar10-lt", "darts-digits", "hlrs-cifar10-lt", "zo-darts-digits"]
-CELLS = [*SEARCHED, "single-stage-digits", "ssf-nas-cifar10-lt"]
+CELLS = [*SEARCHED, "single-stage-digits", "ssf-nas-cifar10-lt", "zo-darts-plus-plus-digits"]
 HEADS = ["latent-diffusion-cifar10-lt"]
 NAMES = sorted([*TOP, *LITERATURE, *HEADS, *CELLS, "implant-digits"])
 
