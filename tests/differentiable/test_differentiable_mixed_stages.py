@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,15 @@ def test_smaller_kernels_begin_as_the_centre_of_the_largest(relaxation):
     assert changed == {
         name for name in before if name.endswith((".3.conv.weight", ".5.conv.weight")) and "edges" in name
     }
+
+
+def test_a_copy_of_the_network_leaves_the_space_and_its_tables_where_they_are(relaxation):
+    """Each twin, and each judgement of an epoch, is a copy: with the costs of all cells it took seconds."""
+    SPACE.cost_table(IMAGE, 5)
+    copied: dict[int, object] = {}
+    copy.deepcopy(relaxation, copied)
+    assert id(relaxation.supernet) in copied
+    assert id(SPACE) not in copied
 
 
 def test_exits_weigh_the_outputs_of_chained_cells(relaxation):

@@ -36,7 +36,8 @@ SPACES = {
     "stages": make_space(
         SpaceParams(
             name="nasbench201",
-            stages=Stages(channels=[16, 24], repeats=[2, 2], strides=[1, 2]),
+            stem={"channels": 8},
+            stages=Stages(channels=[8, 24], repeats=[2, 1], strides=[1, 2]),
             last_channels=None,
             nasbench201=CellChoices(per_stage=True, kernels=[3, 5], exits=True),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 import tiny_chain
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from imbnas.differentiable import zeroth
@@ -29,35 +29,45 @@ SPACE = {
     "stem": {"channels": 4, "stride": 1},
     "stages": {"channels": [4, 8], "repeats": [2, 1], "strides": [1, 2]},
     "last_channels": None,
-    "nasbench201": {"per_stage": True, "kernels": [3, 5, 7], "exits": True},
+    "nasbench201": {"per_stage": True, "kernels": [3, 5], "exits": True},
 }
 CHAIN: dict[str, Any] = {
+    **tiny_chain.CELLS,
     "space": SPACE,
-    "supernet__epochs": 0,
-    "adapt__strategy": "scratch",
-    "adapt__scratch": {"epochs": 0},
-    "search__method": "darts",
-    "search__calibration": {"rows": 64},
-    "retrain__epochs": 1,
-    "retrain__references": False,
+    "retrain__init": "handed",
+    "retrain__finetune": {"epochs": 0},
 }
 SEARCH: dict[str, Any] = {
-    "epochs": 3,
+    "epochs": 2,
     "switch": 1,
     "batch_size": 70,
     "order": "zeroth",
     "zeroth": {"period": 2},
     "relaxation": "sparsemax",
+    "architecture": {"lr": 0.3},
 }
+WHOLE: dict[str, Any] = {
+    "cost": {"name": "params", "upper": "0.2x", "start": 1},
+    "zeroth": {"period": 2, "antithetic": True},
+}
+"""Changes to SEARCH of the search that is killed."""
 SWITCH = 3
 """The first step behind the switch. A group of two begins ahead of it and would end behind it."""
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stages(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project that has run up to `adapt`."""
-    root = tmp_path_factory.mktemp("stages")
-    assert tiny_chain.run(root, "source", "target", "imbalance", "supernet", "adapt", **CHAIN) == 0
+    root = tiny_chain.copy(cells, tmp_path_factory.mktemp("stages"))
+    assert tiny_chain.run(root, "supernet", "adapt", **CHAIN) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project that was never killed, and has run up to `retrain`."""
+    root = tiny_chain.copy(stages, tmp_path_factory.mktemp("whole"))
+    assert searched(root, "search", "retrain", **WHOLE) == 0
     return root
 
 
@@ -69,39 +79,45 @@ def table(root: Path) -> pd.DataFrame:
     return pd.read_parquet(root / "results/search.parquet")
 
 
-def test_kernels_and_exits_are_searched_from_the_switch_on_and_what_is_found_is_trained(
-    stages: Path, tmp_path: Path
-) -> None:
-    root = tiny_chain.copy(stages, tmp_path)
-    assert searched(root, "search", "retrain", architecture={"lr": 0.3}) == 0
-    found = table(root)
+def test_kernels_and_exits_are_searched_from_the_switch_on(whole: Path) -> None:
+    found = table(whole)
     assert {name for name in found.columns if name.startswith(("alpha_", "skips_"))} == {
         f"{what}_stage_{stage}" for what in ("alpha", "skips") for stage in (1, 2)
     }
-    for name, width in {"kernels_stage_1": 18, "exits_stage_1": 2, "exits_stage_2": 1}.items():
-        assert found[name].isna().tolist() == [True, False, False]
+    for name, width in {"kernels_stage_1": 12, "exits_stage_1": 2, "exits_stage_2": 1}.items():
+        assert found[name].isna().tolist() == [True, False]
         assert len(found[name].iloc[-1]) == width
     first, last = ([int(choice) for choice in found["architecture"].iloc[row].split("-")] for row in (0, -1))
     assert (first[6], first[13]) == (1, 0)
-    assert not {3, 5} & {*first[:6], *first[7:13]}, "until the switch the kernel is the largest"
+    assert 3 not in {*first[:6], *first[7:13]}, "until the switch the kernel is the largest"
     assert last[6] == int(np.argmax(found["exits_stage_1"].iloc[-1]))
-    sizes = found["kernels_stage_1"].iloc[-1].reshape(6, 3).argmax(axis=1)
-    convs = [(choice, (3, 5, 6)[size]) for choice, size in zip(last[:6], sizes, strict=True) if choice in (3, 5, 6)]
-    assert all(choice == expected for choice, expected in convs)
-    record = json.loads((root / "results/architecture.json").read_text())["chosen"]
-    network = load_subnet(root / "models/final.safetensors")
-    assert list(network.meta["architecture"]) == record["architecture"] == last
+    for stage, cell in ((1, last[:6]), (2, last[7:13])):
+        sizes = found[f"kernels_stage_{stage}"].iloc[-1].reshape(6, 2).argmax(axis=1)
+        convs = [(choice, (3, 5)[size]) for choice, size in zip(cell, sizes, strict=True) if choice in (3, 5)]
+        assert all(choice == expected for choice, expected in convs)
+
+
+def test_what_is_found_is_trained_from_the_weights_of_the_search(whole: Path) -> None:
+    record = json.loads((whole / "results/architecture.json").read_text())["chosen"]
+    network, handed = load_subnet(whole / "models/final.safetensors"), load_file(whole / "models/handed.safetensors")
+    assert list(network.meta["architecture"]) == record["architecture"] == searched_last(whole)
     assert sum(values.numel() for values in network.model.parameters()) == record["params"]
+    kept = network.model.state_dict()
+    convolutions = [values for name, values in kept.items() if name.endswith("conv.weight") and ".edges." in name]
+    assert convolutions
+    assert all(any(torch.equal(values, other) for other in handed.values()) for values in convolutions)
+
+
+def searched_last(root: Path) -> list[int]:
+    return [int(choice) for choice in table(root)["architecture"].iloc[-1].split("-")]
 
 
 def test_a_search_killed_on_both_sides_of_the_switch_ends_with_the_same_bytes(
-    stages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stages: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"cost": {"name": "params", "upper": "0.2x", "start": 1}, "zeroth": {"period": 2, "antithetic": True}}
-    whole, cut = tiny_chain.copy(stages, tmp_path / "whole"), tiny_chain.copy(stages, tmp_path / "cut")
-    assert searched(whole, **options) == 0
-    # Within a group before the switch, at the switch with a group in progress, and within a group behind it.
-    pending = {1, 3, 5}
+    cut = tiny_chain.copy(stages, tmp_path)
+    # At the switch with a group in progress that it leaves, and within a group behind it.
+    pending = {SWITCH, SWITCH + 2}
     tick = ResumeState.tick
 
     def interrupted(self: ResumeState, state: Any) -> None:
@@ -112,7 +128,7 @@ def test_a_search_killed_on_both_sides_of_the_switch_ends_with_the_same_bytes(
         tick(self, state)
 
     monkeypatch.setattr(ResumeState, "tick", interrupted)
-    codes = [searched(cut, **options) for _ in range(4)]
+    codes = [searched(cut, **WHOLE) for _ in range(3)]
     assert not pending
     assert all(codes[:-1])
     assert codes[-1] == 0
@@ -123,7 +139,7 @@ def test_a_search_killed_on_both_sides_of_the_switch_ends_with_the_same_bytes(
 def kernels(descent: Descent) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the convolutions that begin at the switch, each with the largest one of its edge."""
     named = {name: values for name, values in descent.learner.named_parameters() if ".edges." in name}
-    largest = {name: re.sub(r"\.[35]\.conv", ".6.conv", name) for name in named if re.search(r"\.[35]\.conv", name)}
+    largest = {name: name.replace(".3.conv", ".5.conv") for name in named if ".3.conv" in name}
     return {name: (named[name], named[large]) for name, large in largest.items()}
 
 
@@ -185,14 +201,14 @@ def test_what_begins_at_the_switch_joins_the_optimisers_without_momentum(
     assert [adam is adams[0] for adam in adams] == [True] * SWITCH + [False] * (len(adams) - SWITCH)
     assert len(set(map(id, adams))) == 2
     # The group that would pass over the switch is left.
-    assert groups == [(1, True), (5, True), (7, True)]
+    assert groups == [(1, True), (5, True)]
 
 
 def test_expected_costs_follow_their_bounds(stages: Path, tmp_path: Path) -> None:
     root = tiny_chain.copy(stages, tmp_path)
     found = []
     for bound in ({"upper": "0.1x"}, {"lower": "0.9x"}):
-        fast = {"architecture": {"lr": 0.3, "weight_decay": 0.0}, "order": "first", "switch": 0}
+        fast = {"architecture": {"lr": 0.3, "weight_decay": 0.0}, "order": "first", "switch": 0, "epochs": 1}
         assert searched(root, **fast, cost={"name": "params", "scale": 1e4, **bound}) == 0
         found.append(table(root).iloc[-1])
     low, high = found
@@ -211,6 +227,11 @@ def test_expected_costs_follow_their_bounds(stages: Path, tmp_path: Path) -> Non
         ({"stability": {"divergence": 0.1}}, {}, "search.darts.stability.divergence is 0.1 with space.nasbench201"),
         ({"switch": 1}, {"exits": False}, "search.darts.switch is 1 in a space without searched kernels and exits"),
         ({"switch": 50}, {}, "switch is 50, expected less than epochs"),
+        (
+            {"switch": 2, "collapse": {"stop_ratio": 1.3, "eigenvalue_rows": 32}},
+            {},
+            r"search.darts.collapse.stop_ratio is 1.3 with search.darts.switch 2, expected 0",
+        ),
     ],
 )
 def test_what_knows_one_cell_for_all_stages_is_refused(

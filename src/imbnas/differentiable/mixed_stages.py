@@ -59,7 +59,9 @@ class RelaxedStages(RelaxedCells):
     def __init__(self, supernet: StageSupernet, space: StageCellsSpace, *, learned: bool) -> None:
         """Take the supernet of a space; `learned` says whether its weights are trained along with the architecture."""
         super().__init__(supernet, learned=learned)
-        self.layout, self.space = stage_layout(space), space
+        self.layout = stage_layout(space)
+        # Of the space what is needed: a copy of this network would copy its tables along, of all cells that there are.
+        self.convolutions = tuple(map(space.convolution, space.kernels))
 
     @torch.no_grad()
     def crop_kernels(self) -> None:
@@ -68,7 +70,7 @@ class RelaxedStages(RelaxedCells):
         for cell in self.supernet.blocks if sizes else ():
             for edge in cell.edges if isinstance(cell, ChoiceCell) else ():
                 candidates = cast(nn.ModuleList, edge)
-                convs = [cast(ActivatedConv, candidates[self.space.convolution(size)]).conv for size in sizes]
+                convs = [cast(ActivatedConv, candidates[choice]).conv for choice in self.convolutions]
                 for size, conv in zip(sizes[:-1], convs[:-1], strict=True):
                     border = (sizes[-1] - size) // 2
                     inner = slice(border, border + size)
@@ -81,7 +83,7 @@ class RelaxedStages(RelaxedCells):
         for stage, kind in enumerate(self.layout.kinds):
             if stage:
                 x = next(blocks)(x)
-            columns = spread(relaxed.operations[kind], relaxed.kernels.get(kind), len(self.space.kernels))
+            columns = spread(relaxed.operations[kind], relaxed.kernels.get(kind), len(self.convolutions))
             rows = [[None if column is None else column[edge] for column in columns] for edge in range(len(EDGES))]
             outputs: list[Tensor] = []
             for _ in range(self.supernet.repeats[stage]):
@@ -96,9 +98,8 @@ class RelaxedStages(RelaxedCells):
         """Return the weights of one architecture: 1 for what it chooses, 0 for all else."""
         device = next(self.parameters()).device
         operations, kernels, exits = dict[str, Tensor](), dict[str, Tensor](), dict[str, Tensor]()
-        sizes = self.layout.kernels
-        convs = [self.space.convolution(size) for size in sizes]
-        parts = parts_of(architecture, self.space.stages)
+        sizes, convs = self.layout.kernels, self.convolutions
+        parts = parts_of(architecture, len(self.layout.kinds))
         for kind, part, cells in zip(self.layout.kinds, parts, self.supernet.repeats, strict=True):
             cell = part[: len(EDGES)]
             real = [CONV if choice >= len(OPERATIONS) else choice for choice in cell]
@@ -106,7 +107,7 @@ class RelaxedStages(RelaxedCells):
             if sizes:
                 # An edge without a convolution has a size all the same, of which nothing follows.
                 kernels[kind] = _rows([convs.index(c) if c in convs else 0 for c in cell], len(sizes), device)
-            if self.space.exits:
+            if self.layout.exits:
                 exits[kind] = _rows(part[-1:], cells, device)[0]
         return Relaxed(operations, kernels=kernels, exits=exits)
 

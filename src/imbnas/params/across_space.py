@@ -100,6 +100,11 @@ def _check_darts_space(space: SpaceParams, search: SearchParams) -> None:
             f"search.darts.switch is {options.switch} in a space without searched kernels and exits, expected 0, or "
             "space.nasbench201.per_stage with kernels or exits"
         )
+    if options.switch and options.collapse.stop_ratio:
+        raise ValueError(
+            f"search.darts.collapse.stop_ratio is {options.collapse.stop_ratio:g} with search.darts.switch "
+            f"{options.switch}, expected 0: from the switch on the eigenvalue is that of more parameters"
+        )
     needs_cells = {
         "search.darts.edge_weights": options.edge_weights,
         "search.darts.collapse.skip": options.collapse.skip != "none",

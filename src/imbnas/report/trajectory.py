@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from imbnas.report.style import INK, MUTED, NETWORKS, drawing
 
 COLOURS = {"normal": NETWORKS["final"], "reduce": NETWORKS["largest"], "cell": NETWORKS["final"]}
+OTHERS = (INK, NETWORKS["random"], NETWORKS["largest"], NETWORKS["final"], MUTED)
+"""Colours of other lines, such as those of a space's stages, in their order."""
 
 
 def draw_trajectory(path: Path, epochs: pd.DataFrame, objective: str) -> None:
@@ -52,4 +54,4 @@ def _line(axes: Axes, at: pd.Series, lines: dict[str, pd.Series], title: str) ->
 
 
 def _other(name: str, lines: dict[str, pd.Series]) -> str:
-    return (INK, NETWORKS["random"])[list(lines).index(name) % 2]
+    return OTHERS[list(lines).index(name) % len(OTHERS)]

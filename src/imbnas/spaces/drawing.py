@@ -44,7 +44,8 @@ def graphs(space: SearchSpace, architecture: Sequence[int]) -> list[Graph]:
 def _stage_graph(space: StageCellsSpace, stage: int, part: Sequence[int]) -> Graph:
     """Return the cell of a stage, which counts from 0, with how many there are."""
     named = [(f"node {a}", f"node {b}", c) for (a, b), c in zip(EDGES, part[: len(EDGES)], strict=True)]
-    title = f"stage {stage + 1} cell, {cells_used(tuple(part), space.outline.repeats[stage])} times"
+    count = cells_used(tuple(part), space.outline.repeats[stage])
+    title = f"stage {stage + 1} cell, {'once' if count == 1 else f'{count} times'}"
     return Graph(title, tuple((a, b, space.operations[c]) for a, b, c in named if space.operations[c] != NONE))
 
 

@@ -197,15 +197,17 @@ class StageCellsSpace(SearchSpace):
             found.setdefault(self._contents(cell), []).append(cell)
         return {contents: tuple(cells) for contents, cells in found.items()}
 
+    @cached_property
+    def _convolutions(self) -> tuple[int, ...]:
+        """The choices of an edge that are convolutions."""
+        return tuple(choice for choice, name in enumerate(self.operations) if name.startswith(CONVOLUTION))
+
     def _contents(self, cell: Architecture) -> Architecture:
-        return tuple(cell.count(choice) for choice in range(len(self.operations)) if self._convolves(choice))
+        return tuple(map(cell.count, self._convolutions))
 
     def _first(self, kind: tuple[Architecture, int]) -> Architecture:
         """Return the smallest choices of a stage with these contents and so many cells."""
         return (*self._by_contents[kind[0]][0], kind[1])
-
-    def _convolves(self, choice: int) -> bool:
-        return self.operations[choice].startswith(CONVOLUTION)
 
     def _table(self, fixed: Cost, rows: tuple[tuple[Cost, ...], ...]) -> StageCellCosts:
         """Bring together the choices of each stage whose cost is the same."""
