@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 
 from imbnas.closure import step_digest
 from imbnas.errors import Interrupted, PeerLost, UserError, naming_files
@@ -118,6 +119,21 @@ def _attempt(
     return 0
 
 
+def _imported(name: str) -> ModuleType:
+    """Import a step without collecting garbage: the collector would look through a million lasting objects many times.
+
+    It passes over them afterwards too.
+    """
+    if name in sys.modules or not gc.isenabled():
+        return importlib.import_module(name)
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _run(
     params: Params, view: View, context: Context, processes: int, rank: int | None, record: OutputRecord | None
 ) -> None:
@@ -134,7 +150,7 @@ def _run(
     with nullcontext() if given else lease.leased(context.log, 1, share, check) as gpu:
         if gpu:
             context.log.to_file(f"on GPU {gpu}")
-        importlib.import_module(f"imbnas.steps.{step}").run(view, context)
+        _imported(f"imbnas.steps.{step}").run(view, context)
     if not rank:
         context.publish_cost()
         if record:
