@@ -25,6 +25,7 @@ import throughput
 import torch
 
 from imbnas.progress import Log
+from imbnas.spaces.permuted import PermutedPasses
 from imbnas.training.loop import Trainer
 from imbnas.training.state import ResumeState
 
@@ -61,6 +62,8 @@ def measurements(setting: Setting) -> dict[str, Measurement]:
     for precision in ("bf16",) if setting.tiny else ("bf16", "tf32"):
         for kind, space, batch in throughput.CASES:
             found[f"{kind} {space} {precision}"] = partial(_case, bench, kind, space, precision, batch)
+        for space in ("shufflenet", "nasbench201"):
+            found[f"passes together {space} {precision}"] = partial(_passes, bench, space, precision)
         for space in ("resnet", "nasbench201"):
             found[f"processes at once {space} {precision}"] = partial(_at_once, setting, space, precision)
     return found
@@ -99,6 +102,17 @@ def _case(bench: throughput.Bench, kind: str, space: str, precision: Any, batch:
         measured = throughput.training(bench, kind, space, precision, batch)
     rates = _rates(bench, precision)
     return {**measured, **throughput.ceiling(bench, kind, space, precision, rates), "rates": rates._asdict()}
+
+
+def _passes(bench: throughput.Bench, name: str, precision: Any) -> dict[str, Any]:
+    """Return the milliseconds of a fair step of a supernet, its paths one by one and in one pass, and their ratio."""
+    space, runtime = throughput._space(name), bench.runtime(precision)
+    batch = next(size for kind, of, size in throughput.CASES if (kind, of) == ("supernet", name))
+    job = partial(throughput._job, bench, "supernet", space, batch)
+    separate = bench.seconds_a_step(job(), runtime)
+    together = bench.seconds_a_step(replace(job(), together=PermutedPasses(space), capturable=True), runtime)
+    found = {"separate": 1e3 * separate, "together": 1e3 * together}
+    return {"batch": batch, "milliseconds_a_step": found, "ratio": separate / together}
 
 
 def _at_once(setting: Setting, space: str, precision: str) -> dict[str, Any]:

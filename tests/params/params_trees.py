@@ -65,6 +65,8 @@ OTHERS: dict[str, Any] = {
     "imbalance.order": "shuffled",
     "imbalance.seed": 3,
     "supernet.sampling": "sandwich",
+    "supernet.passes": "together",
+    "adapt.passes": "together",
     "supernet.epochs": 0,
     "supernet.optimizer.lr": 1.0e-5,
     "supernet.optimizer.nesterov": False,

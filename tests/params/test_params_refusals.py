@@ -491,6 +491,36 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             {"runtime.gpu_share": 0.5, "runtime.processes": 2},
             "runtime.gpu_share is 0.5 with processes 2, expected 1: the processes of a training have a whole GPU each",
         ),
+        (
+            {"supernet.passes": "together", "space.name": "mobile"},
+            "supernet.passes is together in the space mobile, expected separate: only the blocks of shufflenet and "
+            "nasbench201 have equally many choices, each served by one path of a step",
+        ),
+        (
+            {
+                "supernet.passes": "together",
+                "space.name": "nasbench201",
+                "space.nasbench201": {"per_stage": True},
+                "search.method": "random",
+            },
+            "supernet.passes is together with space.nasbench201.per_stage true, expected separate, or per_stage false",
+        ),
+        (
+            {"supernet.passes": "together", "supernet.sampling": "uniform"},
+            "supernet.passes is together with supernet.sampling uniform, expected separate, or sampling fair",
+        ),
+        (
+            {"adapt.passes": "together", "runtime.processes": 2},
+            "adapt.passes is together with runtime.processes 2, expected separate, or one process",
+        ),
+        (
+            {"adapt.passes": "together", "adapt.strategy": "finetune"},
+            "adapt.passes is together with strategy finetune, expected separate, or strategy head without a cache",
+        ),
+        (
+            {"adapt.passes": "together", "adapt.feature_cache.paths": 8},
+            "adapt.passes is together with a feature cache, expected separate, or strategy head without a cache",
+        ),
         ({"runtime.memory": 1.0e300}, "runtime.memory: found 1e+300, expected a number of at most 1.04858e+06"),
         ({"imbalance.n_max": 2**70}, "imbalance.n_max: found 1180591620717411303424, expected a number below"),
         ({"evaluate.bins": 1001}, "evaluate.bins: found 1001, expected a number of at most 1000"),

@@ -46,6 +46,16 @@ def test_no_bit_of_the_backbone_changes_and_the_search_runs(adapted: Path, name:
     assert 0.0 < record["chosen"]["score"] <= 1.0
 
 
+def test_a_head_learns_the_same_from_all_paths_in_one_pass(chain: Path, adapted: Path, tmp_path: Path) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    assert tiny_chain.run(root, "adapt", adapt__head={"epochs": 2}, adapt__passes="together") == 0
+    separate, together = weights(adapted / "linear"), weights(root)
+    torch.testing.assert_close(together, separate, rtol=1e-3, atol=1e-5)
+    backbone = [key for key in separate if not key.startswith("head.")]
+    assert [key for key in backbone if not torch.equal(together[key], separate[key])] == []
+    assert load_weights(root / ADAPTED)[1]["recipe"]["passes"] == "together"
+
+
 def test_the_file_says_which_head_it_holds(adapted: Path) -> None:
     described = {name: load_weights(adapted / name / ADAPTED)[1]["head"] for name in HEADS}
     assert described.pop("cosine") == {"name": "cosine", "scale": 30.0}

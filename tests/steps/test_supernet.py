@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,10 @@ from imbnas.data import images, loading
 from imbnas.params.space_options import SpaceParams
 from imbnas.seeds import derive
 from imbnas.spaces.registry import make_space
+from imbnas.training import loop
 from imbnas.training.checkpoint import load_weights
 from imbnas.training.loop import Trainer
+from imbnas.training.runtime import Runtime
 
 OUTPUT, LOSSES = "models/supernet.safetensors", "results/plots/supernet.csv"
 
@@ -72,6 +75,51 @@ def test_each_sampling_trains_otherwise(chain: Path, tmp_path: Path, sampling: s
     fair = tiny_chain.digests(root, "supernet")
     assert tiny_chain.run(root, "supernet", supernet__sampling=sampling, supernet__epochs=1) == 0
     assert tiny_chain.digests(root, "supernet") != fair
+
+
+def test_passes_together_resume_to_the_same_bytes_and_round_otherwise_alone(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"supernet__passes": "together", "supernet__epochs": 2}
+    separate, whole, root = (tiny_chain.copy(chain, tmp_path / name) for name in ("separate", "whole", "stopped"))
+    assert tiny_chain.run(separate, "supernet", supernet__epochs=2) == 0
+    keys, places = set(), set()
+
+    class Recorder:
+        """Stands for the recorder of steps: a recording is found by its key and reads its routes where they lay."""
+
+        def __call__(self, key: Any, step: Any, inputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            loss: torch.Tensor = step(inputs, target)
+            keys.add(key)
+            places.add(tuple(part.data_ptr() for part in step.func.__self__._routes))
+            return loss
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "GraphedStep", Recorder)
+        patched.setattr(Runtime, "records", True)
+        assert tiny_chain.run(whole, "supernet", **options) == 0
+    rows = len(np.load(root / "data/source/train/images.npy"))
+    assert {(paths, size) for _, paths, size in keys} == {(4, 64), (4, rows % 64)}, "whatever the paths are"
+    assert len(places) == 1
+    found, expected = (load_weights(project / OUTPUT) for project in (whole, separate))
+    assert found[1]["recipe"]["passes"] == "together"
+    assert "passes" not in expected[1]["recipe"]
+    losses = [pd.read_csv(project / LOSSES).loss for project in (whole, separate)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    steps = 0
+    real = Trainer.step
+
+    def counted(*arguments: object, **named: object) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "step", counted)
+    assert tiny_chain.run(root, "supernet", **options) == 143
+    assert tiny_chain.run(root, "supernet", **options) == 0
+    assert tiny_chain.digests(root, "supernet") == tiny_chain.digests(whole, "supernet")
 
 
 @pytest.mark.parametrize("stop_at", [1, 9, 40])

@@ -11,7 +11,7 @@ from imbnas.params.longtail import ClassifierParams, ClassifierTraining, Weighti
 from imbnas.params.loss_options import LOSSES, LossName
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.section import Section, View
-from imbnas.params.shared import Epochs, Paths, Rounds, Sampling, TrainingNumerics, check_teaching
+from imbnas.params.shared import Epochs, PassesTaken, Paths, Rounds, Sampling, TrainingNumerics, check_teaching
 from imbnas.params.space_options import SpaceParams
 
 
@@ -51,6 +51,8 @@ class AdaptParams(ClassifierTraining):
     """The head of `finetune` and `scratch`, and the scale of every cosine head."""
     sampling: Sampling = "fair"
     """Paths of one optimiser step, as in `supernet.sampling`."""
+    passes: PassesTaken = "separate"
+    """Of the strategy `head` without a feature cache, as in `supernet.passes`."""
     inplace_distillation: bool = False
     """Of the strategies that train the backbone or implants, as in `supernet.inplace_distillation`."""
     head: HeadParams = HeadParams(epochs=20, optimizer=OptimizerParams(weight_decay=0.0))
@@ -83,7 +85,11 @@ class AdaptParams(ClassifierTraining):
     @property
     def described(self) -> dict[str, Any]:
         """The section as the metadata of a supernet tell it: what was added later is there where it acts."""
-        idle = {"implant": self.strategy != "implant", "inplace_distillation": not self.inplace_distillation}
+        idle = {
+            "implant": self.strategy != "implant",
+            "inplace_distillation": not self.inplace_distillation,
+            "passes": self.passes == "separate",
+        }
         return self.model_dump(mode="json", exclude={name for name, absent in idle.items() if absent})
 
     def _head(self) -> None:

@@ -82,6 +82,7 @@ class Params(Section):
             )
         across.check_source(self.source, self.target, self.supernet)
         across_space.check_space(self.space, self.supernet.sampling, self.adapt, self.search)
+        across_space.check_passes(self.space, self.supernet, self.adapt, self.runtime.processes)
         across.check_precision(self.runtime, self.search)
         across_space.check_cells(self.space, self.retrain)
         across.check_validation(self.target, self.adapt, self.search, self.retrain)

@@ -58,6 +58,7 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Above = Annotated[float, Field(gt=0.0)]
 Device = Literal["auto", "cpu", "cuda"]
 Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
+PassesTaken = Literal["separate", "together"]
 Precision = Literal["fp32", "tf32", "bf16"]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from imbnas.params.recipe import RecipeParams
 from imbnas.params.reuse_options import SupernetPath
 from imbnas.params.section import View
-from imbnas.params.shared import Epochs, Rounds, Sampling, TrainingNumerics, check_teaching
+from imbnas.params.shared import Epochs, PassesTaken, Rounds, Sampling, TrainingNumerics, check_teaching
 from imbnas.params.space_options import SpaceParams
 
 
@@ -20,6 +20,9 @@ class SupernetParams(RecipeParams):
     sampling: Sampling = "fair"
     """Paths of one optimiser step: one uniform path; every choice of every block once (FairNAS); or the largest, the
     smallest and two uniform paths. `mixture`, in the space darts: no path, but all operations at equal weights."""
+    passes: PassesTaken = "separate"
+    """How the paths of a fair step are computed: one after the other, or in one pass, in the spaces shufflenet and
+    nasbench201: a GPU then records the whole step. It holds all paths in memory at once; other rounding, other bits."""
     inplace_distillation: bool = False
     """Of the sampling `sandwich`: the largest path alone learns from labels, and the others of the step from its
     probabilities (Yu and Huang 2019; BigNAS)."""
@@ -47,6 +50,7 @@ class SupernetParams(RecipeParams):
     def described(self) -> dict[str, Any]:
         """The recipe as the metadata of a supernet that was trained by it tell it: what acts."""
         idle = set() if self.inplace_distillation else {"inplace_distillation"}
+        idle |= {"passes"} if self.passes == "separate" else set()
         return self.model_dump(mode="json", exclude={"reuse", "reuse_sha256"} | idle)
 
 

@@ -17,6 +17,7 @@ from imbnas.params.longtail import SamplerParams
 from imbnas.params.loss_options import LossName
 from imbnas.seeds import derive, stream
 from imbnas.spaces.networks import Architecture, Supernet
+from imbnas.spaces.permuted import PermutedPasses
 from imbnas.steps.adapt_cache import cached_features
 from imbnas.steps.head_stages import INSTANCE, HeadStage, own_head
 from imbnas.steps.objective import make_objective, make_sampler
@@ -74,15 +75,15 @@ class AdaptHead(HeadStage):
             self.adapt.model_copy(update={"loss": loss}), recipe, step.rows.counts, step.runtime.device
         )
         if self.cache is None:
-            training = self._on_images(name, rows, objective)
+            training = self._on_images(name, rows, objective, capturable(loss))
         else:
             training = self._on_features(name, self.cache, rows, objective, capturable(loss))
         state = step.state(name)
         step.trainer(training, state).fit()
         self.states.append(state)
 
-    def _on_images(self, name: str, sampler: Sampler, objective: Objective) -> Training:
-        step, recipe = self.step, self.adapt.head
+    def _on_images(self, name: str, sampler: Sampler, objective: Objective, capturable: bool) -> Training:
+        step, recipe, together = self.step, self.adapt.head, self.adapt.passes == "together"
         return Training(
             name=name,
             model=FrozenBackbone(self.supernet, "batch"),
@@ -94,6 +95,8 @@ class AdaptHead(HeadStage):
             mix=step.mix(recipe),
             seed=step.seed,
             passes=step.passes(self.adapt.sampling, name),
+            together=PermutedPasses(step.space, frozen=True) if together else None,
+            capturable=together and capturable,
         )
 
     def _on_features(

@@ -15,6 +15,7 @@ from imbnas.longtail.crossentropy import CrossEntropy
 from imbnas.params.supernet import SupernetView
 from imbnas.run.context import Context
 from imbnas.seeds import derive, stream
+from imbnas.spaces.permuted import PermutedPasses
 from imbnas.spaces.registry import make_space
 from imbnas.steps.reused_supernet import take_over
 from imbnas.steps.rows import all_rows, image_meta
@@ -51,6 +52,8 @@ def run(view: SupernetView, context: Context) -> None:
         seed=view.seed,
         passes=_passes(step, recipe.sampling),
         first_pass_teaches=recipe.inplace_distillation,
+        together=PermutedPasses(step.space) if recipe.passes == "together" else None,
+        capturable=recipe.passes == "together",
     )
     state = step.state("supernet")
     losses = step.trainer(training, state).fit()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +33,24 @@ class Objective(Protocol):
 
     def __call__(self, epoch: int) -> Loss:
         """Return the loss of the 0-based epoch, a mean over the batch."""
+        ...
+
+
+class Together(Protocol):
+    """All passes of a step, taken in one; the work is a function of their number alone."""
+
+    def routes(self, passes: Sequence[tuple[Any, ...]], device: torch.device) -> Any:
+        """Return a named tuple of tensors, of the same shapes in all steps, that says which passes these are."""
+        ...
+
+    def outputs(self, model: Any, images: Tensor, found: Any) -> Tensor:
+        """Return the outputs of all passes, one behind the other."""
+        ...
+
+    def unmoved(
+        self, model: nn.Module, found: Any, momenta: Mapping[Tensor, Mapping[str, Tensor]]
+    ) -> AbstractContextManager[None]:
+        """Leave what no pass uses as it is while an optimiser moves."""
         ...
 
 
@@ -78,5 +97,8 @@ class Training:
     capturable: bool = False
     """Whether model and loss draw nothing on the processor and keep no state there, and a step's work on the device is
     a function of its loss, its passes and the shapes of its batch. A GPU may then replay captured steps."""
+    together: Together | None = None
+    """Takes a step's passes in one; None: one after the other. All steps have equally many passes then, and one process
+    trains."""
     optimizer: Callable[[nn.Module, OptimizerParams], Optimizer] = make_optimizer
     """Makes the optimiser of the model's trainable parameters."""

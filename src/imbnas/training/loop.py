@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
@@ -45,6 +45,7 @@ class Trainer:
         self.history: list[float] = []
         self._running = torch.zeros(())
         self._graphed = GraphedStep() if training.capturable and runtime.records else None
+        self._routes: Any = None
         self._last: tuple[Passes, int, Tensor, Any] | None = None
 
     def fit(self) -> list[float]:
@@ -61,7 +62,8 @@ class Trainer:
         with state.held():
             with runtime.ranks.training(runtime.place(training.model)):
                 self._begin()
-                recorded = recorded_parts(training.model) if runtime.records else nullcontext()
+                parts = runtime.records and training.together is None
+                recorded = recorded_parts(training.model) if parts else nullcontext()
                 with recorded, self._log.bar(training.name, self.steps, self.done) as bar, self._saving():
                     for epoch, batch, labels in self._batches():
                         self._set_rate()
@@ -121,9 +123,40 @@ class Trainer:
         passes = training.passes(self.done)
         if self.done == self.steps - 1:
             self._last = (passes, rows, own, target)
+        key: Hashable = tuple(passes)
+        learn = self._learn
+        if training.together is not None:
+            self._route(training.together.routes(passes, self.runtime.device))
+            key, learn = len(passes), self._learn_together
         if self._graphed is None:
-            return self._learn(passes, rows, own, target)
-        return self._graphed((self.loss_of, tuple(passes), rows), partial(self._learn, passes, rows), own, target)
+            return learn(passes, rows, own, target)
+        return self._graphed((self.loss_of, key, rows), partial(learn, passes, rows), own, target)
+
+    def _route(self, found: Any) -> None:
+        """Put a step's routes where a recorded step reads them."""
+        if self._routes is None:
+            self._routes = found
+            return
+        for place, value in zip(self._routes, found, strict=True):
+            place.copy_(value)
+
+    def _learn_together(self, passes: Passes, rows: int, own: Tensor, target: Any) -> Tensor:
+        """Do the same with all passes in one."""
+        training, optimizer, together = self.training, self.optimizer, self.training.together
+        assert together is not None
+        optimizer.zero_grad()
+        outputs = self.runtime.forward(partial(together.outputs, training.model), own, self._routes)
+        losses = []
+        for number, part in enumerate(outputs.chunk(len(passes))):
+            with drawing(derive(training.seed, training.name, "loss", self.done, number)):
+                losses.append(self.loss_of(part, target))
+        total = torch.stack(losses).sum()
+        total.backward()
+        if training.recipe.optimizer.clip:
+            optimizer.clip(training.recipe.optimizer.clip)
+        with together.unmoved(training.model, self._routes, getattr(optimizer, "state", {})):
+            optimizer.step()
+        return total.detach().float() / len(passes)
 
     def _learn(self, passes: Passes, rows: int, own: Tensor, target: Any) -> Tensor:
         """Move the weights by the gradients of all passes over a whole batch, which has `rows` outputs.

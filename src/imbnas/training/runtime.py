@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -86,7 +86,7 @@ class Runtime:
         """Return the context in which forward passes run at the chosen precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.mixed else nullcontext()
 
-    def forward(self, model: nn.Module, inputs: Tensor, *arguments: Any) -> Any:
+    def forward(self, model: Callable[..., Any], inputs: Tensor, *arguments: Any) -> Any:
         """Return `model(inputs, *arguments)`, a tensor or several, at the chosen precision and as float32.
 
         With bf16 the inputs are rounded once, before the first layer.
