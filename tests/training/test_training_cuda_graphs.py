@@ -98,7 +98,7 @@ def test_a_recorded_step_leaves_a_quarter_and_as_much_as_it_takes(
     monkeypatch: pytest.MonkeyPatch, free: int, needed: int, expected: bool
 ) -> None:
     for name, value in {"mem_get_info": (free, 100), "max_memory_allocated": needed + 5, "memory_allocated": 5}.items():
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+        monkeypatch.setattr(torch.cuda, name, lambda *device, value=value: value)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     assert graph_memory.room_for_step() is expected
 
