@@ -27,10 +27,10 @@ from imbnas.data.augment import Augment
 from imbnas.data.order import InstanceSampler
 from imbnas.data.raw import Shape
 from imbnas.differentiable.bilevel_search import SearchTrainer
-from imbnas.differentiable.descent import BilevelSearch
 from imbnas.differentiable.feeds import Feed
 from imbnas.differentiable.learners import Classifier
 from imbnas.differentiable.relaxation import ArchitectureParameters, Relaxation
+from imbnas.differentiable.search_definition import BilevelSearch
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log

@@ -41,11 +41,12 @@ the documentation names finetuning first, and implants as what keeps the network
 Each seed trains one backbone on the balanced source, and all arms begin with its bits. Cells are adapted for {adapted}
 epochs on sampled paths, searched by evolution, and trained for {final} more, the backbone frozen. Adapters have the
 parameters that the seed's chosen cells have, up to half a channel of width, but one channel per stage at the least,
-which most chosen cells stay below; their epochs are the same. Finetuning trains the backbone, and the head alone is trained on the frozen one, both for {all} epochs. All arms have the loss, the rate and
-the batches of the preset `implant-digits`; nothing is tuned. Random cells have the MACs of the chosen ones and their
-weights from the same adaptation. Figures are balanced accuracy on {rows:,} test rows in percent, means over seeds.
-Differences are paired by seed, with Student's 95 % intervals over the seeds on these test rows; source and target have
-the same classes, so that the source held balanced rows of the tail's classes, for all arms alike.
+which most chosen cells stay below; their epochs are the same. Finetuning trains the backbone, and the head alone is
+trained on the frozen one, both for {all} epochs. All arms have the loss, the rate and the batches of the preset
+`implant-digits`; nothing is tuned. Random cells have the MACs of the chosen ones and their weights from the same
+adaptation. Figures are balanced accuracy on {rows:,} test rows in percent, means over seeds. Differences are paired by
+seed, with Student's 95 % intervals over the seeds on these test rows; source and target have the same classes, so that
+the source held balanced rows of the tail's classes, for all arms alike.
 """
 
 

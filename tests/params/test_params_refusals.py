@@ -500,6 +500,7 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             {
                 "supernet.passes": "together",
                 "space.name": "nasbench201",
+                "space.last_channels": None,
                 "space.nasbench201": {"per_stage": True},
                 "search.method": "random",
             },

@@ -12,10 +12,11 @@ import torch
 
 from imbnas.differentiable import collapse, search_schedules
 from imbnas.differentiable.calendar import Calendar
-from imbnas.differentiable.descent import BilevelSearch, Descent
+from imbnas.differentiable.descent import Descent
 from imbnas.differentiable.epoch_row import Row, architecture_row
 from imbnas.differentiable.learners import Draw
 from imbnas.differentiable.level_views import LevelViews
+from imbnas.differentiable.search_definition import BilevelSearch
 from imbnas.differentiable.stability import Settling
 from imbnas.errors import UserError
 from imbnas.progress import Log

@@ -230,10 +230,8 @@ class SpaceParams(Section):
             node = [real**2 * sources * (sources - 1) // 2 + real * sources for sources in range(2, 6)]
             return (*node, *node)
         found: list[int] = []
-        width = self.stem.channels
-        for channels, repeats, first in zip(
-            self.stages.channels, self.stages.repeats, self.stages.strides, strict=True
-        ):
+        stages, width = self.stages, self.stem.channels
+        for channels, repeats, first in zip(stages.channels, stages.repeats, stages.strides, strict=True):
             for stride in (first, *[1] * (repeats - 1)):
                 found.append(self._candidates(keeps_shape=stride == 1 and width == channels))
                 width = channels

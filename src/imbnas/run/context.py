@@ -242,10 +242,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 def processor_model() -> str:
     """Return the processor's model as the system tells it."""
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()

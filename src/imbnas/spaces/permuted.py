@@ -11,21 +11,20 @@ up in their order, and an operation that acts in no path leaves its running stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from imbnas.cell_graph import EDGES, NODES, NONE
 from imbnas.spaces.cells import ActivatedConv, CellSupernet, ChoiceCell, Nothing
 from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.networks import Architecture, Supernet, classify
+from imbnas.spaces.path_statistics import once_for_all, path_by_path, where_it_acts
 from imbnas.spaces.space import SearchSpace
 
 
@@ -135,7 +134,7 @@ def logits(supernet: nn.Module, x: Tensor, found: Routes) -> Tensor:
 def features(supernet: Supernet | CellSupernet, x: Tensor, found: Routes) -> Tensor:
     """Return what the head sees, (m N, num_features)."""
     width = found.path_of.shape[1]
-    with _once_for_all(supernet.stem, width):
+    with once_for_all(supernet.stem, width):
         x = supernet.stem(x)
     x = x.repeat(width, 1, 1, 1).contiguous(memory_format=_layout(x))
     for number, block in enumerate(supernet.blocks):
@@ -144,9 +143,9 @@ def features(supernet: Supernet | CellSupernet, x: Tensor, found: Routes) -> Ten
         elif isinstance(block, nn.ModuleList):
             x = _block(block, x, found.path_of[number], found.choice_of[number])
         else:
-            with _path_by_path(block, width):
+            with path_by_path(block, width):
                 x = block(x)
-    with _path_by_path(supernet.last, width):
+    with path_by_path(supernet.last, width):
         x = supernet.last(x)
     y: Tensor = supernet.pool(x)
     return y
@@ -193,7 +192,7 @@ def _edge(candidates: nn.ModuleList, x: Tensor, activated: Tensor, edge: Routes)
         if isinstance(candidate, Nothing):
             made.append(torch.zeros_like(plain[choice]))
         elif isinstance(candidate, ActivatedConv):
-            with _where(candidate, acts[choice]):
+            with where_it_acts(candidate, acts[choice]):
                 made.append(candidate.after_relu(relu[choice]))
         else:
             made.append(candidate(plain[choice]))
@@ -201,72 +200,6 @@ def _edge(candidates: nn.ModuleList, x: Tensor, activated: Tensor, edge: Routes)
     # Not times the mask: what does not act may be infinite.
     parts = y.unflatten(0, (width, -1))
     return torch.where(edge.acts.view(width, 1, 1, 1, 1), parts, torch.zeros_like(parts)).flatten(0, 1)
-
-
-@contextmanager
-def _path_by_path(module: nn.Module, width: int) -> Iterator[None]:
-    """Let BatchNorm normalise each of `width` equal parts by its own statistics, one after the other."""
-
-    def normalise(layer: _BatchNorm, x: Tensor) -> Tensor:
-        return torch.cat([_normalised(layer, part) for part in x.chunk(width)])
-
-    with _replaced(module, normalise):
-        yield
-
-
-@contextmanager
-def _once_for_all(module: nn.Module, width: int) -> Iterator[None]:
-    """Let running statistics take the batch up `width` times: all paths would see the same."""
-
-    def normalise(layer: _BatchNorm, x: Tensor) -> Tensor:
-        y = _normalised(layer, x)
-        with torch.no_grad():
-            for _ in range(width - 1):
-                _normalised(layer, x)
-        return y
-
-    with _replaced(module, normalise):
-        yield
-
-
-@contextmanager
-def _where(module: nn.Module, acts: Tensor) -> Iterator[None]:
-    """Leave running statistics as they are unless a mask on the device says that the module acts."""
-    with _replaced(module, lambda layer, x: _normalised(layer, x, acts)):
-        yield
-
-
-def _normalised(layer: _BatchNorm, x: Tensor, acts: Tensor | None = None) -> Tensor:
-    """Return what a BatchNorm layer does in training; its running statistics follow if `acts` says so.
-
-    The gradient holds the statistics that the layer was given, so they are copies: several parts change the layer's own
-    before any gradient is taken.
-    """
-    mean, variance = layer.running_mean, layer.running_var
-    if not layer.track_running_stats or mean is None or variance is None:
-        return F.batch_norm(x, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
-    assert layer.momentum is not None
-    assert layer.num_batches_tracked is not None
-    new = mean.clone(), variance.clone()
-    y = F.batch_norm(x, *new, layer.weight, layer.bias, True, layer.momentum, layer.eps)
-    with torch.no_grad():
-        for buffer, value in zip((mean, variance), new, strict=True):
-            buffer.copy_(value if acts is None else torch.where(acts, value, buffer))
-        layer.num_batches_tracked += 1 if acts is None else acts.to(torch.int64)
-    return y
-
-
-@contextmanager
-def _replaced(module: nn.Module, normalise: Callable[[_BatchNorm, Tensor], Tensor]) -> Iterator[None]:
-    """Put a function of layer and input in place of the BatchNorm layers' forward pass in a module."""
-    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    for layer in layers:
-        layer.forward = partial(normalise, layer)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
 
 
 @contextmanager

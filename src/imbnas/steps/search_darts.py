@@ -10,9 +10,9 @@ from torch import Tensor
 
 from imbnas.data.stored import write_table
 from imbnas.differentiable.bilevel_search import SearchTrainer
-from imbnas.differentiable.descent import BilevelSearch
 from imbnas.differentiable.epoch_table import trajectory_table
 from imbnas.differentiable.relaxation import ArchitectureParameters
+from imbnas.differentiable.search_definition import BilevelSearch
 from imbnas.params.differentiable import DartsParams
 from imbnas.params.longtail import ClassifierParams, ClassifierTraining
 from imbnas.params.recipe import RecipeParams

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imbnas.errors import UserError
 from imbnas.progress import Log
 from imbnas.seeds import derive
 from imbnas.training.batchnorm import untracked
 from imbnas.training.checkpoint import not_finite
 from imbnas.training.cuda_graphs import GraphedStep, recorded_parts
 from imbnas.training.definition import Loss, Taught, Training
-from imbnas.training.divergence import SANE, has_diverged
+from imbnas.training.divergence import SANE, diverged, has_diverged
 from imbnas.training.inputs import batches_of, inputs
+from imbnas.training.one_pass import OnePass
 from imbnas.training.optimizer import Optimizer, rate_factor
 from imbnas.training.runtime import Runtime, drawing
-from imbnas.training.state import ResumeState
+from imbnas.training.state import ResumeState, progress
 from imbnas.waiting import StoppedWaiting
 
 Passes = Sequence[tuple[Any, ...]]
@@ -45,7 +45,7 @@ class Trainer:
         self.history: list[float] = []
         self._running = torch.zeros(())
         self._graphed = GraphedStep() if training.capturable and runtime.records else None
-        self._routes: Any = None
+        self._one_pass = None if training.together is None else OnePass(training.together, runtime)
         self._last: tuple[Passes, int, Tensor, Any] | None = None
 
     def fit(self) -> list[float]:
@@ -62,7 +62,7 @@ class Trainer:
         with state.held():
             with runtime.ranks.training(runtime.place(training.model)):
                 self._begin()
-                parts = runtime.records and training.together is None
+                parts = runtime.records and self._one_pass is None
                 recorded = recorded_parts(training.model) if parts else nullcontext()
                 with recorded, self._log.bar(training.name, self.steps, self.done) as bar, self._saving():
                     for epoch, batch, labels in self._batches():
@@ -124,39 +124,14 @@ class Trainer:
         if self.done == self.steps - 1:
             self._last = (passes, rows, own, target)
         key: Hashable = tuple(passes)
-        learn = self._learn
-        if training.together is not None:
-            self._route(training.together.routes(passes, self.runtime.device))
-            key, learn = len(passes), self._learn_together
+        learn: Callable[[Tensor, Any], Tensor] = partial(self._learn, passes, rows)
+        if self._one_pass is not None:
+            self._one_pass.route(passes)
+            key = len(passes)
+            learn = partial(self._one_pass.learn, training, self.optimizer, self.loss_of, self.done, key)
         if self._graphed is None:
-            return learn(passes, rows, own, target)
-        return self._graphed((self.loss_of, key, rows), partial(learn, passes, rows), own, target)
-
-    def _route(self, found: Any) -> None:
-        """Put a step's routes where a recorded step reads them."""
-        if self._routes is None:
-            self._routes = found
-            return
-        for place, value in zip(self._routes, found, strict=True):
-            place.copy_(value)
-
-    def _learn_together(self, passes: Passes, rows: int, own: Tensor, target: Any) -> Tensor:
-        """Do the same with all passes in one."""
-        training, optimizer, together = self.training, self.optimizer, self.training.together
-        assert together is not None
-        optimizer.zero_grad()
-        outputs = self.runtime.forward(partial(together.outputs, training.model), own, self._routes)
-        losses = []
-        for number, part in enumerate(outputs.chunk(len(passes))):
-            with drawing(derive(training.seed, training.name, "loss", self.done, number)):
-                losses.append(self.loss_of(part, target))
-        total = torch.stack(losses).sum()
-        total.backward()
-        if training.recipe.optimizer.clip:
-            optimizer.clip(training.recipe.optimizer.clip)
-        with together.unmoved(training.model, self._routes, getattr(optimizer, "state", {})):
-            optimizer.step()
-        return total.detach().float() / len(passes)
+            return learn(own, target)
+        return self._graphed((self.loss_of, key, rows), learn, own, target)
 
     def _learn(self, passes: Passes, rows: int, own: Tensor, target: Any) -> Tensor:
         """Move the weights by the gradients of all passes over a whole batch, which has `rows` outputs.
@@ -214,7 +189,7 @@ class Trainer:
             return
         before = copy.deepcopy((model.state_dict(), self.optimizer.state_dict()))
         try:
-            done, history = self._progress(saved)
+            done, history = progress(saved, self.steps, self.per_epoch)
             self.optimizer.load_state_dict(saved["optimizer"])
             model.load_state_dict(saved["model"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -224,13 +199,6 @@ class Trainer:
             return
         self.done, self.history = done, history
         self._log(f"{self.training.name}: goes on from optimiser step {self.done}")
-
-    def _progress(self, saved: Mapping[str, Any]) -> tuple[int, list[float]]:
-        """Return the steps and the history of a saved state; ValueError where they are not those of such a training."""
-        done, history = saved["step"], [float(value) for value in saved["history"]]
-        if type(done) is not int or not 0 < done <= self.steps or len(history) != -(-done // self.per_epoch):
-            raise ValueError(f"found step {done} with {len(history)} epochs, expected at most {self.steps} steps")
-        return done, history
 
     @contextmanager
     def _saving(self) -> Iterator[None]:
@@ -250,7 +218,7 @@ class Trainer:
     def _close_epoch(self, epoch: int) -> None:
         name, mean = self.training.name, self._running.item() / self.per_epoch
         if has_diverged(mean):
-            raise self._diverged(f"the loss is {mean:g} in epoch {epoch + 1}, expected {SANE}")
+            raise diverged(self.training, f"the loss is {mean:g} in epoch {epoch + 1}, expected {SANE}")
         self._log.to_file(f"{name}: epoch {epoch + 1} of {self.training.recipe.epochs}, loss {mean:.4f}")
         self.history.append(mean)
         self._running.zero_()
@@ -258,10 +226,12 @@ class Trainer:
     def check_finished(self) -> None:
         """Raise UserError where the last step has ruined the network, which no later loss of this training tells."""
         if name := not_finite(self.training.model.state_dict()):
-            raise self._diverged(f"after the last step {name} holds numbers that are not finite, expected finite ones")
+            raise diverged(
+                self.training, f"after the last step {name} holds numbers that are not finite, expected finite ones"
+            )
         loss = self._last_loss()
         if loss is not None and has_diverged(loss):
-            raise self._diverged(f"the loss is {loss:g} after the last step, expected {SANE}")
+            raise diverged(self.training, f"the loss is {loss:g} after the last step, expected {SANE}")
 
     def _last_loss(self) -> float | None:
         """Return the loss of the last step's batch on the network after that step; None where there was no step."""
@@ -273,10 +243,3 @@ class Trainer:
             target = self._target(rows, own, target)
             with drawing(derive(training.seed, training.name, "loss", self.done, 0)):
                 return self.loss_of(outputs, target).item()
-
-    def _diverged(self, what: str) -> UserError:
-        training = self.training
-        return UserError(
-            f"{training.name}: {what}; "
-            f"lower its optimizer.lr (found {training.recipe.optimizer.lr:g}), its optimizer.clip or its loss's options"
-        )

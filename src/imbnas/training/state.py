@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -132,3 +132,11 @@ def _bytes_of(value: Any) -> int:
         return value.nbytes
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return sum(_bytes_of(part) for part in parts)
+
+
+def progress(saved: Mapping[str, Any], steps: int, per_epoch: int) -> tuple[int, list[float]]:
+    """Return the steps and the history of a saved state; ValueError where they are not those of such a training."""
+    done, history = saved["step"], [float(value) for value in saved["history"]]
+    if type(done) is not int or not 0 < done <= steps or len(history) != -(-done // per_epoch):
+        raise ValueError(f"found step {done} with {len(history)} epochs, expected at most {steps} steps")
+    return done, history
