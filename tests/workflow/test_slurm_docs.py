@@ -17,6 +17,8 @@ NOT_RUN = {
     "apptainer build imbnas.sif workflow/apptainer.def": "needs Apptainer and a network",
     "snakemake --profile slurm --sdm apptainer --apptainer-args --nv": "needs Apptainer",
 }
+# A whole study would take minutes, and says here no more than its plan.
+PLANNED = {"snakemake --cores all study --resources gpu_percent=100"}
 
 
 def commands() -> list[str]:
@@ -34,10 +36,10 @@ def test_the_commands_of_the_page_work(finished: Project, cluster: Cluster, tmp_
     project.set("evaluate.resamples", 51)
     (project.path / "data/longtail.parquet").unlink()
     listed = commands()
-    assert set(NOT_RUN) < set(listed)
+    assert set(NOT_RUN) | PLANNED < set(listed)
     ran = [line for line in listed if line not in NOT_RUN]
     assert len(ran) >= 12
     for line in ran:
-        done = project.shell("bash", "-c", line, **cluster.env)
+        done = project.shell("bash", "-c", f"{line} -n" if line in PLANNED else line, **cluster.env)
         print(f"$ {line}\n{done.output[-300:]}")
     assert (project.path / "logs/slurm/rule_evaluate").is_dir()
