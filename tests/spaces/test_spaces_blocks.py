@@ -13,6 +13,7 @@ from imbnas.spaces.blocks import (
     ShuffleUnit,
     _interleave_nhwc,
     interleave_channels,
+    interleaved,
     shuffle_unit,
 )
 
@@ -34,6 +35,22 @@ def test_interleave_takes_halves_in_turn_and_keeps_the_layout(layout):
     assert torch.equal(y, x[:, [0, 3, 1, 4, 2, 5]])
     assert y.is_contiguous(memory_format=layout)
     assert torch.equal(_interleave_nhwc(x), y)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("first", "second"), [(2, 2), (12, 12), (16, 16), (3, 5)])
+def test_two_parts_are_interleaved_as_their_join_is_with_equal_gradients(first, second, layout):
+    x = torch.randn(4, 2 * first, 5, 3).contiguous(memory_format=layout).requires_grad_()
+    y = torch.randn(4, second, 5, 3).contiguous(memory_format=layout).requires_grad_()
+    made = []
+    for join in (interleaved, lambda a, b: interleave_channels(torch.cat((a, b), dim=1))):
+        joined = join(x[:, :first], y)
+        slope = torch.arange(float(joined.numel())).view_as(joined)
+        made.append((joined, *torch.autograd.grad(joined, (x, y), slope)))
+    for new, old in zip(*made, strict=True):
+        assert torch.equal(new, old)
+    assert made[0][0].is_contiguous(memory_format=layout)
+    assert made[0][0].stride() == made[1][0].stride()
 
 
 def test_interleave_keeps_channels_last_away_from_the_cpu():
