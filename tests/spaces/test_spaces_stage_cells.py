@@ -18,6 +18,7 @@ from imbnas.params.adapt import AdaptParams
 from imbnas.params.approximate import ApproximateParams, check_operations
 from imbnas.params.search import SearchParams
 from imbnas.params.space_options import CellChoices, SpaceParams, Stages
+from imbnas.params.supernet import SupernetParams
 from imbnas.spaces.constraints import largest, sample_feasible, smallest
 from imbnas.spaces.cost import count
 from imbnas.spaces.drawing import graphs
@@ -27,6 +28,7 @@ from imbnas.spaces.registry import make_space
 from imbnas.spaces.stage_cells import StageCellsSpace, live_cells
 
 IMAGE = (8, 8, 1)
+UNIFORM = SupernetParams(sampling="uniform")
 WHOLE = CellChoices(per_stage=True, kernels=[3, 5, 7], exits=True)
 
 
@@ -196,7 +198,12 @@ def test_the_words_and_the_drawing_name_each_stage():
 
 def test_a_fixed_architecture_must_have_a_way_in_each_stage():
     def check(*given: int) -> None:
-        check_space(params(WHOLE), "uniform", AdaptParams(), SearchParams(method="fixed", architecture=list(given)))
+        check_space(
+            params(WHOLE),
+            SupernetParams(sampling="uniform"),
+            AdaptParams(),
+            SearchParams(method="fixed", architecture=list(given)),
+        )
 
     check(*FIRST, 0, *SECOND, 0)
     with pytest.raises(ValueError, match="a cell without a way"):
@@ -214,7 +221,12 @@ def test_larger_kernels_may_be_approximate_where_they_are_searched():
 
 def test_latencies_are_refused_and_a_table_of_the_benchmarks_space_stays_valid():
     with pytest.raises(ValueError, match=r"search\.latency is tables/t\.csv with space\.nasbench201\.per_stage true"):
-        check_space(params(WHOLE), "uniform", AdaptParams(), SearchParams(method="random", latency="tables/t.csv"))
+        check_space(
+            params(WHOLE),
+            SupernetParams(sampling="uniform"),
+            AdaptParams(),
+            SearchParams(method="random", latency="tables/t.csv"),
+        )
     tree = params(CellChoices()).model_dump(mode="json")
     acting = {key: tree[key] for key in ("stem", "stages", "last_channels")}
     text = canonical_json({"name": "nasbench201", **acting, "own": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imbnas.cell_graph import EDGES, OPERATIONS, is_connected
+from imbnas.params.across_passes import check_passes
 from imbnas.params.adapt import AdaptParams
 from imbnas.params.differentiable import FROZEN, DartsParams, idle_option
 from imbnas.params.longtail import ANGULAR
@@ -10,11 +11,14 @@ from imbnas.params.loss_options import LOSSES
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import PROXY_METHODS, SearchParams
 from imbnas.params.space_options import SpaceParams
+from imbnas.params.supernet import SupernetParams
 
 
-def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: SearchParams) -> None:
-    """Raise ValueError where the sampling of paths or the search does not fit the space."""
-    for section, sampling in (("supernet", supernet), ("adapt", adapt.sampling)):
+def check_space(
+    space: SpaceParams, supernet: SupernetParams, adapt: AdaptParams, search: SearchParams, processes: int = 1
+) -> None:
+    """Raise ValueError where the sampling of paths or the search does not fit the space, or several processes."""
+    for section, sampling in (("supernet", supernet.sampling), ("adapt", adapt.sampling)):
         if (space.name, sampling) == ("darts", "fair"):
             raise ValueError(
                 f"{section}.sampling is fair in the space darts, expected mixture, uniform or sandwich: a node has "
@@ -25,7 +29,7 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
                 f"{section}.sampling is mixture in the space {space.name}, expected uniform, fair or sandwich"
             )
     if space.name == "implant":
-        _check_implant(supernet, adapt.strategy, search)
+        _check_implant(supernet.sampling, adapt.strategy, search)
     if space.staged and search.latency is not None:
         raise ValueError(
             f"search.latency is {search.latency} with space.nasbench201.per_stage true, expected null: its costs are "
@@ -52,6 +56,7 @@ def check_space(space: SpaceParams, supernet: str, adapt: AdaptParams, search: S
             f"adapt.feature_cache.paths is {cached}, expected a multiple of {width}, the paths of one step with "
             "adapt.sampling fair"
         )
+    check_passes(space, supernet, adapt, processes)
 
 
 def _check_implant(sampling: str, strategy: str, search: SearchParams) -> None:

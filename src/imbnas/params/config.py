@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params import across, across_passes, across_space, memory
+from imbnas.params import across, across_space, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.approximate import ApproximateParams, check_energy, check_operations
 from imbnas.params.checked_tree import checked
@@ -81,8 +81,7 @@ class Params(Section):
                 "expected a share below 1 that leaves rows for the target"
             )
         across.check_source(self.source, self.target, self.supernet)
-        across_space.check_space(self.space, self.supernet.sampling, self.adapt, self.search)
-        across_passes.check_passes(self.space, self.supernet, self.adapt, self.runtime.processes)
+        across_space.check_space(self.space, self.supernet, self.adapt, self.search, self.runtime.processes)
         across.check_precision(self.runtime, self.search)
         across_space.check_cells(self.space, self.retrain)
         across.check_validation(self.target, self.adapt, self.search, self.retrain)
