@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from textwrap import dedent, indent
 from typing import ClassVar
 
 from workflow_project import Project
@@ -175,17 +176,52 @@ def digests(project: Project, *folders: str) -> dict[str, str]:
 
 def balloon(folder: Path, megabytes: int, flag: Path) -> str:
     """Return a PYTHONPATH that makes the step `supernet` take that much memory, once, when `flag` exists."""
+    return _beside(
+        folder,
+        "supernet",
+        f"""
+        while not pathlib.Path({str(flag)!r}).exists():
+            time.sleep(0.1)
+        pathlib.Path({str(flag)!r}).unlink()
+        held = bytearray(b"x") * ({megabytes} << 20)
+        time.sleep(60)
+        """,
+    )
+
+
+def stopped(folder: Path, step: str, job: Path) -> str:
+    """Return a PYTHONPATH that stops the first process of a step once it has said something in its log.
+
+    Its Slurm job's number is then in the file `job`.
+    """
+    return _beside(
+        folder,
+        step,
+        f"""
+        claim = pathlib.Path({str(folder / "claim")!r})
+        log = pathlib.Path(sys.orig_argv[sys.orig_argv.index("--log") + 1])
+        try:
+            claim.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        while not (log.exists() and log.stat().st_size):
+            time.sleep(0.01)
+        part = claim.with_name("part")
+        part.write_text(os.environ["SLURM_JOB_ID"])
+        part.rename({str(job)!r})
+        os.kill(os.getpid(), signal.SIGSTOP)
+        """,
+    )
+
+
+def _beside(folder: Path, step: str, body: str) -> str:
+    """Return a PYTHONPATH that makes processes of a step run `body` in a thread of their own."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
-        "import pathlib, sys, threading, time\n"
-        f"flag = pathlib.Path({str(flag)!r})\n"
-        "def inflate():\n"
-        "    while not flag.exists():\n"
-        "        time.sleep(0.1)\n"
-        "    flag.unlink()\n"
-        f"    held = bytearray(b'x') * ({megabytes} << 20)\n"
-        "    time.sleep(60)\n"
-        "if 'supernet' in sys.orig_argv and '--log' in sys.orig_argv:\n"
-        "    threading.Thread(target=inflate, daemon=True).start()\n"
+        "import os, pathlib, signal, sys, threading, time\n"
+        "def beside():\n"
+        f"{indent(dedent(body), '    ')}\n"
+        f"if {step!r} in sys.orig_argv and '--log' in sys.orig_argv:\n"
+        "    threading.Thread(target=beside, daemon=True).start()\n"
     )
     return str(folder)

@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 import pytest
-from slurm_run import SLURM, Cluster, Run, digests, wait_for
+from slurm_run import SLURM, Cluster, Run, digests, stopped, wait_for
 from workflow_project import Project, ran
 
 # 110 jobs: minutes, on a busy machine many.
@@ -32,8 +32,11 @@ def test_a_killed_job_costs_its_cell_alone_and_the_next_call_completes_it(
     undisturbed = project.copy(tmp_path_factory.mktemp("undisturbed") / "project")
 
     command = (*SLURM, "--retries", "0", "study")
-    run = Run(project, *command, **cluster.env)
-    wait_for(lambda: killed(cluster), run, patience=1500)
+    folder = tmp_path_factory.mktemp("stopped")
+    job = folder / "job"
+    run = Run(project, *command, **cluster.env, PYTHONPATH=stopped(folder / "site", "retrain", job))
+    wait_for(job.exists, run, patience=1500)
+    cluster("scancel", "--signal=KILL", "--full", job.read_text())
     output = run.end(expect=1, patience=1500)
     cells = pd.read_csv(project.path / "study/cells.csv")
     assert len(cells) == 12
@@ -60,16 +63,3 @@ def test_a_killed_job_costs_its_cell_alone_and_the_next_call_completes_it(
     assert ran(alone) == {**SHARED, **dict.fromkeys(["adapt", "search", "retrain", "evaluate"], 12), "study": 1}
     assert digests(project, "study") == digests(undisturbed, "study")
     assert "study/results.parquet" in digests(project, "study")
-
-
-def killed(cluster: Cluster) -> bool:
-    """Kill with SIGKILL all that belongs to a retraining that has run for some seconds, and say whether there was one.
-
-    A job that is killed while it is being launched is cancelled, and nothing of it has begun.
-    """
-    for line in cluster("squeue", "-h", "--states=RUNNING", "-o", "%i %k %M").splitlines():
-        job, comment, elapsed = line.split()
-        if comment.startswith("rule_study_retrain") and elapsed >= "0:03":
-            cluster("scancel", "--signal=KILL", "--full", job)
-            return True
-    return False
