@@ -121,9 +121,6 @@ class ChainSpace(SearchSpace):
         layers = conv_norm(outline.channels[-1], outline.last_channels, 1, activation=self.activation)
         return nn.Sequential(*layers)
 
-    def _head(self, num_classes: int) -> nn.Linear:
-        return nn.Linear(self.num_features, num_classes)
-
     # Descriptions and costs
 
     def describe(self, architecture: Sequence[int]) -> list[str]:

@@ -121,11 +121,6 @@ class DartsSpace(SearchSpace):
         """Return a uniformly random architecture with two edges per node, as in the original space of DARTS."""
         return tuple(rng.integers(self._pairs).tolist())
 
-    def describe(self, architecture: Sequence[int]) -> list[str]:
-        """Return a line per node, such as "normal cell node 1: sep_conv_3x3(input 1) + skip_connect(input 2)"."""
-        chosen = self.check(architecture)
-        return [f"{block.label}: {block.choices[choice]}" for block, choice in zip(self.blocks, chosen, strict=True)]
-
     # Costs
 
     def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> CostTable:

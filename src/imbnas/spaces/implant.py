@@ -170,15 +170,7 @@ class ImplantSpace(SearchSpace):
             return nn.Identity()
         return HeldSequential(*conv_norm(self.outline.channels[-1], width, 1, activation=nn.ReLU))
 
-    def _head(self, num_classes: int) -> nn.Linear:
-        return nn.Linear(self.num_features, num_classes)
-
-    # Descriptions and costs
-
-    def describe(self, architecture: Sequence[int]) -> list[str]:
-        """Return a line per choice, such as "stage 2 edge 0 -> 1: nor_conv_3x3"."""
-        chosen = self.check(architecture)
-        return [f"{block.label}: {block.choices[choice]}" for block, choice in zip(self.blocks, chosen, strict=True)]
+    # Costs
 
     def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> CostTable:
         """Return the costs of the backbone, and of each stage's different implants."""

@@ -118,14 +118,6 @@ class NasBench201Space(SearchSpace):
     def _last(self) -> nn.Sequential:
         return nn.Sequential(nn.BatchNorm2d(self.num_features), nn.ReLU(inplace=True))
 
-    def _head(self, num_classes: int) -> nn.Linear:
-        return nn.Linear(self.num_features, num_classes)
-
-    def describe(self, architecture: Sequence[int]) -> list[str]:
-        """Return a line per edge, such as "edge 0 -> 1: nor_conv_3x3"."""
-        chosen = self.check(architecture)
-        return [f"{edge.label}: {edge.choices[choice]}" for edge, choice in zip(self.blocks, chosen, strict=True)]
-
     def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> ListedCosts:
         """Return the costs of all cells; that of an operation on an edge is the sum over all repetitions.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbnas.errors import UserError
 from imbnas.spaces.bilateral import BilateralSubnet
@@ -203,9 +203,13 @@ class SearchSpace(ABC):
                 )
         return tuple(architecture)
 
-    @abstractmethod
     def describe(self, architecture: Sequence[int]) -> list[str]:
-        """Return a line per choice, such as "stage 2 block 1: shuffle 5x5, stride 2, 16 -> 32"."""
+        """Return a line per choice, such as "stage 2 edge 0 -> 1: nor_conv_3x3"."""
+        chosen = self.check(architecture)
+        return [f"{block.label}: {block.choices[choice]}" for block, choice in zip(self.blocks, chosen, strict=True)]
+
+    def _head(self, num_classes: int) -> nn.Linear:
+        return nn.Linear(self.num_features, num_classes)
 
     # Costs
 

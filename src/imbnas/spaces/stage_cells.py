@@ -150,15 +150,7 @@ class StageCellsSpace(SearchSpace):
     def _last(self) -> nn.Sequential:
         return nn.Sequential(nn.BatchNorm2d(self.num_features), nn.ReLU(inplace=True))
 
-    def _head(self, num_classes: int) -> nn.Linear:
-        return nn.Linear(self.num_features, num_classes)
-
-    # Descriptions and costs
-
-    def describe(self, architecture: Sequence[int]) -> list[str]:
-        """Return a line per choice, such as "stage 2 edge 0 -> 1: nor_conv_5x5" and "stage 2 cells: 3"."""
-        chosen = self.check(architecture)
-        return [f"{block.label}: {block.choices[choice]}" for block, choice in zip(self.blocks, chosen, strict=True)]
+    # Costs
 
     def measure(self, image: tuple[int, int, int], num_classes: int, meter: Meter = counting) -> StageCellCosts:
         """Return the costs of all cells; an operation costs the same on each edge of each cell of a stage.
