@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import imbnas.export as module
+import imbnas.deploy.deployed as module
 from imbnas.cli import app
 from imbnas.errors import UserError
 from imbnas.export import EXTRA, Deployed, export
@@ -31,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(project: Path) -> Path:
-    return export(project / PATHS["final"])
+    return export(project / PATHS["final"]).path
 
 
 def images(batch: int) -> torch.Tensor:
@@ -83,12 +84,12 @@ class TestProgram:
         assert done.stdout == "(3, 4)\n"
 
     def test_same_bytes_again_and_no_paths(self, project: Path, exported: Path, tmp_path: Path) -> None:
-        again = export(project / PATHS["final"], tmp_path / "again.pt2")
+        again = export(project / PATHS["final"], tmp_path / "again.pt2").path
         parts = [
             {name.split("/", 1)[1]: box.read(name) for name in box.namelist()} for box in map(opened, (exported, again))
         ]
         assert parts[0] == parts[1]
-        places = (str(project).encode(), os.fsencode(Path(module.__file__).parent), b"site-packages")
+        places = (str(project).encode(), os.fsencode(Path(module.__file__).parents[1]), b"site-packages")
         assert not any(place in content for content in parts[0].values() for place in places)
 
 
@@ -96,7 +97,7 @@ class TestProgram:
 def test_other_networks_give_the_networks_logits(tmp_path: Path, head: dict[str, Any], branches: int) -> None:
     info = fake.write_test_split(tmp_path)
     made = fake.write_other_network(tmp_path / "other.safetensors", info, head, branches)
-    program = torch.export.load(export(tmp_path / "other.safetensors")).module()
+    program = torch.export.load(export(tmp_path / "other.safetensors").path).module()
     deployed = Deployed(load_subnet(tmp_path / "other.safetensors"))
     for batch in (1, 3, 33):
         grey = images(batch)[:, :1, :8, :8]
@@ -113,8 +114,10 @@ def opened(path: Path) -> zipfile.ZipFile:
 
 class TestErrors:
     def test_other_suffix(self, project: Path, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"x\.onnx: expected a name that ends in \.pt2"):
-            export(project / PATHS["final"], tmp_path / "x.onnx")
+        with pytest.raises(UserError, match=r"x\.pt: expected a name that ends in \.pt2, the .*, or in \.onnx, the "):
+            export(project / PATHS["final"], tmp_path / "x.pt")
+        with pytest.raises(UserError, match=r"x\.onnx: expected a name that ends in \.pt2, the suffix of torch\.expo"):
+            export(project / PATHS["final"], tmp_path / "x.onnx", "pt2")
 
     def test_references(self, project: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="holds the reference networks"):
@@ -133,4 +136,5 @@ class TestErrors:
         done = CliRunner().invoke(app, ["export", str(project / PATHS["final"]), "--output", str(target)])
         assert done.exit_code == 0, done.output
         assert done.stdout.startswith(str(target))
+        assert re.search(r"\n[\d.,]+ (bytes|MiB), [\d.e-]+ ms per image alone on ", done.stdout)
         assert target.exists()

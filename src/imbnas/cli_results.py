@@ -1,54 +1,16 @@
-"""Commands that use or describe a result."""
+"""Commands that describe a result."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from imbnas.cli_latency import latency
 from imbnas.cli_options import Moves, Root, moved_places
 from imbnas.errors import UserError, prints_unicode, visible, visible_json
 from imbnas.run.graph import PATHS, cost_details
-
-LARGEST_IMAGE = 178_956_970
-"""The same limit as in `params.dataset`, whose import would slow down every command."""
-
-
-def predict(
-    model: Annotated[Path, typer.Argument(help="A network, such as models/final.safetensors.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
-    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Classes to name for each image.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    max_pixels: Annotated[
-        int, typer.Option("--max-pixels", metavar="N", min=1, help="Refuse larger images: width times height.")
-    ] = LARGEST_IMAGE,
-) -> None:
-    """Predict the classes of images, as a table on a terminal, else tab-separated image, class, probability.
-
-    Images that cannot be used are listed on standard error, and the exit code is then 2; the others are answered.
-    """
-    from imbnas.predict import predict, print_predictions
-
-    found, faults = predict(model, images, top, max_pixels)
-    print_predictions(found, as_json)
-    for fault in faults:
-        print(f"error: {fault}", file=sys.stderr)
-    if faults:
-        raise SystemExit(2)
-
-
-def export(
-    model: Annotated[Path, typer.Argument(help="A network, such as models/final.safetensors.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE.pt2", help="Default: beside the network.")
-    ] = None,
-) -> None:
-    """Write a network and its preprocessing as a torch.export program that runs without imbnas."""
-    from imbnas.export import export
-
-    print(f"{visible(export(model, output))}: written; its logits equal the network's bit by bit")
 
 
 def energy(
@@ -172,4 +134,4 @@ def compare(
         Console().print(compare_tables.comparison_tables(found, scores))
 
 
-COMMANDS = (predict, export, energy, table, lookup, compare)
+COMMANDS = (energy, table, lookup, compare, latency)

@@ -1,104 +1,95 @@
-"""Handing a finished network on: a torch.export program that needs torch alone, with its preprocessing inside."""
+"""Handing a finished network on: a torch.export program, or an ONNX file, with its preprocessing inside."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
+from imbnas.deploy import onnx_file, speed
+from imbnas.deploy.deployed import EXTRA, Deployed, metadata, random_images, trace
+from imbnas.deploy.libraries import NAMES, needed, usable_cores
 from imbnas.errors import UserError
-from imbnas.files import canonical_json, replacing
+from imbnas.files import replacing
 from imbnas.saved import Network, load_subnet
 
-EXTRA = "imbnas.json"
-"""Name of the metadata inside the file: `torch.export.load(path, extra_files={EXTRA: ""})` fills it in."""
+__all__ = ["EXTRA", "Deployed", "Format", "Written", "export"]
+Format = Literal["pt2", "onnx"]
+SUFFIXES: dict[str, str] = {"pt2": "torch.export programs", "onnx": "ONNX files"}
 VERIFIED = (1, 2, 7)
-"""Batch sizes for which the saved program is compared with the network."""
+"""Batch sizes for which a saved torch.export program is compared with the network."""
 
 
-class Deployed(nn.Module):
-    """A network behind its preprocessing: uint8 images (N, C, S, S) to logits (N, classes), S being `load_side`."""
+@dataclass(frozen=True)
+class Written:
+    """A file that was written, in words how its logits are the network's, and its size and speed."""
 
-    def __init__(self, network: Network) -> None:
-        """Take a network in evaluation mode."""
-        super().__init__()
-        self._preprocess = network.preprocess()
-        self.network = network.model
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images to logits."""
-        logits: Tensor = self.network(self._preprocess(images))
-        return logits
+    path: Path
+    proof: str
+    figures: str
 
 
-def export(model: Path, output: Path | None = None) -> Path:
-    """Write the network in `model` as a torch.export program and return the file's path.
+def export(model: Path, output: Path | None = None, form: Format | None = None) -> Written:
+    """Write the network in `model` as a torch.export program or an ONNX file.
 
-    `output` is by default `model` with the suffix .pt2. Before it gets its name the file is read back, and its logits
-    must equal the network's bit by bit for several batch sizes. Raises UserError for a file that is not a single
-    network, for another suffix, and when the logits differ.
+    `form` follows from the suffix of `output`, .pt2 or .onnx, and `output` is by default `model` with that suffix.
+    Before the file gets its name it is read back: logits of a torch.export program must equal the network's bit by bit
+    for several batch sizes, those of ONNX Runtime to `onnx_file.TOLERANCE` on a thousand images. Raises UserError for a
+    file that is not a single network, for another suffix, for a library that is not installed, and when the logits
+    differ.
     """
-    target = output or model.with_suffix(".pt2")
-    if target.suffix != ".pt2":
-        raise UserError(f"{target}: expected a name that ends in .pt2, the suffix of torch.export programs")
+    target = _target(model, output, form)
+    if target.suffix == ".onnx":
+        needed(*NAMES)
     network = load_subnet(model)
     # An exported program is only used, so gradients of its weights would waste memory.
     deployed = Deployed(network).eval().requires_grad_(False)
-    program = _trace(deployed, network)
+    program = trace(deployed, network)
+    if target.suffix == ".onnx":
+        return _write_onnx(target, program, deployed, network)
+    return _write_program(target, program, deployed, network)
+
+
+def _target(model: Path, output: Path | None, form: Format | None) -> Path:
+    """Return the file to write; UserError where its suffix is not that of its format."""
+    if output is None:
+        return model.with_suffix(f".{form or 'pt2'}")
+    expected = [form] if form else list(SUFFIXES)
+    if output.suffix.removeprefix(".") not in expected:
+        named = ", or in ".join(f".{name}, the suffix of {SUFFIXES[name]}" for name in expected)
+        raise UserError(f"{output}: expected a name that ends in {named}")
+    return output
+
+
+def _write_program(target: Path, program: ExportedProgram, deployed: Deployed, network: Network) -> Written:
     with replacing(target) as part:
         # Not to the file: torch loses the error of a full disk.
         content = io.BytesIO()
-        torch.export.save(program, content, extra_files={EXTRA: _metadata(network)})
+        torch.export.save(program, content, extra_files={EXTRA: metadata(network)})
         part.write_bytes(content.getbuffer())
-        _verify(part, target, deployed, network)
-    return target
-
-
-def _trace(deployed: Deployed, network: Network) -> ExportedProgram:
-    # Two images: with one, the tracer would take the batch size for a constant.
-    example = torch.zeros(2, network.shape.channels, network.load_side, network.load_side, dtype=torch.uint8)
+        saved = _verify(part, target, deployed, network)
+    image = _one_image(network)
     with torch.no_grad():
-        program = torch.export.export(deployed, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
-    for node in program.graph.nodes:
-        # Lines of source with this machine's paths.
-        node.meta.pop("stack_trace", None)
-    return program
+        took = speed.milliseconds(lambda: saved(image))
+    figures = speed.in_words(target, took, torch.get_num_threads())
+    return Written(target, "its logits equal the network's bit by bit", figures)
 
 
-def _metadata(network: Network) -> str:
-    meta, side = network.meta, network.load_side
-    return canonical_json(
-        {
-            "classes": meta["classes"],
-            "input": {"dtype": "uint8", "shape": ["batch", network.shape.channels, side, side]},
-            "files": {
-                "exif_rotation": network.reading.upright,
-                "square": "padded with black" if network.reading.pad else "central",
-                "scaling": "bilinear",
-            },
-            "output": {"dtype": "float32", "shape": ["batch", len(meta["classes"])], "meaning": "logits"},
-            "dataset": meta.get("dataset"),
-            "space": meta["space"],
-            "architecture": meta["architecture"],
-            "macs": meta["macs"],
-            "params": meta["params"],
-            **({"approximate": meta["approximate"]} if meta.get("approximate") else {}),
-        }
-    )
+def _one_image(network: Network) -> torch.Tensor:
+    return random_images(network, 1, torch.Generator().manual_seed(0))
 
 
-def _verify(part: Path, target: Path, deployed: Deployed, network: Network) -> None:
-    """Raise UserError when the saved program's logits are not the network's."""
+def _verify(part: Path, target: Path, deployed: Deployed, network: Network) -> torch.nn.Module:
+    """Return the saved program; UserError when its logits are not the network's."""
     with part.open("rb") as stream:
         program = torch.export.load(cast(Any, stream)).module()
     generator = torch.Generator().manual_seed(0)
     for batch in VERIFIED:
-        shape = (batch, network.shape.channels, network.load_side, network.load_side)
-        images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        images = random_images(network, batch, generator)
         with torch.no_grad():
             expected, found = network.finite(deployed(images)), program(images)
         if not torch.equal(expected, found):
@@ -106,3 +97,18 @@ def _verify(part: Path, target: Path, deployed: Deployed, network: Network) -> N
             raise UserError(
                 f"{target}: not written, its logits differ from the network's by {gap:g}, expected equality"
             )
+    return program
+
+
+def _write_onnx(target: Path, program: ExportedProgram, deployed: Deployed, network: Network) -> Written:
+    content = onnx_file.onnx_model(program, network).SerializeToString(deterministic=True)
+    with replacing(target, wanted=len(content)) as part:
+        part.write_bytes(content)
+        compared = onnx_file.verify(part.read_bytes(), target, deployed, network)
+    image, opened = _one_image(network), compared.session
+    took = speed.milliseconds(lambda: onnx_file.run(opened, image))
+    proof = (
+        f"on {onnx_file.COMPARED:,} random images ONNX Runtime's logits are the network's to {compared.gap:.1g}, of "
+        f"logits up to {compared.largest:.3g}"
+    )
+    return Written(target, proof, speed.in_words(target, took, usable_cores()))

@@ -96,7 +96,7 @@ def test_a_saved_network_carries_its_multiplier(searched: Path, tmp_path: Path) 
     references = load_references(searched / "models/references.safetensors")
     assert all(approximate_convs(one.model) for one in references.values())
     approximate = logits(path)
-    exported = export(path, tmp_path / "final.pt2")
+    exported = export(path, tmp_path / "final.pt2").path
     extra = {EXTRA: ""}
     program = torch.export.load(exported, extra_files=extra).module()
     images = torch.randint(0, 256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
