@@ -27,7 +27,7 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	ranking seeds-results adaptation reuse approximation inheritance implants gap golden latent-diffusion coverage bench gpu-pack gpu \
+	ranking ablation seeds-results adaptation reuse approximation inheritance implants gap golden latent-diffusion coverage bench gpu-pack gpu \
 	darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
@@ -99,6 +99,9 @@ table-plan: $(READY) ## how many trainings a truth table lacks, and about how ma
 
 ranking: $(READY) ## how supernets, proxies and costs rank a truth table's cells: docs/results/ranking.md (SPEC, DATA)
 	$(BIN)/python experiments/ranking.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(RANKING)
+
+ablation: $(READY) ## where a truth table's ranking is lost, change by change: docs/results/ablation.md (hours; ABLATION=--plan tells)
+	$(BIN)/python experiments/ablation.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(ABLATION)
 
 seeds-results: $(READY) ## searches on a truth table's long tail, seed by seed: docs/results/seeds.md (hours; SEEDS=--plan tells)
 	$(BIN)/python experiments/seeds_results.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(SEEDS)

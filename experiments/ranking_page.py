@@ -81,13 +81,18 @@ def ceiling_text(table: Whole, condition: str) -> str:
     )
 
 
+def in_order(table: Table) -> tuple[Whole, list[int], list[int]]:
+    """Return a table's whole seeds, the places in them of the cells in the description's order, and of these there."""
+    found = whole(table.beside(".parquet"))
+    kept = [place for place, cell in enumerate(table.spec.cells) if cell in found.architectures]
+    return found, [found.architectures.index(table.spec.cells[place]) for place in kept], kept
+
+
 def write_ranking(
     path: Path, table: Table, condition: str, scores: dict[str, np.ndarray], epochs: dict[str, int]
 ) -> None:
     """Write the page from supernets' and proxies' scores (seeds, cells), in the order of the table's cells."""
-    found = whole(table.beside(".parquet"))
-    order = [found.architectures.index(cell) for cell in table.spec.cells if cell in found.architectures]
-    kept = [place for place, cell in enumerate(table.spec.cells) if cell in found.architectures]
+    found, order, kept = in_order(table)
     truth = found.scores(condition, "test").mean(axis=0)[order]
     everything: dict[str, Any] = {name: own[:, kept] for name, own in scores.items()}
     everything |= {name: found.costs(name)[order][None] for name in ("macs", "params")}

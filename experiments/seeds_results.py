@@ -21,7 +21,7 @@ from types import FrameType
 
 from seeds_methods import APPROXIMATE, DRAWS, Epochs, Method, Tree
 from seeds_search import Searches
-from seeds_table import lacking, rows_of, train, write_spec
+from seeds_table import each_training, lacking, rows_of, train, write_spec
 from table_options import table_parser
 
 from imbnas.data.stored import read_info
@@ -30,7 +30,6 @@ from imbnas.progress import Log
 from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
 from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
-from imbnas.truth.planning import trial
 from imbnas.truth.shards import opened
 
 MIXTURE = 3.0
@@ -77,7 +76,7 @@ class Experiment:
 
     def plan(self, log: Log) -> str:
         """Return what is done and left, with hours on one thread."""
-        each, source = self._each(log)
+        each, source = each_training(self.first, self.condition, log)
         lines, hours = [], 0.0
         for name, method in self.searches.methods.items():
             kept = [found for seed in range(self.seeds) if (found := self.searches.kept(name, seed))]
@@ -94,13 +93,6 @@ class Experiment:
             f"in all at most {hours + (left + SLOWER * emulated) * each / 3600:.1f} hours on one thread",
         ]
         return "\n".join(lines)
-
-    def _each(self, log: Log) -> tuple[float, str]:
-        """Return the seconds of a final training: by the first table's rows under the condition, or by a trial."""
-        records = opened(self.first)
-        rows = [kept.spent for cell in records.cells() if (kept := records.of(cell)) is not None]
-        spent = [row["seconds"] for row in rows if row["condition"] == self.condition and row["seconds"]]
-        return (mean(spent), f"mean of {len(spent)} of the first table") if spent else (trial(records, log), "a trial")
 
     def _trainings_left(self) -> tuple[int, str]:
         if self.searched:

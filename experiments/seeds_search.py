@@ -6,19 +6,19 @@ from pathlib import Path
 
 from longtail import merged
 from seeds_methods import APPROXIMATE, DRAWS, RANDOM, Epochs, Method, Tree, methods
+from shared_steps import SharedSteps, kept_record
 
 from imbnas.closure import step_digest
 from imbnas.data.stored import read_split
 from imbnas.energy import network_energy
-from imbnas.files import canonical_json, digest_bytes, read_json
+from imbnas.files import read_json
 from imbnas.params.config import Params, parse
 from imbnas.params.truth import text_of
 from imbnas.progress import Log
 from imbnas.run.context import Context
-from imbnas.run.graph import PATHS, cost_details
-from imbnas.run.runner import run_step
+from imbnas.run.graph import PATHS
 from imbnas.saved import load_subnet
-from imbnas.sealed import DamagedError, read_record, write_record
+from imbnas.sealed import write_record
 from imbnas.seeds import stream
 from imbnas.spaces.registry import make_space
 from imbnas.steps.answers import answer
@@ -39,10 +39,9 @@ class Searches:
         self.table, self.condition = table, condition
         retrain = table.tree(condition)["retrain"]
         self.methods = methods(epochs, retrain)
-        self.root = table.work / "seeds"
         code = {step: step_digest(step) for step in (*SEARCHING, "retrain")}
         rows = [table.rows.name, table.files(condition)["longtail"].parent.name]
-        self._made = [rows, table.stated, code]
+        self._steps = SharedSteps(table.root, table.work / "seeds", [rows, table.stated, code])
 
     def params(self, name: str, seed: int) -> Params:
         """Return the chain's parameters of a method and a seed."""
@@ -52,12 +51,12 @@ class Searches:
 
     def kept(self, name: str, seed: int) -> Tree | None:
         """Return what an earlier call has found: cells, seconds, and the figures of a network."""
-        return self._read(self._folder(name, seed) / "found.json")
+        return kept_record(self._folder(name, seed) / "found.json")
 
     def found(self, name: str, seed: int) -> Tree:
         """Return what a method finds with a seed, now or in an earlier call."""
         file = self._folder(name, seed) / "found.json"
-        kept = self._read(file)
+        kept = kept_record(file)
         if kept is None:
             kept = self._search(name, seed, file.parent)
             write_record(file, kept)
@@ -66,7 +65,7 @@ class Searches:
     def under_multiplier(self, name: str, seed: int) -> Tree:
         """Return the figures of a method's cell trained under the multiplier it was searched with, once per seed."""
         file = self._folder(name, seed) / "approximate.json"
-        kept = self._read(file)
+        kept = kept_record(file)
         if kept is None:
             assert name in APPROXIMATE
             self.found(name, seed)
@@ -82,7 +81,7 @@ class Searches:
             rng = stream(seed, "seeds results", RANDOM)
             return {"cells": [text_of(space.sample(rng)) for _ in range(DRAWS)], "seconds": 0.0}
         seconds = 0.0
-        supernet = self._shared("supernet", params, seed)
+        supernet = self._steps.folder("supernet", params, seed)
         seconds += self._step("supernet", params, supernet, ("supernet", "supernet_losses"))
         read = {"supernet": supernet / Path(PATHS["supernet"]).name}
         seconds += self._step("adapt", params, folder, ("adapted",), read)
@@ -116,35 +115,12 @@ class Searches:
         self, step: str, params: Params, folder: Path, outputs: tuple[str, ...], read: dict[str, Path] | None = None
     ) -> float:
         """Run a step unless it is done, its outputs in `folder`; return its seconds, stopped attempts included."""
-        cost = folder / f"{step}-cost.json"
-        if not cost_details(cost).exists():
-            moved = {**self.table.files(self.condition), **(read or {}), "cost": cost}
-            moved |= {name: folder / Path(PATHS[name]).name for name in outputs}
-            code = run_step(step, params, self.table.root, moved, folder / f"{step}.log")
-            if code:
-                # The step has told why.
-                raise SystemExit(code)
-        spent = read_json(cost_details(cost), "the cost of a step")
-        return float(spent["steps"][step]["seconds"])
+        files = {**self.table.files(self.condition), **(read or {})}
+        return self._steps.run(step, params, folder, outputs, files)
 
     def _folder(self, name: str, seed: int) -> Path:
         words = "-".join(name.replace(",", "").replace("'", "").replace("+", "-plus").lower().split())
-        return self.root / f"{words}-{self._digest(self.methods[name].changes, DRAWS)}" / str(seed)
-
-    def _shared(self, step: str, params: Params, seed: int) -> Path:
-        """Return the directory of a step that several methods have alike."""
-        view = params.view(step).model_dump_json(by_alias=True)
-        return self.root / f"{step}-{self._digest(view)}" / str(seed)
-
-    def _digest(self, *own: object) -> str:
-        return digest_bytes(canonical_json([self._made, *own]).encode())[:12]
-
-    @staticmethod
-    def _read(file: Path) -> Tree | None:
-        try:
-            return read_record(file)
-        except (FileNotFoundError, DamagedError):
-            return None
+        return self._steps.root / f"{words}-{self._steps.digest(self.methods[name].changes, DRAWS)}" / str(seed)
 
 
 def _final(method: Method) -> Tree:

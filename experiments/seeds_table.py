@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 import yaml
 
@@ -14,6 +15,7 @@ from imbnas.progress import Log
 from imbnas.truth.collecting import collect
 from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
+from imbnas.truth.planning import trial
 from imbnas.truth.records import Cell, Records
 from imbnas.truth.shards import agree, opened, train_shard
 from imbnas.truth.trained_rows import Row, key_of, read_rows, read_seconds, write_rows, write_seconds
@@ -88,6 +90,14 @@ def lacking(first: Table, condition: str, cells: Sequence[str], trainings: int) 
     architectures = [found for cell in cells if (found := architecture_of(cell)) is not None]
     wanted = [Cell(seed, condition, architecture) for seed in range(trainings) for architecture in architectures]
     return sum(all(one.of(cell) is None for one in records) for cell in wanted)
+
+
+def each_training(first: Table, condition: str, log: Log) -> tuple[float, str]:
+    """Return the seconds of a training and their origin: the first table's rows under the condition, or a trial."""
+    records = opened(first)
+    rows = [kept.spent for cell in records.cells() if (kept := records.of(cell)) is not None]
+    spent = [row["seconds"] for row in rows if row["condition"] == condition and row["seconds"]]
+    return (mean(spent), f"mean of {len(spent)} of the first table") if spent else (trial(records, log), "a trial")
 
 
 def beside(path: Path) -> Path:

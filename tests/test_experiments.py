@@ -414,6 +414,7 @@ def test_searches_seed_by_seed_are_resumed_and_share_rows_with_the_first_table(
     import seeds_results
     import seeds_search
     import seeds_table
+    import shared_steps
     from tiny_table import write_spec
 
     from imbnas.truth import shards
@@ -431,7 +432,7 @@ def test_searches_seed_by_seed_are_resumed_and_share_rows_with_the_first_table(
     seeds_table.train_shard(first, 0, 0, 1, seeds_table.Log("test", silent=True))
     steps: list[str] = []
     trained: list[tuple[int, str]] = []
-    run_step, train = seeds_search.run_step, shards.trained
+    run_step, train = shared_steps.run_step, shards.trained
 
     def counted(step: str, *a: Any, **k: Any) -> int:
         steps.append(step)
@@ -444,7 +445,7 @@ def test_searches_seed_by_seed_are_resumed_and_share_rows_with_the_first_table(
         trained.append((cell.seed, "-".join(map(str, cell.architecture))))
         return train(records, cell, *a, **k)
 
-    monkeypatch.setattr(seeds_search, "run_step", counted)
+    monkeypatch.setattr(shared_steps, "run_step", counted)
     monkeypatch.setattr(shards, "trained", seen)
     page = tmp_path / "page.md"
     arguments = ["x", str(spec), "--root", str(tmp_path), "--seeds", "2", "--trainings", "2", "--search", "1"]

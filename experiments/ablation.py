@@ -1,0 +1,140 @@
+"""Where the ranking of a truth table's cells is lost, one change of the default at a time: docs/results/ablation.md.
+
+    python experiments/ablation.py tables/cifar10-lt-16.yaml --data DIR --plan
+    python experiments/ablation.py tables/cifar10-lt-16.yaml --data DIR
+
+Changes are paired by the seed of the supernet, and share supernets and heads that they do not touch. What is finished
+is not computed again, so that the command may be killed and given again; given several times at once, each process
+takes what no other one has begun. The rule of what becomes a default was decided before any result, in decision 36.
+`--together CHANGE...` then tries the changes that the rule takes as one, with as many new supernets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from ablation_changes import DEFAULT, TOGETHER, Lengths, Tree, together
+from ablation_plan import plan
+from ablation_scores import Ablation
+from table_options import table_parser
+
+from imbnas.errors import Interrupted, UserError
+from imbnas.files import read_json, write_json
+from imbnas.progress import Log
+from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
+from imbnas.truth.data_rows import prepare
+from imbnas.truth.places import Table
+
+
+def measure(ablation: Ablation, names: list[str], seeds: range, log: Log) -> None:
+    """Compute the answers that are missing, seed by seed; what another process has begun comes last."""
+    left = [(seed, name) for seed in seeds for name in names if ablation.kept(name, seed) is None]
+    later = [task for task in left if not _told(ablation, *task, log, wait=False)]
+    for task in later:
+        _told(ablation, *task, log, wait=True)
+
+
+def _told(ablation: Ablation, seed: int, name: str, log: Log, wait: bool) -> bool:
+    found = ablation.answers(name, seed, wait)
+    if found is not None:
+        log(f"seed {seed}, {name}: {found['seconds']:.0f} s")
+    return found is not None
+
+
+def other_source(data: Path | None, share: float) -> Tree | None:
+    """Return CIFAR-100 as a source of other classes, where the directory of raw data holds it."""
+    if data is None:
+        return None
+    archive = data.resolve() / "cifar100.npz"
+    if archive.is_file():
+        return {"dataset": "npz", "root": str(archive), "share": share}
+    if (data / "cifar-100-python").is_dir():
+        return {"dataset": "cifar100", "root": str(data.resolve()), "share": share}
+    return None
+
+
+def chosen_together(ablation: Ablation, names: list[str] | None) -> list[str]:
+    """Return the changes that are tried as one: those given, which are kept, or those of an earlier call."""
+    file = ablation.steps.root / "together.json"
+    if names:
+        write_json(file, names)
+    elif file.exists():
+        names = read_json(file, "the changes that were tried as one")
+    if names:
+        ablation.changes[TOGETHER] = together(ablation.changes, names)
+    return list(names or [])
+
+
+def main() -> int:
+    """Do what is missing and write the page, or print the plan."""
+    options = _options()
+    table, log = Table(options.table, options.root, options.data), Log("ablation")
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        _check(options, table)
+        prepare(table)
+        other = other_source(options.data, table.spec.source.share)
+        ablation = Ablation(table, options.condition, Lengths(options.supernet, options.head), other)
+        names, seeds = list(ablation.changes), range(options.seeds)
+        for given in (options.only, options.together):
+            if unknown := set(given or ()) - set(names):
+                raise UserError(f"{sorted(unknown)[0]}: not a change, expected some of {', '.join(names)}")
+        joined, anew = chosen_together(ablation, options.together), range(options.seeds, 2 * options.seeds)
+        if options.plan:
+            print(plan(ablation, options.only or names, seeds, log))
+            return 0
+        if other is None:
+            log("no CIFAR-100 in the directory of raw data: the change `other classes` is left out")
+        if not options.together:
+            measure(ablation, options.only or names, seeds, log)
+        if joined:
+            measure(ablation, [DEFAULT, TOGETHER], anew, log)
+        if options.only:
+            return 0
+        from ablation_page import write_page
+
+        write_page(options.output, ablation, seeds, joined, anew)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER
+    except (Interrupted, KeyboardInterrupt):
+        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
+        return EXIT_STOPPED
+    print(options.output.read_text(encoding="utf-8"))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = table_parser(__doc__, condition="that supernets are adapted to", seeds="supernets of each change")
+    parser.add_argument("--supernet", type=int, default=Lengths.supernet, help="epochs on the source, with fair paths")
+    parser.add_argument("--head", type=int, default=Lengths.head, help="epochs of the new head, with fair paths")
+    parser.add_argument("--only", nargs="+", metavar="CHANGE", help="compute these changes alone, and write no page")
+    parser.add_argument("--together", nargs="+", metavar="CHANGE", help="try these as one, with new supernets")
+    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/ablation.md"))
+    return parser.parse_args()
+
+
+def _check(options: argparse.Namespace, table: Table) -> None:
+    if table.spec.space.name != "nasbench201":
+        raise UserError(f"{table.file}: space.name is {table.spec.space.name}, expected nasbench201")
+    if options.condition not in table.spec.conditions:
+        raise UserError(f"--condition {options.condition}: expected one of {', '.join(table.spec.conditions)}")
+    if options.seeds < 2:
+        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
+    for name in ("supernet", "head"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted("asked to stop")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
