@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -133,10 +134,13 @@ def test_decoding_does_not_depend_on_workers(tmp_path: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_an_official_medmnist_file_runs_through_all_steps(tmp_path: Path, retina: Path) -> None:
+def test_medmnist_by_name_runs_through_all_steps(tmp_path: Path, retina: Path) -> None:
+    (tmp_path / "medmnist").mkdir()
+    shutil.copy(retina, tmp_path / "medmnist/retinamnist.npz")
     target = {
-        "dataset": "npz",
-        "root": str(retina),
+        "dataset": "medmnist",
+        "name": "retinamnist",
+        "root": "medmnist",
         "image_size": 14,
         "validation": {"from": "published"},
     }
@@ -149,10 +153,12 @@ def test_an_official_medmnist_file_runs_through_all_steps(tmp_path: Path, retina
     }
     assert [splits[name]["rows"] for name in splits] == [1080, 120, 400]
     assert splits["train"]["shape"] == [14, 14, 3]
+    assert splits["train"]["dataset"] == "retinamnist"
     longtail = pd.read_parquet(tmp_path / "data/longtail.parquet")
     labels = pd.read_parquet(tmp_path / "data/target/train/index.parquet")["label"]
     assert np.bincount(labels.to_numpy()[longtail["row"]]).tolist() == [486, 128, 206, 194, 66]
     assert len(pd.read_parquet(tmp_path / "results/predictions.parquet")) == 400
+    assert "MedMNIST's (Yang et al. 2023), licence CC BY 4.0." in (tmp_path / "results/dataset-card.md").read_text()
 
 
 def test_training_and_predict_read_photographs_alike(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from imbnas.data.arrays import count_rows
 from imbnas.params.config import Params
 from imbnas.params.dataset import PATH_DATASETS, PUBLISHED
+from imbnas.params.medmnist import MEDMNIST
 
 UNKNOWN_ROWS = 200_000
 """Of a folder of images, which is not searched for a number."""
@@ -89,12 +90,14 @@ def rows(params: Params, section: str) -> int:
                 return sum(1 for _ in stream)
     if data.dataset == "npz":
         return count_rows(Path(data.root)) or UNKNOWN_ROWS
+    if data.name is not None:
+        return sum(MEDMNIST[data.name].rows)
     return PUBLISHED[data.dataset].rows if data.dataset in PUBLISHED else UNKNOWN_ROWS
 
 
 def side(params: Params) -> int:
     """Return the side of the network's input in pixels: the target's rules."""
-    return params.target.image_size or PUBLISHED[params.target.dataset].side
+    return params.target.shape[0]
 
 
 def _images(params: Params, step: str) -> int:

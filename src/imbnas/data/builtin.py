@@ -48,7 +48,7 @@ def load_torchvision(name: str, root: Path, download: bool, section: str) -> tup
 
     reader = getattr(datasets, _TORCHVISION[name][0])
     halves = []
-    with _downloading(root) if download else nullcontext():
+    with downloading(root) if download else nullcontext():
         _refuse_odd_files(root, name, getattr(reader, "filename", None))
         for train in (True, False):
             try:
@@ -87,7 +87,7 @@ def _refuse_odd_files(root: Path, name: str, archive: str | None) -> None:
 
 
 @contextmanager
-def _downloading(root: Path) -> Iterator[None]:
+def downloading(root: Path) -> Iterator[None]:
     """Keep the steps `source` and `target`, which may run side by side, from downloading one dataset into each other.
 
     The lock is not below `root`, whose content DVC watches. A server that falls silent ends the download.

@@ -11,11 +11,13 @@ import numpy as np
 from imbnas.data.arrays import read_npz
 from imbnas.data.builtin import load_digits, load_torchvision
 from imbnas.data.contents import DIGESTS, image_digest
+from imbnas.data.medmnist_files import read_medmnist
 from imbnas.data.own_images import READERS, Listing
 from imbnas.data.raw import Dataset, Raw, Shape
 from imbnas.data.verify import SizeLimit, check_images, check_links, count_paged
 from imbnas.errors import UserError
 from imbnas.params.dataset import OWN_DATASETS, PUBLISHED
+from imbnas.params.medmnist import MEDMNIST
 
 __all__ = ["Dataset", "Raw", "Shape", "is_path_dataset", "load_dataset", "native_shape", "same_dataset"]
 
@@ -28,7 +30,8 @@ def is_path_dataset(name: str) -> bool:
 def native_shape(name: str, image_size: int | None, channels: int | None) -> Shape:
     """Return the shape of the network's input for a dataset: its own, unless `image_size` or `channels` overrides it.
 
-    `folder`, `list` and `npz` have no size of their own (UserError without `image_size`) and default to 3 channels.
+    `folder`, `list`, `npz` and `medmnist` have no size of their own (UserError without `image_size`) and default to 3
+    channels.
     """
     native = PUBLISHED.get(name)
     if native is None and image_size is None:
@@ -61,14 +64,15 @@ def load_dataset(
     max_pixels: int | None = None,
     section: str = "target",
     pixels: bool = False,
+    medmnist: tuple[str, int] | None = None,
 ) -> Dataset:
     """Return a dataset's published splits.
 
     `root` is the directory of its raw files; `splits` maps train, validation and test to names below it (`folder` and
     `list` only). Images of path datasets are checked now: only their headers, or decoded when `verify` is "full"; none
-    may have more than `max_pixels`. `pixels` has the digests of decoded images kept, which needs "full". `section`
-    ("source" or "target") is named in messages. Raises UserError when files are missing, corrupt, or fewer than two
-    classes remain.
+    may have more than `max_pixels`. `pixels` has the digests of decoded images kept, which needs "full". `medmnist`
+    is the name and size of one of MedMNIST's. `section` ("source" or "target") is named in messages. Raises UserError
+    when files are missing, corrupt, or fewer than two classes remain.
     """
     if name in READERS:
         size = None if max_pixels is None else SizeLimit(max_pixels, f"{section}.max_pixels")
@@ -78,6 +82,11 @@ def load_dataset(
         found = read_npz(root, section)
         assert found["train"] is not None
         dataset = Dataset(found["train"], found["validation"], found["test"], _mirrored(name))
+    elif medmnist is not None:
+        found = read_medmnist(*medmnist, root, download, section)
+        assert found["train"] is not None
+        mirrored = MEDMNIST[medmnist[0]].mirrored
+        dataset = Dataset(found["train"], found["validation"], found["test"], mirrored)
     elif name == "digits":
         dataset = Dataset(load_digits(root), None, None, _mirrored(name))
     else:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imbnas.params.adapt import AdaptParams
-from imbnas.params.dataset import OWN_DATASETS, PATH_DATASETS, DatasetName
+from imbnas.params.dataset import PATH_DATASETS, SIZELESS, DatasetName, same_images
 from imbnas.params.differentiable import FROZEN
 from imbnas.params.evaluate import EvaluateParams
 from imbnas.params.longtail import prior_corrected
+from imbnas.params.medmnist import stored_size
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import UNTRAINED, RetrainParams
 from imbnas.params.search import SearchParams
@@ -19,15 +20,28 @@ from imbnas.params.supernet import SupernetParams
 from imbnas.params.target import TargetParams
 
 
+def check_sizes(source: SourceParams, target: TargetParams) -> None:
+    """Raise ValueError where source and target take one dataset's images in two sizes, which no digest shows equal."""
+    if source.name is None or not same_images(source, target):
+        return
+    ours, theirs = (stored_size(section.size, target.shape[0]) for section in (source, target))
+    if ours != theirs:
+        raise ValueError(
+            f"source.size is {ours} with target.size {theirs} of {target.name}, expected the same: rows of the "
+            "files of two sizes are not known to be the same images"
+        )
+
+
 def check_source(source: SourceParams, target: TargetParams, supernet: SupernetParams) -> None:
     """Raise ValueError where a supernet for one's own images would be trained on digits, blown up from 8 x 8 pixels."""
     trained = supernet.epochs and supernet.reuse is None
-    if source.dataset == "digits" and target.dataset in OWN_DATASETS and trained:
+    if source.dataset == "digits" and target.dataset in SIZELESS and trained:
+        name = f" (and name: {target.name})" if target.name is not None else ""
         train = f" (and splits.train: {target.splits.train})" if target.splits.train is not None else ""
         raise ValueError(
             f"source.dataset is digits with target.dataset {target.dataset} and supernet.epochs {supernet.epochs}, "
             f"expected images like the target's: source.dataset: {target.dataset} with source.root: {target.root}"
-            f"{train} takes source.share of the target's own, another dataset takes none of them, and "
+            f"{name}{train} takes source.share of the target's own, another dataset takes none of them, and "
             "supernet.epochs: 0 trains nothing on the source"
         )
 

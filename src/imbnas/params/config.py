@@ -14,7 +14,7 @@ from imbnas.params import across, across_space, memory
 from imbnas.params.adapt import AdaptParams, AdaptView
 from imbnas.params.approximate import ApproximateParams, check_energy, check_operations
 from imbnas.params.checked_tree import checked
-from imbnas.params.dataset import PUBLISHED, same_images
+from imbnas.params.dataset import same_images
 from imbnas.params.evaluate import EvaluateParams, EvaluateView
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
 from imbnas.params.origins import Origins
@@ -80,6 +80,7 @@ class Params(Section):
                 f"source.share is {self.source.share} and source and target are both {self.target.dataset}, "
                 "expected a share below 1 that leaves rows for the target"
             )
+        across.check_sizes(self.source, self.target)
         across.check_source(self.source, self.target, self.supernet)
         across_space.check_space(self.space, self.supernet, self.adapt, self.search, self.runtime.processes)
         across.check_precision(self.runtime, self.search)
@@ -98,7 +99,7 @@ class Params(Section):
 
     def needs(self) -> Iterator[memory.Need]:
         """Yield what the steps take of memory at the least."""
-        side = self.target.image_size or PUBLISHED[self.target.dataset].side
+        side = self.target.shape[0]
         return memory.needs(
             self.space,
             self.source.dataset,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from imbnas.errors import is_utf8
+from imbnas.params.medmnist import MEDMNIST, MedmnistName, MedmnistSize
 from imbnas.params.section import Section, short
 from imbnas.params.shared import Count, Positive, Side
 
@@ -41,10 +42,12 @@ PATH_DATASETS = ("folder", "list")
 """Datasets whose images stay files."""
 OWN_DATASETS = (*PATH_DATASETS, "npz")
 """Datasets that a user brings along: they are where `root` says, and have no size of their own."""
+SIZELESS = (*OWN_DATASETS, "medmnist")
+"""Datasets for which the user says of which size the network's input is."""
 if TYPE_CHECKING:
     DatasetName = str
 else:
-    DatasetName = Literal[*PUBLISHED, *OWN_DATASETS]
+    DatasetName = Literal[*PUBLISHED, *SIZELESS]
 LARGEST_IMAGE = 178_956_970
 """Pixels beyond which Pillow, too, takes a file for an attack: half a gigabyte in colour."""
 LONGEST_NAME = 4096
@@ -111,10 +114,15 @@ class DatasetParams(Section):
 
     dataset: DatasetName = "digits"
     """Its name in the registry; `folder`, `list` and `npz` (arrays as MedMNIST publishes them) are your own images."""
+    name: MedmnistName | None = None
+    """Which of MedMNIST's datasets, for `medmnist` (Yang et al. 2023)."""
+    size: MedmnistSize | None = None
+    """Side in pixels of the `medmnist` file: 28, 64, 128 or 224; null takes the smallest that is not below the
+    network's input."""
     root: RootPath = "datasets/digits"
     """Directory of the raw files, a directory of its own for each dataset, or the .npz file; DVC watches it."""
     download: bool = False
-    """Whether torchvision may download into `root`; false expects the files there already."""
+    """Whether missing files of a published dataset may be downloaded into `root`; false expects them there already."""
     splits: Splits = Splits()
     """Where a `folder` or `list` dataset keeps its splits."""
     resize: Resize = "auto"
@@ -131,6 +139,11 @@ class DatasetParams(Section):
     seed: Count = 0
     """Draws its splits; apart from the top `seed`, so that runs of several seeds share their rows."""
 
+    @property
+    def title(self) -> str:
+        """The dataset's name in outputs: of MedMNIST that of the one."""
+        return self.name or self.dataset
+
     @model_validator(mode="after")
     def _own_files(self) -> Self:
         named = [name for name, value in self.splits if value is not None]
@@ -142,6 +155,11 @@ class DatasetParams(Section):
             raise ValueError(f"resize is {self.resize} for {self.dataset}, expected auto: only folder and list take it")
         if not self.exif_rotation and self.dataset not in PATH_DATASETS:
             raise ValueError(f"exif_rotation is false for {self.dataset}, expected true: arrays are never rotated")
+        if (self.dataset == "medmnist") != (self.name is not None):
+            wanted = f"one of {', '.join(MEDMNIST)}" if self.name is None else "null: only medmnist has several"
+            raise ValueError(f"name is {short(self.name)} for {self.dataset}, expected {wanted}")
+        if self.size is not None and self.dataset != "medmnist":
+            raise ValueError(f"size is {self.size} for {self.dataset}, expected null: only medmnist has several")
         if self.dataset == "list" and self.splits.train is None:
             raise ValueError("splits.train is null for a list dataset, expected the name of its training list")
         if self.download and self.dataset in (*OWN_DATASETS, "digits"):
@@ -167,6 +185,6 @@ def same_images(source: DatasetParams, target: DatasetParams) -> bool:
     say. Whether other names lead to the same images is found out from their contents, by the step `target`.
     """
     if source.dataset not in OWN_DATASETS:
-        return source.dataset == target.dataset
+        return source.title == target.title
     names = [(section.dataset, section.root, section.splits.train) for section in (source, target)]
     return names[0] == names[1]

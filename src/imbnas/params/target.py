@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from imbnas.params.dataset import OWN_DATASETS, PUBLISHED, DatasetParams, Validation
+from imbnas.params.dataset import PUBLISHED, SIZELESS, DatasetParams, Validation
+from imbnas.params.medmnist import MEDMNIST
 from imbnas.params.section import View, short
 from imbnas.params.shared import Side
 from imbnas.params.source import SourceParams
@@ -17,9 +18,9 @@ class TargetParams(DatasetParams):
 
     image_size: Side | None = None
     """Side of the network's square input in pixels; null keeps the dataset's own; own images (`folder`, `list`, `npz`)
-    require it."""
+    and `medmnist` require it."""
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for colour; null keeps the dataset's own (3 for `folder`, `list` and `npz`)."""
+    """1 for grey, 3 for colour; null keeps the dataset's own (3 for `folder`, `list`, `npz` and `medmnist`)."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
     """Share of each class held out as test where the dataset publishes no test split."""
     validation: Validation = Validation()
@@ -35,14 +36,16 @@ class TargetParams(DatasetParams):
     @property
     def classes(self) -> int | None:
         """Return the number of classes of a published dataset; of own images it is not known yet."""
+        if self.name is not None:
+            return len(MEDMNIST[self.name].classes)
         return PUBLISHED[self.dataset].classes if self.dataset in PUBLISHED else None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.dataset in OWN_DATASETS and self.image_size is None:
+        if self.dataset in SIZELESS and self.image_size is None:
             raise ValueError(f"image_size is null for {self.dataset}, expected a number of pixels")
         published, given = self.validation.from_ == "published", self.splits.validation is not None
-        if self.dataset != "npz" and published != given:
+        if self.dataset not in ("npz", "medmnist") and published != given:
             raise ValueError(
                 f"validation.from is {self.validation.from_} and splits.validation is {short(self.splits.validation)}, "
                 "expected a name there if and only if validation.from is published"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from imbnas.params.dataset import PUBLISHED
+from imbnas.params.medmnist import MEDMNIST
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import percent
 from imbnas.report.reference_facts import reference_sentences
@@ -78,7 +79,7 @@ def taken_over(details: dict[str, Any], show: Callable[[object], str] = str) -> 
         f"The supernet was reused, not trained here: another project trained it on {name} ({found['classes']} "
         f"classes), and its file there has the SHA-256 {found['sha256']}."
     )
-    if found["dataset"] == details["dataset"] and found["dataset"] in PUBLISHED:
+    if found["dataset"] == details["dataset"] and found["dataset"] in {**PUBLISHED, **MEDMNIST}:
         return [f"{said} That is the target's dataset too: validation and test rows may be among those it saw."]
     return [f"{said} The images on which it was trained were not compared with the target's."]
 

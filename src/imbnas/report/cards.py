@@ -11,6 +11,7 @@ import pandas as pd
 
 from imbnas.files import write_bytes
 from imbnas.network_names import title
+from imbnas.params.medmnist import MEDMNIST
 from imbnas.report.card_facts import arithmetic, beside, choice, facts, sizes, start, taken_over, taught
 from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, percent, write_page
@@ -77,7 +78,7 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
         f"# Dataset card: {markdown(details['dataset'])}, long-tailed",
         f"Images of {len(imbalance['classes'])} classes for classification. {imbalance['rows']:,} training rows "
         f"{shape}; largest over smallest class "
-        f"{imbalance['measured_ratio']:.4g}. {details['test_rows']:,} test rows.",
+        f"{imbalance['measured_ratio']:.4g}. {details['test_rows']:,} test rows.{_licence(details['dataset'])}",
         "## Classes",
         _table(("class", "training rows", "group", "held out for validation", "test rows"), rows),
         f"Groups: {details['shots']['text']}.",
@@ -96,6 +97,12 @@ def write_dataset_card(path: Path, details: dict[str, Any], table: pd.DataFrame)
         "Scores of a rare class rest on few test rows where its column above is small.",
     ]
     _write(path, parts)
+
+
+def _licence(dataset: str) -> str:
+    """Return under which licence one of MedMNIST's datasets is published; nothing of another."""
+    found = MEDMNIST.get(dataset)
+    return "" if found is None else f" The images are MedMNIST's (Yang et al. 2023), licence {found.licence}."
 
 
 def _overlap(overlap: dict[str, int]) -> str:

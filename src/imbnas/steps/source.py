@@ -25,7 +25,7 @@ def run(view: SourceView, context: Context) -> None:
         return
     shape = native_shape(target.dataset, target.image_size, target.channels)
     pixels = is_path_dataset(params.dataset) and not is_path_dataset(target.dataset)
-    dataset = open_dataset("source", params, context, pixels)
+    dataset = open_dataset("source", params, context, shape.height, pixels)
     raw = dataset.train
     parts = source_parts(
         raw.labels,
@@ -45,7 +45,7 @@ def run(view: SourceView, context: Context) -> None:
             raw,
             rows,
             shape,
-            dataset=params.dataset,
+            dataset=params.title,
             split=split,
             root=params.root,
             photographs=dataset.photographs,
@@ -54,7 +54,7 @@ def run(view: SourceView, context: Context) -> None:
             exif_rotation=params.exif_rotation,
         )
         train = train or info
-        context.log(f"{params.dataset} {split}: {info.rows} rows, digest {info.digest[:16]}")
+        context.log(f"{params.title} {split}: {info.rows} rows, digest {info.digest[:16]}")
 
 
 def _write_empty(file: str, target: str, context: Context) -> None:

@@ -25,7 +25,7 @@ def run(view: TargetView, context: Context) -> None:
     source_files = is_path_dataset(view.source.dataset)
     known = source_contents(context, source_files)
     pixels = is_path_dataset(params.dataset) and not source_files and not known.empty
-    dataset = open_dataset("target", params, context, pixels)
+    dataset = open_dataset("target", params, context, params.shape[0], pixels)
     unknown = incomparable(known, dataset.train)
     if unknown:
         context.log(
@@ -46,7 +46,7 @@ def run(view: TargetView, context: Context) -> None:
             raw,
             chosen,
             shape,
-            dataset=params.dataset,
+            dataset=params.title,
             split=split,
             root=params.root,
             photographs=dataset.photographs,
@@ -57,7 +57,7 @@ def run(view: TargetView, context: Context) -> None:
             overlap=overlap if split == "test" and any(overlap.values()) else None,
         )
         train = train or info
-        context.log(f"{params.dataset} {split}: {info.rows} rows, digest {info.digest[:16]}")
+        context.log(f"{params.title} {split}: {info.rows} rows, digest {info.digest[:16]}")
 
 
 def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known, context: Context) -> Parts:
@@ -68,6 +68,7 @@ def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known
     shared = (
         not known.empty
         and params.splits.train == source.splits.train
+        and params.name == source.name
         and same_dataset(params.dataset, context.root / params.root, source.dataset, context.root / source.root)
     )
     published = params.validation.from_ == "published"
