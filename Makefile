@@ -27,7 +27,8 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	ranking ablation seeds-results adaptation reuse approximation inheritance implants gap golden latent-diffusion coverage bench gpu-pack gpu \
+	transfer ranking ablation seeds-results adaptation reuse approximation inheritance implants gap golden latent-diffusion \
+	coverage bench gpu-pack gpu \
 	darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
@@ -96,6 +97,9 @@ table: $(READY) ## trains what a truth table lacks (SPEC=tables/NAME.yaml, DATA=
 
 table-plan: $(READY) ## how many trainings a truth table lacks, and about how many hours they take (SPEC, DATA)
 	$(BIN)/imbnas truth plan $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA))
+
+transfer: $(READY) ## do ranks on balanced rows tell those on a long tail: docs/results/transfer.md (TABLE=file.csv: control)
+	$(BIN)/python experiments/transfer.py $(SPEC:.yaml=.parquet) $(if $(TABLE),--published $(TABLE)) $(TRANSFER)
 
 ranking: $(READY) ## how supernets, proxies and costs rank a truth table's cells: docs/results/ranking.md (SPEC, DATA)
 	$(BIN)/python experiments/ranking.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(RANKING)
