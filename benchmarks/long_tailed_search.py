@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imbnas import page_record
 from imbnas.files import write_bytes
 from imbnas.longtail.difference import Difference, corrected
 from imbnas.longtail.intervals import differences, intervals
@@ -257,7 +258,7 @@ def main() -> None:
             found[method].append(answer.result())
             score = 100.0 * found[method][-1].scores.values["balanced_accuracy"]
             print(f"seed {seed}, {method}: {score:.1f}", flush=True)
-    write_bytes(options.output, table(found, options.ratio).encode())
+    page_record.write_page(options.output, table(found, options.ratio), "make darts-results")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import argparse
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 from matplotlib.ticker import StrMethodFormatter
 from scipy import stats
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.report.style import drawing
 from imbnas.run.context import processor_model
 from imbnas.search.archive import Archive, Score
@@ -235,15 +234,14 @@ def main() -> None:
     found = curves(options.table, options.dataset, options.budget, options.seeds, options.jobs)
     draw(options.output.with_suffix(".png"), found)
     seconds = time.monotonic() - begin
-    commit = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     head = {
-        "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip() or "unknown",
+        "commit": page_record.commit(),
         "seconds": seconds,
         "computed": sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
         "jobs": options.jobs,
         "processor": processor_model(),
     }
-    write_bytes(options.output, document(options.dataset, accuracies, found, head).encode())
+    page_record.write_page(options.output, document(options.dataset, accuracies, found, head), "make regret")
     print(f"{options.output}: written, {len(found)} methods x {options.seeds} seeds in {seconds:.0f} s")
 
 

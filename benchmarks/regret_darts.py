@@ -18,6 +18,7 @@ from typing import Any
 
 from regret import SPACE, free, interval
 
+from imbnas import page_record
 from imbnas.cell_graph import OPERATIONS
 from imbnas.files import write_bytes
 from imbnas.params import presets
@@ -170,7 +171,8 @@ def main() -> None:
             params = parameters(options.data.resolve(), seed, ratio, options.epochs)
             found.append(search(options.folder / f"{ratio:g}" / str(seed), params))
             print(f"seed {seed}, ratio {ratio:g}: {to_string(found[-1].architecture)}", flush=True)
-    write_bytes(options.output, document(options, accuracies, sorted(found, key=lambda one: one.ratio)).encode())
+    content = document(options, accuracies, sorted(found, key=lambda one: one.ratio))
+    page_record.write_page(options.output, content, "make regret-darts")
     print(f"{options.output}: written")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from imbnas import page_record
+
 PAGE = Path(__file__).resolve().parents[1] / "docs/results/speed.md"
 HEAD = """# Speed
 
@@ -23,7 +25,7 @@ def write(results: dict[str, Any]) -> None:
     for device, parts in results.items():
         sections.append(f"## {device}\n")
         sections += [SECTIONS[name](part) for name, part in parts.items()]
-    PAGE.write_text("\n".join(sections), encoding="utf-8")
+    page_record.write_page(PAGE, "\n".join(sections), "make bench")
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from adaptation_place import Place, Tree
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.params import presets
 from imbnas.run.graph import PATHS
 
@@ -125,7 +125,7 @@ def main() -> int:
     from adaptation_page import page
 
     content = page(options, found)
-    write_bytes(options.output, content.encode())
+    page_record.write_page(options.output, content, "make adaptation")
     print(content)
     return 0
 

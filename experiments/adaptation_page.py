@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 from typing import Any
 
 import numpy as np
 from adaptation_place import Place
 from adaptation_statistics import agreement, difference, estimate, figure, interval, paired
 
+from imbnas import page_record
 from imbnas.longtail.student import holm
 from imbnas.run.graph import PATHS, cost_details
 from imbnas.spaces.registry import make_space
@@ -79,7 +79,7 @@ def page(options: argparse.Namespace, found: dict[str, Any]) -> str:
     """Return the page: how it was made, its tables, and what they say."""
     place: Place = found["place"]
     cost = json.loads(cost_details(place.root / PATHS["cost"]).read_text())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     head = {"commit": commit, "processor": cost["steps"]["supernet"]["processor"], "rounds": options.rounds}
     truth, scores = found["truth"], found["scores"]
     filled = {

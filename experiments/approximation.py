@@ -20,7 +20,6 @@ import copy
 import itertools
 import math
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -30,11 +29,11 @@ from typing import Any
 import numpy as np
 from adaptation_place import Place, Tree
 
+from imbnas import page_record
 from imbnas.approximate.families import FAMILIES
 from imbnas.approximate.placement import Placement
 from imbnas.data.stored import read_split
 from imbnas.energy import network_energy
-from imbnas.files import write_bytes
 from imbnas.params.approximate import EnergyParams
 from imbnas.params.recipe import CalibrationParams
 from imbnas.progress import Log
@@ -203,10 +202,11 @@ def main() -> int:
     options = parser.parse_args()
     bench = Bench(options.work, options.epochs)
     found = bench.measured(options.seeds)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     rows = len(read_tail(Context("retrain", bench.place.root, Log("retrain")))[0])
     head = {"commit": commit, "processor": processor_model(), "epochs": options.epochs, "seeds": options.seeds}
-    write_bytes(options.output, page(found, {**head, "rows": rows, "test": bench.test.info.rows}).encode())
+    content = page(found, {**head, "rows": rows, "test": bench.test.info.rows})
+    page_record.write_page(options.output, content, "make approximation")
     return 0
 
 

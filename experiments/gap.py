@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +20,10 @@ import pyarrow.parquet as pq
 import torch
 from adaptation_place import Place, Tree
 
+from imbnas import page_record
 from imbnas.cell_graph import EDGES, OPERATIONS
 from imbnas.data.stored import read_split
 from imbnas.differentiable.sparsemax import sparsemax
-from imbnas.files import write_bytes
 from imbnas.longtail.student import Estimate, holm, mean_of_runs
 from imbnas.params.config import Params
 from imbnas.run.context import processor_model
@@ -207,13 +206,13 @@ def main() -> int:
         sys.exit("error: --seeds: expected at least three")
     bench = Bench(options.work.resolve())
     cells = {arm: [bench.found(arm, seed) for seed in range(options.seeds)] for arm in ARMS}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     root = bench.place.root
     head = {"commit": commit, "seeds": options.seeds, "epochs": EPOCHS, **PRUNING}
     head["rows"] = read_split(root / PATHS["target_validation"], root).info.rows
     head["train"] = pq.read_table(root / PATHS["longtail"])["split"].to_pylist().count("train")
     content = page(cells, head)
-    write_bytes(options.output, content.encode())
+    page_record.write_page(options.output, content, "make gap")
     print(content)
     return 0
 

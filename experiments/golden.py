@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from imbnas import page_record
 from imbnas.data.order import InstanceSampler, Sampler
 from imbnas.errors import UserError
-from imbnas.files import write_bytes
 from imbnas.longtail.calibration import expected_calibration_error
 from imbnas.longtail.heads import (
     CosineHead,
@@ -221,7 +221,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     page = "\n".join(lines).rstrip("\n") + "\n" + NOTES
-    write_bytes(options.output, page.encode())
+    page_record.write_page(options.output, page, "make golden")
     print(page)
     return 0
 

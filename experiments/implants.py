@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from adaptation_place import Place, Tree
 from inheritance_rows import Judge
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.longtail.student import Estimate, holm, mean_of_runs
 from imbnas.params.config import Params
 from imbnas.run.graph import PATHS, cost_details
@@ -146,7 +145,7 @@ def verdict(found: dict[str, Estimate]) -> str:
 
 def page(cells: dict[str, list[Tree]], rows: int, adapted: int, final: int) -> str:
     """Return the page of all arms' scores, seed by seed in one order."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     scores = {arm: 100.0 * np.array([one["test"]["final"] for one in own]) for arm, own in cells.items()}
     head = PAGE.format(
         commit=commit,
@@ -188,7 +187,7 @@ def main() -> int:
     params: Any = bench.place.params()
     cells = measured(bench, options.seeds)
     content = page(cells, len(bench.judge.test), params.adapt.implant.epochs, params.retrain.finetune.epochs)
-    write_bytes(options.output, content.encode())
+    page_record.write_page(options.output, content, "make implants")
     print(content)
     return 0
 

@@ -22,7 +22,7 @@ from adaptation_place import Place, Tree
 from inheritance_rows import Judge, joined
 from longtail import merged
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.run.graph import PATHS, cost_details
 
 LOSSES: dict[str, Tree] = {
@@ -224,7 +224,7 @@ def main() -> int:
     from inheritance_page import page
 
     content = page(options.seeds, options.tuning, found)
-    write_bytes(options.output, content.encode())
+    page_record.write_page(options.output, content, "make inheritance")
     print(content)
     return 0
 

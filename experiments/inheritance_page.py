@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from inheritance import HANDED, JOINT, LOSSES, PAIRS, SCRATCH
 
+from imbnas import page_record
 from imbnas.longtail.student import Estimate, holm, mean_of_runs
 
 DEFAULT = "deferred re-weighting"
@@ -40,7 +40,7 @@ them as orders of magnitude.
 
 def page(seeds: int, tuning: int, found: dict[str, Any]) -> str:
     """Return the page: rule, how it was made, a section per pair, and what the rule says."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     first = next(iter(found.values()))
     head = HEAD.format(
         commit=commit, processor=first["processor"], threads=first["threads"], seeds=seeds, tuning=tuning

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.longtail.student import Estimate, difference_of_runs, mean_of_runs
 from imbnas.seeds import stream
 
@@ -120,7 +120,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("docs/results/intervals.md"))
     options = parser.parse_args()
     content = page(options.trials, options.rows)
-    write_bytes(options.output, content.encode())
+    page_record.write_page(options.output, content, "make coverage")
     print(content)
     return 0
 

@@ -26,6 +26,7 @@ import torch
 from golden import FILES, Golden, read
 from torch import Tensor, nn
 
+from imbnas import page_record
 from imbnas.data.order import InstanceSampler, Sampler
 from imbnas.errors import UserError
 from imbnas.files import write_bytes
@@ -201,7 +202,7 @@ def main() -> int:
         return 2
     made_by = {"seeds": options.seeds, "steps": STEPS, "batch": BATCH, "diffusion": DIFFUSION}
     page, table = latent_diffusion_page.write(found, GENERATED, made_by)
-    write_bytes(options.output, page.encode())
+    page_record.write_page(options.output, page, "make latent-diffusion")
     write_bytes(options.output.with_suffix(".csv"), table.encode())
     print(page)
     return 0

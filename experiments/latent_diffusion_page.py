@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from imbnas import page_record
 from imbnas.longtail.difference import Difference, corrected
 from imbnas.longtail.intervals import differences
 from imbnas.longtail.metrics import summarise
@@ -95,10 +95,10 @@ DECISION = 28, "0028-when-generated-features-are-recommended.md"
 def write(found: Mapping[str, Measured], methods: Sequence[str], made_by: Mapping[str, Any]) -> tuple[str, str]:
     """Return the page and the table of runs as CSV."""
     diffusion = made_by["diffusion"]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     lines = [
         HEAD.format(
-            commit=commit or "unknown",
+            commit=commit,
             processor=processor_model(),
             seeds=made_by["seeds"],
             steps=made_by["steps"],

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from imbnas import page_record
 from imbnas.errors import UserError
 from imbnas.params import presets
 from imbnas.params.config import parse
@@ -181,17 +181,14 @@ def main() -> int:
             "reserved": tree["target"]["validation"]["per_class"],
             "minutes": (time.monotonic() - started) / 60,
             "computed": sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) / 60,
-            "commit": subprocess.run(
-                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-            ).stdout.strip(),
+            "commit": page_record.commit(),
             "processor": step["processor"] if step["device"] == "cpu" else step["device"],
         }
         page = table(root, options.seeds, head)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(page, encoding="utf-8")
+    page_record.write_page(options.output, page, "make longtail")
     print(page)
     return 0
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from adaptation_statistics import Statistic, agreement, difference, estimate, value_and_interval
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.longtail.student import holm
 from imbnas.run.context import processor_model
 from imbnas.truth.agreement import ceiling, mean_tau_of_seeds, spread
@@ -99,16 +98,16 @@ def write_ranking(
     for other in found.conditions:
         if other != condition:
             everything[f"trained alone, {other}"] = found.scores(other, "validation").mean(axis=0)[order][None]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     head = HEAD.format(
         name=table.name,
         file=table.beside(".parquet").name,
         condition=condition,
-        commit=commit or "unknown",
+        commit=commit,
         processor=processor_model(),
         cells=len(truth),
         truths=len(found.seeds),
         seeds=len(next(iter(scores.values()))),
         **epochs,
     )
-    write_bytes(path, (head + table_of(everything, truth) + ceiling_text(found, condition)).encode())
+    page_record.write_page(path, (head + table_of(everything, truth) + ceiling_text(found, condition)), "make ranking")

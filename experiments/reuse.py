@@ -13,7 +13,6 @@ import argparse
 import importlib
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from adaptation_place import Place, Tree
 from sklearn.datasets import load_digits
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.run.graph import PATHS, STEPS
 from imbnas.training.checkpoint import load_weights
 
@@ -90,7 +89,7 @@ def page(spent: Seconds, seconds: dict[str, Seconds], places: dict[str, Place]) 
     """Return the page of results."""
     full, reused = seconds["full chain"], seconds["reused"]
     whole, rest = sum(full.values()), sum(reused.values())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, text=True).stdout.strip()
+    commit = page_record.commit()
     same = same_network(*(place.root / PATHS["final"] for place in places.values()))
     scores = {
         name: json.loads((place.root / PATHS["metrics"]).read_text())["balanced_accuracy"]
@@ -100,7 +99,7 @@ def page(spent: Seconds, seconds: dict[str, Seconds], places: dict[str, Place]) 
     rows = [f"| {step} | {full[step]:.2f} | {reused[step]:.2f} |" for step in STEPS]
     return f"""# A reused supernet: seconds of a second target
 
-`make reuse` at commit {commit or "unknown"}, one run, one thread. The digits 5 to 9 are the long-tailed target, by the
+`make reuse` at commit {commit}, one run, one thread. The digits 5 to 9 are the long-tailed target, by the
 preset `digits` with one random reference. The full chain trains its supernet on half of the digits 0 to 4. The other
 project has no file of that source: it takes the supernet that a first project has trained on it (`supernet.reuse`).
 
@@ -138,7 +137,7 @@ def main() -> int:
     work = options.work.resolve()
     shutil.rmtree(work, ignore_errors=True)
     content = page(*measured(work))
-    write_bytes(options.output, content.encode())
+    page_record.write_page(options.output, content, "make reuse")
     print(content)
     return 0
 

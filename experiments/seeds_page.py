@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from seeds_methods import DRAWS, MACS, RANDOM, SINGLE, Tree
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.longtail.student import Estimate, holm, mean_of_runs
 from imbnas.params.approximate import EnergyParams
 from imbnas.run.context import processor_model
@@ -184,12 +183,12 @@ def under_table(measured: Measured, under: dict[str, list[Tree]]) -> str:
 def write_page(path: Path, experiment: Experiment, own: Table, found: Tree) -> None:
     """Write the page."""
     measured = Measured(found["found"], found["rows"])
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     content = PAGE.format(
         name=experiment.first.name,
         own=own.name,
         condition=experiment.condition,
-        commit=commit or "unknown",
+        commit=commit,
         processor=processor_model(),
         seeds=experiment.seeds,
         trainings=experiment.trainings,
@@ -205,4 +204,4 @@ def write_page(path: Path, experiment: Experiment, own: Table, found: Tree) -> N
         verdict=verdict(measured),
         under=under_table(measured, found["under"]),
     )
-    write_bytes(path, content.encode())
+    page_record.write_page(path, content, "make seeds-results")

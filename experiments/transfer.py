@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from transfer_page import write_transfer
-from transfer_power import Power, powers
+from transfer_power import powers
 from transfer_statistics import (
     Interaction,
     centred,
@@ -153,10 +153,10 @@ def main() -> int:
 
             control = published(options.published, table.architectures, options.resamples)
             files.append(options.published)
-        power: list[Power] = powers(
-            found[0].parts, found[0].pearson.value, (found[0].cells, found[0].seeds), options.simulations
-        )
-        write_transfer(options.output, table, found, control, power, files)
+        size, count = (found[0].cells, found[0].seeds), options.simulations
+        power = powers(found[0].parts, found[0].pearson.value, size, count)
+        adjusted = powers(found[1].parts, found[1].pearson.value, size, count, ())
+        write_transfer(options.output, table, found, control, (power, adjusted), files)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

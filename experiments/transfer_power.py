@@ -62,11 +62,17 @@ def power(parts: tuple[Spread, Spread], correlation: float, size: tuple[int, int
     return Power(correlation, cells, seeds, float(supported.mean()), float(refuted.mean()))
 
 
-def powers(parts: tuple[Spread, Spread], estimate: float, size: tuple[int, int], count: int) -> list[Power]:
-    """Return the power at all correlations, the estimated one (1 at the most) first, and all sizes."""
+def powers(
+    parts: tuple[Spread, Spread],
+    estimate: float,
+    size: tuple[int, int],
+    count: int,
+    others: tuple[float, ...] | None = None,
+) -> list[Power]:
+    """Return the power at all sizes and correlations: the estimated one first, 1 at the most, then `others`."""
     own = round(min(1.0, estimate), 2)
     sizes = sorted({*SIZES, size}, key=lambda own: (own[1], own[0]))
-    correlations = [own, *(one for one in CORRELATIONS if one != own)]
+    correlations = [own, *(one for one in (CORRELATIONS if others is None else others) if one != own)]
     return [power(parts, one, each, count) for one in correlations for each in sizes]
 
 

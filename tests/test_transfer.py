@@ -179,3 +179,16 @@ def test_the_page_is_written_from_a_table_and_one_of_further_cells_beside_it(
     monkeypatch.setattr(sys, "argv", [*arguments, "--longtail", "tail"])
     assert transfer.main() == 2
     assert "no condition tail, expected one of balanced, longtail" in capsys.readouterr().err
+
+
+def test_a_gpu_trains_the_cells_of_both_tables_and_they_are_one_experiment() -> None:
+    import gpu_plan
+
+    from imbnas.params.reading import read
+
+    first, more = (read(ROOT / f"tables/cifar10-lt-16{end}.yaml") for end in ("", "-more"))
+    assert {name for name in first if first[name] != more[name]} == {"about", "drawn", "cells"}
+    name, tree = gpu_plan.table("cuda")
+    assert name == "cifar10-lt-16-cuda"
+    assert tree["cells"] == first["cells"] + more["cells"]
+    assert len(set(tree["cells"])) == 96

@@ -48,7 +48,7 @@ def write_page(
     made = at or commit()
     record: dict[str, Any] = {"command": command, "commit": made}
     record["inputs"] = {file.name: digest_bytes(file.read_bytes())[:DIGITS] for file in inputs}
-    record |= {"figures": dict(figures or {}), "tables": tables(text)}
+    record |= {"figures": dict(figures or {}), "tables": tables(text), "listings": listings(text)}
     data = (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     beside = path.with_suffix(".json")
     last = LAST.format(file=beside.name, digest=digest_bytes(data)[:DIGITS], command=command, commit=made)
@@ -76,6 +76,12 @@ def tables(text: str) -> list[dict[str, Any]]:
         if line.startswith("#"):
             heading = line.lstrip("#").strip()
     return found
+
+
+def listings(text: str) -> list[list[str]]:
+    """Return the blocks of indented lines of a page: output of a program, as it was printed."""
+    blocks = re.findall(r"(?:^ {4,}\S.*\n|(?<=\n)\n(?= {4}))+", text + "\n", re.MULTILINE)
+    return [[line.rstrip() for line in block.splitlines() if line.strip()] for block in blocks]
 
 
 def commit(folder: Path | None = None) -> str:

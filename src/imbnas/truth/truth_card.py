@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from imbnas.files import write_bytes
+from imbnas.page_record import commit
 from imbnas.truth.records import Kept, Records, made_by
 
 COLUMNS = """`validation`, `test`: balanced accuracy. `adjusted_validation`, `adjusted_test`: the same after post-hoc
@@ -49,7 +49,7 @@ def card(records: Records, kept: list[Kept], seeds: int) -> str:
         "",
         f"    make table SPEC={table.file.as_posix()} DATA=DIR",
         "",
-        f"Written at commit {commit(Path(__file__).parent)}. {_code(records, kept)}",
+        f"Written at commit {commit()}. {_code(records, kept)}",
         "",
         f"{seconds / 3600:.1f} hours in all, {seconds / max(1, len(kept)):.0f} s a training, with "
         f"{spec.runtime.threads} thread(s) each, on {', '.join(f'{name} ({n})' for name, n in processors.items())}; "
@@ -69,16 +69,6 @@ def card(records: Records, kept: list[Kept], seeds: int) -> str:
         CANNOT,
     ]
     return "\n".join(lines)
-
-
-def commit(folder: Path) -> str:
-    """Return the short name of the commit of the code, marked where files differ from it; unknown outside of git."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        found = ""
-    return found or "unknown"
 
 
 def _code(records: Records, kept: list[Kept]) -> str:

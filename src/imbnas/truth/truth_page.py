@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.longtail.metrics import Floats
 from imbnas.truth.agreement import (
     Statistic,
@@ -31,7 +31,7 @@ Intervals are percentiles of {level:.0f} % over a bootstrap of the cells; tau is
 
 def write_page(path: Path, name: str, folder: str, table: Whole, wanted: int) -> None:
     """Write the page; `wanted` is how many seeds the table shall have."""
-    write_bytes(path, page(name, folder, table, wanted).encode())
+    page_record.write_page(path, page(name, folder, table, wanted), "make table")
 
 
 def page(name: str, folder: str, table: Whole, wanted: int) -> str:
