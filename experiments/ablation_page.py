@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from adaptation_statistics import Statistic, agreement, difference
 from ranking import Ranking
 from ranking_page import ceiling_text, in_order
 
-from imbnas.files import write_bytes
+from imbnas import page_record
 from imbnas.longtail.student import Estimate
 from imbnas.run.context import processor_model
 from imbnas.search.proxies import PROXIES
@@ -230,11 +229,11 @@ def write_page(path: Path, ablation: Ablation, seeds: range, joined: list[str], 
     others = described(found, condition, order, every[DEFAULT].scores)
     halved = np.array([ablation.halved(DEFAULT, seed) for seed in seeds])
     params = ablation.params(DEFAULT, 0)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = page_record.commit()
     content = PAGE.format(
         name=table.name,
         condition=condition,
-        commit=commit or "unknown",
+        commit=commit,
         processor=processor_model(),
         cells=len(truth),
         truths=len(found.seeds),
@@ -252,4 +251,4 @@ def write_page(path: Path, ablation: Ablation, seeds: range, joined: list[str], 
         verdict=verdict(results, list(rivals)),
         together="" if again is None else confirmation(again, joined, results.least(joined)),
     )
-    write_bytes(path, content.encode())
+    page_record.write_page(path, content, "make ablation")
