@@ -68,22 +68,32 @@ class Log:
         if self._silent or not sys.stderr.isatty():
             yield Bar(None, 0)
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            self._bar = progress
-            try:
-                yield Bar(progress, progress.add_task(f"{self.step}: {title}", total=total, completed=done, note=""))
-            finally:
+        # Trainings that take turns have a line each.
+        if self._bar is None:
+            self._bar = _progress()
+            self._bar.start()
+        progress, task = self._bar, self._bar.add_task(f"{self.step}: {title}", total=total, completed=done, note="")
+        try:
+            yield Bar(progress, task)
+        finally:
+            progress.remove_task(task)
+            if not progress.task_ids:
+                progress.stop()
                 self._bar = None
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _without_waiting(file: Path) -> int:

@@ -85,6 +85,15 @@ def test_every_offset_and_half_of_the_mirrors_occur():
     assert (counts - 1000).abs().max() < 5 * 31
 
 
+@pytest.mark.parametrize("options", [{}, {"crop": "pad", "pad": 2}, {"flip": True}, {"cutout": 3}])
+@pytest.mark.parametrize("size", [(8, 6), (10, 9)])
+def test_numbers_drawn_ahead_place_what_a_call_draws(options, size):
+    augment, images = make(**{"crop": "none", **options}), images_of(9, *size)
+    expected = augment(images, seeded(7))
+    assert augment.indexed
+    assert torch.equal(augment.placed(images, augment.drawn(seeded(7), 9, *size)), expected)
+
+
 def test_same_generator_same_images():
     images = images_of(16)
     for augment in (make("pad", 2, True, 3), make("resized", 0, True, 3)):

@@ -43,6 +43,7 @@ OTHERS: dict[str, Any] = {
     "runtime.workers": 0,
     "runtime.memory": 0.5,
     "runtime.gpu_share": 0.5,
+    "runtime.together": 3,
     "source.dataset": "mnist",
     "source.root": "datasets/elsewhere",
     "source.seed": 3,

@@ -487,6 +487,12 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
         ({"space.stages.strides": [1, 2, True]}, "space.stages.strides is [1, 2, true], expected one of 1, 2"),
         ({"target.channels": True}, "target.channels is true, expected one of 1, 3"),
         ({"runtime.gpu_share": 0}, "runtime.gpu_share: found 0, expected a number above 0"),
+        ({"runtime.together": 0}, "runtime.together: found 0, expected auto or a number above 0"),
+        (
+            {"runtime.together": 4, "runtime.processes": 2},
+            "runtime.together is 4 with processes 2, expected auto or 1: trainings in several processes come one after "
+            "the other",
+        ),
         (
             {"runtime.gpu_share": 0.5, "runtime.processes": 2},
             "runtime.gpu_share is 0.5 with processes 2, expected 1: the processes of a training have a whole GPU each",

@@ -56,9 +56,10 @@ def test_a_view_changes_exactly_when_one_of_its_parameters_does(dotted: str) -> 
 
 def test_the_parameters_that_never_change_a_result_are_in_no_view() -> None:
     named = {name for step in STEPS for name in uses(step)}
-    assert not named & {"runtime", "runtime.workers", "runtime.state_interval", "runtime.memory", "runtime.gpu_share"}
+    apart = {f"runtime.{name}" for name in ("workers", "state_interval", "memory", "gpu_share", "together")}
+    assert not named & {"runtime", *apart}
     everything = {f"{top}.{name}" for top in ("runtime",) for name in default_tree()[top]}
-    assert everything - named == {"runtime.workers", "runtime.state_interval", "runtime.memory", "runtime.gpu_share"}
+    assert everything - named == apart
 
 
 def test_the_tables_other_values_are_other_values() -> None:
@@ -73,9 +74,10 @@ def test_parameters_and_views_are_frozen() -> None:
             setattr(model, name, 1)
 
 
+ALONE = {"runtime.gpu_share", "runtime.together", "supernet.passes", "adapt.passes"}
 TREES = st.sets(st.sampled_from(sorted(OTHERS))).map(
     # They do not go with any value of others.
-    lambda names: names - ({"runtime.gpu_share", "supernet.passes", "adapt.passes"} if len(names) > 1 else set())
+    lambda names: names - (ALONE if len(names) > 1 else set())
 )
 FLOATS = {
     "imbalance.ratio": st.floats(min_value=0, exclude_min=True, allow_infinity=False),

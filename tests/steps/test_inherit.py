@@ -191,8 +191,8 @@ def test_another_head_trains_nothing_again(inherited: Path, tmp_path: Path, monk
 
     root = tiny_chain.copy(inherited, tmp_path)
     assert tiny_chain.run(root, "retrain", **INHERIT, retrain__head={"name": "crt", "epochs": 1}) == 0
-    names, real = [], Trainer.fit
-    monkeypatch.setattr(Trainer, "fit", lambda self: (names.append(self.training.name), real(self))[1])
+    names, real = [], Trainer.turns
+    monkeypatch.setattr(Trainer, "turns", lambda self: (names.append(self.training.name), real(self))[1])
     assert tiny_chain.run(root, "retrain", **INHERIT, retrain__head={"name": "linear", "epochs": 1}) == 0
     assert set(names) == {"retrain-head"}
     names.clear()

@@ -18,6 +18,7 @@ from imbnas.network_names import by_place
 from imbnas.training.checkpoint import load_meta, load_weights
 from imbnas.training.inputs import batches_of
 from imbnas.training.loop import Trainer
+from imbnas.training.turns import Turns
 
 FINAL, REFERENCES = "models/final.safetensors", "models/references.safetensors"
 LOSSES = "results/plots/retrain.csv"
@@ -55,19 +56,19 @@ def test_weights_decay_undampened_and_those_of_the_last_step_are_kept(
     shutil.rmtree(root / "data/target/test")
     steps: list[tuple[float, float]] = []
     ends: list[dict[str, torch.Tensor]] = []
-    fused, fit = torch._fused_sgd_, Trainer.fit
+    fused, turns = torch._fused_sgd_, Trainer.turns
 
     def stepped(*given: Any, **options: Any) -> None:
         steps.append((options["weight_decay"], options["dampening"]))
         fused(*given, **options)
 
-    def ended(self: Trainer) -> list[float]:
-        history = fit(self)
+    def ended(self: Trainer) -> Turns[list[float]]:
+        history = yield from turns(self)
         ends.append({name: value.clone() for name, value in self.training.model.state_dict().items()})
         return history
 
     monkeypatch.setattr(torch, "_fused_sgd_", stepped)
-    monkeypatch.setattr(Trainer, "fit", ended)
+    monkeypatch.setattr(Trainer, "turns", ended)
     change = {"retrain__references": False, "retrain__optimizer": {"weight_decay": 0.0123}}
     assert tiny_chain.run(root, "retrain", **change) == 0
     assert set(steps) == {(0.0123, 0.0), (0.0, 0.0)}, "norms and biases do not decay"
@@ -88,8 +89,8 @@ def test_equal_architectures_are_trained_once_and_are_equal(
     record["chosen"] = {**largest, "score": 0.5, "standard_error": 0.1}
     file.write_text(json.dumps(record))
     trained = []
-    real = Trainer.fit
-    monkeypatch.setattr(Trainer, "fit", lambda self: (trained.append(self.training), real(self))[1])
+    real = Trainer.turns
+    monkeypatch.setattr(Trainer, "turns", lambda self: (trained.append(self.training), real(self))[1])
     assert tiny_chain.run(root, "retrain") == 0
     # The largest one is trained already, as a reference of another choice.
     assert len(trained) == 2
@@ -119,20 +120,20 @@ def test_a_kill_between_networks_repeats_no_training(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     expected = tiny_chain.digests(root, "retrain")
-    real, steps, calls = Trainer.fit, [], []
+    real, steps, calls = Trainer.turns, [], []
 
-    def killed(self: Trainer) -> list[float]:
+    def killed(self: Trainer) -> Turns[list[float]]:
         calls.append(self)
         if len(calls) == 2:
             raise MemoryError("killed")
         return real(self)
 
-    monkeypatch.setattr(Trainer, "fit", killed)
+    monkeypatch.setattr(Trainer, "turns", killed)
     with pytest.raises(MemoryError):
         tiny_chain.run(root, "retrain")
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self, *a: (steps.append(self.done), step(self, *a))[1])
-    monkeypatch.setattr(Trainer, "fit", real)
+    monkeypatch.setattr(Trainer, "turns", real)
     assert tiny_chain.run(root, "retrain") == 0
     per_network = 3 * len(batches_of(np.arange(sum(load_meta(root / FINAL)["counts"])), 32))
     assert len(steps) == 3 * per_network
@@ -188,8 +189,8 @@ def test_a_two_branch_network_is_trained_measured_and_counted(chain: Path, tmp_p
 def test_a_gpu_may_record_trainings_that_draw_nothing_on_the_processor(
     chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, expected: bool
 ) -> None:
-    trainings, real = [], Trainer.fit
-    monkeypatch.setattr(Trainer, "fit", lambda self: (trainings.append(self.training), real(self))[1])
+    trainings, real = [], Trainer.turns
+    monkeypatch.setattr(Trainer, "turns", lambda self: (trainings.append(self.training), real(self))[1])
     root = tiny_chain.copy(chain, tmp_path)
     assert tiny_chain.run(root, "retrain", retrain__epochs=1, retrain__references=False, **change) == 0
     expected_names = {"retrain", *(["retrain-head"] if "retrain__head" in change else [])}

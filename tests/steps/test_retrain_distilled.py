@@ -15,7 +15,7 @@ import tiny_chain
 import torch
 
 from imbnas.params.config import parse
-from imbnas.steps.first_stage import Teacher, _kept
+from imbnas.steps.first_stage import Teacher, kept_network
 from imbnas.training.checkpoint import load_meta, load_weights
 from imbnas.training.loop import Trainer
 
@@ -30,8 +30,8 @@ DISTILLED: dict[str, Any] = {
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[Trainer]:
     """Collect the trainings that are done."""
     found: list[Trainer] = []
-    real = Trainer.fit
-    monkeypatch.setattr(Trainer, "fit", lambda self: (found.append(self), real(self))[1])
+    real = Trainer.turns
+    monkeypatch.setattr(Trainer, "turns", lambda self: (found.append(self), real(self))[1])
     return found
 
 
@@ -85,8 +85,8 @@ def test_a_network_is_kept_for_its_teacher_alone() -> None:
     view: Any = parse({"retrain": {"distill": {"teacher": "largest"}}}, "p.yaml").view("retrain")
     plain: Any = parse({}, "p.yaml").view("retrain")
     teachers = [None, *(Teacher(torch.nn.Identity(), tag, {}) for tag in ("3-3-3", "3-3-2"))]
-    places = {_kept(step, view, "0-1-2", teacher).base for teacher in teachers}
-    assert len(places | {_kept(step, plain, "0-1-2", None).base}) == 4
+    places = {kept_network(step, view, "0-1-2", teacher).base for teacher in teachers}
+    assert len(places | {kept_network(step, plain, "0-1-2", None).base}) == 4
 
 
 @pytest.mark.parametrize("step", ["supernet", "adapt"])

@@ -20,6 +20,7 @@ from imbnas.steps.head_stages import HEAD_STAGES
 from imbnas.steps.retrain_head import SECOND_STAGES
 from imbnas.training.checkpoint import load_weights
 from imbnas.training.loop import Trainer
+from imbnas.training.turns import Turns
 
 FINAL = "models/final.safetensors"
 TINY = {"per_class": 30, "profile": "per-class", "diffusion": {"epochs": 3, "timesteps": 5}}
@@ -107,8 +108,8 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
     assert tiny_chain.run(root, "retrain", **staged("lws", tau=0.5)) == 0
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(heads / "lws", "retrain")
     trained: list[object] = []
-    real = Trainer.fit
-    monkeypatch.setattr(Trainer, "fit", lambda self: (trained.append(self.training), real(self))[1])
+    real = Trainer.turns
+    monkeypatch.setattr(Trainer, "turns", lambda self: (trained.append(self.training), real(self))[1])
     assert tiny_chain.run(root, "retrain", **staged("ncm", tau=0.5)) == 0
     assert trained == []
     cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
@@ -124,11 +125,11 @@ def test_another_head_does_not_train_the_network_again_and_gives_the_same_bytes(
 def test_a_network_s_seconds_count_once_whoever_trained_it(
     chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, real, slept = tiny_chain.copy(chain, tmp_path), Trainer.fit, 0.5
+    root, real, slept = tiny_chain.copy(chain, tmp_path), Trainer.turns, 0.5
     shutil.rmtree(root / ".imbnas" / "kept", ignore_errors=True)
     trained = 0
 
-    def slow(self: Trainer) -> list[float]:
+    def slow(self: Trainer) -> Turns[list[float]]:
         nonlocal trained
         if self.training.name != "retrain":
             return real(self)
@@ -148,7 +149,7 @@ def test_a_network_s_seconds_count_once_whoever_trained_it(
         cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
         return cost, [json.loads(file.read_text())["seconds"] for file in kept]
 
-    monkeypatch.setattr(Trainer, "fit", slow)
+    monkeypatch.setattr(Trainer, "turns", slow)
     (stopped, first), (ended, second) = timed("crt"), timed("crt")
     assert (stopped, ended) == (143, 0)
     cost, kept = recorded()
@@ -197,19 +198,19 @@ def test_a_kill_in_the_head_stage_repeats_no_training_and_leaves_no_state(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     shutil.rmtree(root / ".imbnas" / "kept", ignore_errors=True)
-    real = Trainer.fit
+    real = Trainer.turns
     trained: list[str] = []
 
-    def killed(self: Trainer) -> list[float]:
+    def killed(self: Trainer) -> Turns[list[float]]:
         if self.training.name == "retrain-head":
             raise MemoryError("killed")
         return real(self)
 
-    monkeypatch.setattr(Trainer, "fit", killed)
+    monkeypatch.setattr(Trainer, "turns", killed)
     with pytest.raises(MemoryError):
         tiny_chain.run(root, "retrain", **staged("crt", tau=0.5))
     assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt"))
-    monkeypatch.setattr(Trainer, "fit", lambda self: (trained.append(self.training.name), real(self))[1])
+    monkeypatch.setattr(Trainer, "turns", lambda self: (trained.append(self.training.name), real(self))[1])
     assert tiny_chain.run(root, "retrain", **staged("crt", tau=0.5)) == 0
     assert trained == ["retrain-head"]
     assert list((root / ".imbnas" / "resume" / "retrain").glob("*.pt")) == []

@@ -82,8 +82,8 @@ def test_a_space_with_too_few_says_so_and_says_which_are_far() -> None:
 def test_another_reference_trains_one_network(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     before, meta = load_weights(root / REFERENCES)
-    trained, real = [], Trainer.fit
-    monkeypatch.setattr(Trainer, "fit", lambda self: (trained.append(self.training), real(self))[1])
+    trained, real = [], Trainer.turns
+    monkeypatch.setattr(Trainer, "turns", lambda self: (trained.append(self.training), real(self))[1])
     assert tiny_chain.run(root, "retrain", retrain__references={"random": 3}) == 0
     assert len(trained) == 1
     after, more = load_weights(root / REFERENCES)

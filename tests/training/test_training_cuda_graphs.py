@@ -144,7 +144,7 @@ def trained(
         ),
         0,
         mix=Mixer(mixed, COUNTS) if mixed else None,
-        repeats=recorded,
+        capturable=recorded,
     )
     state = ResumeState(folder / "state", str(recorded), 1e9)
     history = Trainer(training, runtime, state, Log("test")).fit()

@@ -164,6 +164,19 @@ def test_a_part_of_a_table_is_gone_on_with(fresh: Table, finished: Path) -> None
         assert (fresh.file.parent / name).read_bytes() == (finished / "tables" / name).read_bytes()
 
 
+def test_cells_side_by_side_are_the_same_rows(fresh: Table, finished: Path) -> None:
+    """As many as the file says, whose recipe this is not: rows of before stay."""
+    rows = read_rows(fresh.beside(".parquet"))
+    write_rows(fresh.beside(".parquet"), fresh.beside(".csv"), rows[:-3])
+    table = Table(write_spec(fresh.root, runtime={"together": 2}), fresh.root)
+    shards.train_shard(table, 1, 0, 1, QUIET)
+    collect(table, QUIET)
+    for name in RESULT:
+        assert (table.file.parent / name).read_bytes() == (finished / "tables" / name).read_bytes()
+    spent = [line.split(",") for line in table.beside("-seconds.csv").read_text().splitlines()[-3:]]
+    assert all(0.0 < float(line[5]) < 60.0 for line in spent)
+
+
 def other_code(table: Table, rows: int, **figures: float) -> None:
     """Let the committed table hold so many rows only, made by other code."""
     found = [{**row, "code": "0" * 16} for row in read_rows(table.beside(".parquet"))[:rows]]

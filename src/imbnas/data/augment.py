@@ -112,13 +112,42 @@ class Augment:
         """Return the network's input for what `early` returned of a whole batch; the generator has done its draws."""
         if self.policy is None:
             images = self._cut(images, Draws(generator, len(images)))
-        return self._blank(self._normalise(images), Draws(generator, len(images)))
+        square = self._square_drawn(Draws(generator, len(images)))
+        return self._squared(self._normalise(images), None if square is None else _moved(square, images.device))
+
+    @property
+    def indexed(self) -> bool:
+        """Whether an augmentation is a function of whole numbers, which `drawn` draws before the images are there."""
+        return self.policy is None and self.crop != "resized"
+
+    def drawn(self, generator: torch.Generator, count: int, height: int, width: int) -> Tensor:
+        """Return all numbers (K, N), int64, that a call draws for N images of that size; `indexed` alone has them."""
+        draws = Draws(generator, count)
+        parts = [self._window_drawn(*self._whole(height, width), draws), self._square_drawn(draws)]
+        found = [part for part in parts if part is not None]
+        return torch.cat(found) if found else torch.empty((0, count), dtype=torch.int64)
+
+    def placed(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Return what a call returns for images that drew these numbers (K, N), on the images' device."""
+        images = self._uncut(images)
+        if self._cuts(*images.shape[2:]):
+            images, drawn = self._windowed(images, drawn[:2]), drawn[2:]
+        return self._squared(self._normalise(images), drawn)
 
     def _cut(self, images: Tensor, draws: Draws) -> Tensor:
         if self.crop == "resized":
             return self._resized(images, draws)
-        whole = _centre(images, self.shape.height, self.shape.width) if self.crop == "none" else images
-        return self._window(whole, draws)
+        whole = self._uncut(images)
+        height, width = whole.shape[2:]
+        drawn = self._window_drawn(height, width, draws)
+        return whole if drawn is None else self._windowed(whole, _moved(drawn, images.device))
+
+    def _uncut(self, images: Tensor) -> Tensor:
+        """Return that of images of which windows are cut at random."""
+        return _centre(images, self.shape.height, self.shape.width) if self.crop == "none" else images
+
+    def _whole(self, height: int, width: int) -> tuple[int, int]:
+        return (self.shape.height, self.shape.width) if self.crop == "none" else (height, width)
 
     def _normalise(self, images: Tensor) -> Tensor:
         if images.device not in self._scales:
@@ -127,17 +156,25 @@ class Augment:
         scale, shift = self._scales[images.device]
         return (images * scale).add_(shift)
 
-    def _window(self, images: Tensor, draws: Draws) -> Tensor:
-        """Cut a window at a random offset from each padded image, mirrored or not, in one gather."""
-        count, channels = images.shape[:2]
-        if self.pad == 0 and not self.flip and images.shape[2:] == (self.shape.height, self.shape.width):
-            return images
-        padded = F.pad(images, (self.pad,) * 4) if self.pad else images
-        height, width = padded.shape[2:]
+    def _cuts(self, height: int, width: int) -> bool:
+        return bool(self.pad or self.flip or (height, width) != (self.shape.height, self.shape.width))
+
+    def _window_drawn(self, height: int, width: int, draws: Draws) -> Tensor | None:
+        """Return where each image's window begins, and whether it is mirrored (2, N); None where nothing is cut."""
+        if not self._cuts(height, width):
+            return None
+        height, width = height + 2 * self.pad, width + 2 * self.pad
         tops = draws.integers(height - self.shape.height + 1)
         lefts = draws.integers(width - self.shape.width + 1)
         coins = draws.integers(2) if self.flip else torch.zeros_like(tops)
-        starts, coins = _moved(torch.stack([tops * width + lefts, coins]), images.device)
+        return torch.stack([tops * width + lefts, coins])
+
+    def _windowed(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Cut a window from each padded image, mirrored or not, in one gather."""
+        count, channels = images.shape[:2]
+        padded = F.pad(images, (self.pad,) * 4) if self.pad else images
+        width = padded.shape[3]
+        starts, coins = drawn
         # Where the pixels of the window at the origin lie, and those of its mirror image.
         if (key := (images.device, width)) not in self._windows:
             columns = torch.arange(self.shape.width)
@@ -174,13 +211,19 @@ class Augment:
             align_corners=False,
         )
 
-    def _blank(self, images: Tensor, draws: Draws) -> Tensor:
-        """Set a square around a random pixel of each image to zero, which is the mean colour."""
+    def _square_drawn(self, draws: Draws) -> Tensor | None:
+        """Return where the square around a random pixel of each image begins (2, N); None for no square."""
         if not self.cutout:
+            return None
+        pixels = torch.stack([draws.integers(self.shape.height), draws.integers(self.shape.width)])
+        return pixels - self.cutout // 2
+
+    def _squared(self, images: Tensor, drawn: Tensor | None) -> Tensor:
+        """Set a square of each image to zero, which is the mean colour."""
+        if drawn is None or not self.cutout:
             return images
         height, width = images.shape[2:]
-        drawn = torch.stack([draws.integers(height), draws.integers(width)])
-        tops, lefts = _moved(drawn - self.cutout // 2, images.device)
+        tops, lefts = drawn
         rows = _inside(tops, self.cutout, height)[:, None, :, None]
         columns = _inside(lefts, self.cutout, width)[:, None, None, :]
         return images.masked_fill(rows & columns, 0.0)

@@ -64,6 +64,15 @@ class ImageStore:
         """Whether each image is decoded from a file when it is wanted."""
         return isinstance(self._source, Files)
 
+    @property
+    def side(self) -> tuple[int, int] | None:
+        """Height and width of the images that lie on the device; None where they are decoded as they are wanted."""
+        return None if self.decodes else (self._images.shape[2], self._images.shape[3])
+
+    def taken(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images and labels at positions (int64, (B,)) on the device, which hold them."""
+        return self._images.index_select(0, place), self.labels.index_select(0, place)
+
     def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (uint8, (B, C, H, W)) and labels (int64, (B,)) on the device for each array of positions.
 
@@ -79,7 +88,7 @@ class ImageStore:
         self._check(flat)
         # One transfer for all batches.
         for place in torch.from_numpy(flat).to(self.device).split([len(batch) for batch in batches]):
-            yield self._images.index_select(0, place), self.labels.index_select(0, place)
+            yield self.taken(place)
 
     def ahead(self, tasks: Iterable[Task], early: Early) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
         """Yield, on the device, what `early` makes of each task's images, and their labels, some tasks ahead.

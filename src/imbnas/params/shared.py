@@ -56,6 +56,8 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Above = Annotated[float, Field(gt=0.0)]
+Beside = Literal["auto"] | Annotated[int, Field(gt=0, le=32)]
+"""Trainings at a time; a GPU has no more than 32 streams to tell apart."""
 Device = Literal["auto", "cpu", "cuda"]
 Sampling = Literal["uniform", "fair", "sandwich", "mixture"]
 PassesTaken = Literal["separate", "together"]
@@ -106,6 +108,18 @@ class RuntimeParams(TrainingNumerics):
     """GiB of activations that a search keeps where several candidates begin alike; with less it computes more."""
     gpu_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Part of a GPU's memory that a step leases and keeps to, so that several steps run on one; 1 leases it whole."""
+    together: Beside = "auto"
+    """Trainings of `retrain` (the chosen network, its references) and of a table's cells that take turns, step by step.
+    On a GPU they overlap, so that small networks fill it. `auto`: there as many as have room, up to 8; on a CPU 1."""
+
+    @model_validator(mode="after")
+    def _one_after_the_other(self) -> Self:
+        if self.processes > 1 and self.together not in ("auto", 1):
+            raise ValueError(
+                f"together is {self.together} with processes {self.processes}, expected auto or 1: trainings in "
+                "several processes come one after the other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:

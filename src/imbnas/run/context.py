@@ -7,11 +7,11 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError, is_utf8
@@ -40,6 +40,9 @@ class Context:
     state_interval: float = 300.0
     workers: int = 0
     memory: float = 2.0
+    together: int | Literal["auto"] = "auto"
+    clock: Callable[[], float] | None = None
+    """The seconds of this attempt, where other contexts take theirs meanwhile; None: all since `started`."""
     started: float = field(default_factory=time.monotonic)
     device: str = "cpu"
     reused_seconds: float = 0.0
@@ -137,7 +140,8 @@ class Context:
 
     def cost(self) -> dict[str, Any]:
         """Return seconds and attempts of this run, earlier interrupted attempts included."""
-        seconds = self._earlier["seconds"] + time.monotonic() - self.started
+        here = time.monotonic() - self.started if self.clock is None else self.clock()
+        seconds = self._earlier["seconds"] + here
         return {"seconds": round(seconds, 3), "attempts": self._earlier["attempts"] + 1}
 
     def note_cost(self) -> None:

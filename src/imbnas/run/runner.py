@@ -63,6 +63,7 @@ def run_step(
         state_interval=params.runtime.state_interval,
         workers=params.runtime.workers,
         memory=params.runtime.memory,
+        together=params.runtime.together,
     )
     signal.signal(signal.SIGTERM, _interrupt)
     try:

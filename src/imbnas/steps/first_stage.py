@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.trained import Kept, Trained
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.state import ResumeState
+from imbnas.training.turns import Turns, finished
 
 
 @dataclass
@@ -65,11 +68,18 @@ def make_teacher(
     if architecture is None:
         return None
     alone = view.retrain.model_copy(update={"distill": DistillParams()})
-    model, tag, _ = first_stage(step, view.model_copy(update={"retrain": alone}), architecture, outcome, "teacher-")
+    view = view.model_copy(update={"retrain": alone})
+    spent = partial(unassigned, step, outcome)
+    model, tag, _ = finished(first_stage(step, view, architecture, outcome, spent, role="teacher-"))
     cost = count(model, step.shape)
     step.context.log(f"teacher trained: {tag}")
     described = {"architecture": list(architecture), "macs": cost.macs, "params": cost.params}
     return Teacher(model.requires_grad_(False).eval(), tag, described)
+
+
+def unassigned(step: TrainingStep, outcome: Outcome) -> float:
+    """Return the seconds of this run that no network so far has taken."""
+    return float(step.context.cost()["seconds"]) - outcome.seconds
 
 
 def first_stage(
@@ -77,10 +87,13 @@ def first_stage(
     view: RetrainView,
     architecture: Architecture,
     outcome: Outcome,
+    spent: Callable[[], float],
     role: str = "",
     teacher: Teacher | None = None,
-) -> FirstStage:
-    """Return a network after its first stage; add to the outcome what that has brought. `role` tells states apart.
+) -> Turns[FirstStage]:
+    """Return a network after its first stage, turn by turn; add to the outcome what that has brought.
+
+    `spent` returns the seconds that it has taken, `role` tells states apart.
 
     A mixture has its training behind it. A network whose first stage an earlier run has trained with the same
     parameters is taken from there: other heads then cost seconds, and another number of references those that are new.
@@ -93,7 +106,7 @@ def first_stage(
         outcome.head = outcome.mixture.head
         return FirstStage(step.placed(outcome.mixture.network()), tag, [])
     model, outcome.head = new_network(step, recipe, architecture)
-    kept = _kept(step, view, tag, teacher)
+    kept = kept_network(step, view, tag, teacher)
     # One process looks for all: a file that the first is writing must not be there for some and absent for others.
     look, own = step.runtime.ranks.shared, context.state_path.name
     found = look(kept.load)
@@ -111,17 +124,18 @@ def first_stage(
     if outcome.inherited is not None:
         assert isinstance(model, Subnet)  # the parameters refuse to inherit two branches
         outcome.inherited.give(step, recipe, model, architecture)
-    losses, states = train_network(step, recipe, model, role + tag, None if teacher is None else teacher.network)
+    follows = None if teacher is None else teacher.network
+    losses, states = yield from train_network(step, recipe, model, role + tag, follows)
     outcome.states += states
     if found is None:
-        found = Kept(model.state_dict(), context.cost()["seconds"] - outcome.seconds, own, losses)
+        found = Kept(model.state_dict(), spent(), own, losses)
         if step.runtime.ranks.first:
             kept.save(found)
-    outcome.seconds += found.seconds if found.run == own else context.cost()["seconds"] - outcome.seconds
+    outcome.seconds += found.seconds if found.run == own else spent()
     return FirstStage(model, tag, losses)
 
 
-def _kept(step: TrainingStep, view: RetrainView, tag: str, teacher: Teacher | None) -> Trained:
+def kept_network(step: TrainingStep, view: RetrainView, tag: str, teacher: Teacher | None) -> Trained:
     """Return where the network is kept after its first stage, whatever the references are and what follows.
 
     Its teacher counts: which architecture that is follows from the limits of the search, which this step does not see.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from imbnas.errors import UserError
 from imbnas.files import read_json
 from imbnas.params.retrain import RetrainView
 from imbnas.run.context import Context
-from imbnas.spaces.cost import count
-from imbnas.spaces.networks import Subnet
 from imbnas.spaces.registry import make_space
-from imbnas.steps.first_stage import Outcome, first_stage, make_teacher
+from imbnas.steps.first_stage import Outcome, make_teacher
 from imbnas.steps.handed_mixture import HandedMixture
 from imbnas.steps.inherit import Inheritance, recipe_meta
 from imbnas.steps.retrain_entries import networks_to_train
-from imbnas.steps.retrain_head import SECOND_STAGES, SecondStage
+from imbnas.steps.retrain_together import train_all
 from imbnas.steps.rows import Rows, image_meta, read_tail, read_validation, validation_rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.checkpoint import save_weights
@@ -37,23 +34,7 @@ def run(view: RetrainView, context: Context) -> None:
     inherited = Inheritance.read(step, view.space, view.retrain) if mixture is None else mixture.start
     outcome = Outcome(inherited=inherited, mixture=mixture)
     teacher = make_teacher(step, view, networks.teacher, outcome)
-    for name, entry in entries.items():
-        architecture = tuple(entry["architecture"])
-        if architecture in outcome.networks:
-            context.log(f"{name} is the same architecture as an earlier one and is not trained twice")
-            continue
-        model, tag, outcome.losses[architecture] = first_stage(step, view, architecture, outcome, teacher=teacher)
-        if view.retrain.head.name != "none":
-            assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
-            begin = time.monotonic()
-            stage = SecondStage(step, view.retrain.acting, model, judges, tag)
-            outcome.head = SECOND_STAGES[view.retrain.head.name](stage)
-            outcome.seconds += time.monotonic() - begin
-            outcome.states += stage.states
-        outcome.costs[architecture] = count(model, step.shape)
-        outcome.networks[architecture] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-        done = "trained" if mixture is None else "taken as the search has trained it, a mixture that decodes to"
-        context.log(f"{name} {done}: {'-'.join(map(str, architecture))}")
+    train_all(step, view, entries, outcome, teacher, judges)
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
     if not step.runtime.ranks.first:
         return

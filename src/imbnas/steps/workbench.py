@@ -116,6 +116,9 @@ class TrainingStep:
         context = self.context
         return ResumeState(context.state_path, name, context.state_interval, context.note_cost, self.runtime.ranks)
 
-    def trainer(self, training: Training, state: ResumeState) -> Trainer:
-        """Return the trainer that goes on from `state`, which stays until the step's output is written."""
-        return Trainer(training, self.runtime, state, self.context.log)
+    def trainer(self, training: Training, state: ResumeState, tag: str = "") -> Trainer:
+        """Return the trainer that goes on from `state`, which stays until the step's output is written.
+
+        `tag` tells it from the step's other trainings in the log.
+        """
+        return Trainer(training, self.runtime, state, self.context.log, tag)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imbnas.training.fetching import beside
 from imbnas.training.graph_memory import OTHERS, CapturePool, room_for_step
 
 Step = Callable[[Tensor, Any], Tensor]
@@ -47,7 +48,9 @@ class GraphedStep:
         if found is None:
             self._seen[whole] += 1
             if self._full or self._seen[whole] <= EAGER:
-                return step(inputs, target)
+                loss = step(inputs, target)
+                self._full = self._full or draws_beside_others(inputs.device)
+                return loss
             if not room_for_step():
                 self._full = True
                 return step(inputs, target)
@@ -59,6 +62,14 @@ class GraphedStep:
         return found.replay(inputs, target)
 
 
+def draws_beside_others(device: torch.device) -> bool:
+    """Return whether a training beside others has drawn on the device since its generators were seeded for this step.
+
+    Recordings read seeds from one place in memory, where each training would overwrite those of the others.
+    """
+    return beside(device) and torch.cuda.default_generators[torch.cuda.current_device()].get_offset() != 0
+
+
 class _Recording:
     """One recorded step and the memory that it reads and writes."""
 
@@ -67,7 +78,10 @@ class _Recording:
         self._inputs = inputs.clone()
         self._target = [part.clone() for part in _tensors(target)]
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode=OTHERS):
+        # A training beside others is recorded on its own stream: torch would take one for all, and the working memory
+        # of cuBLAS, which a stream has, would be that of several recordings that are played back at once.
+        own = torch.cuda.current_stream() if beside(inputs.device) else None
+        with torch.cuda.graph(self._graph, stream=own, capture_error_mode=OTHERS):
             self._loss = step(
                 self._inputs, self._target[0] if isinstance(target, Tensor) else type(target)(*self._target)
             )

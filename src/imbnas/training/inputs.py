@@ -14,6 +14,7 @@ from imbnas.data.loading import AheadStore, Early, Task, unchanged
 from imbnas.seeds import derive
 from imbnas.training.definition import Training
 from imbnas.training.ranks import Ranks
+from imbnas.training.resident import Resident
 
 Late = Callable[[Tensor, torch.Generator], Tensor]
 """The part of an augmentation that is done at the step."""
@@ -25,9 +26,12 @@ def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return cuts[:-1] if len(cuts) > 1 and len(cuts[-1]) == 1 else cuts
 
 
-def inputs(training: Training, ranks: Ranks, first: int, per_epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def inputs(
+    training: Training, ranks: Ranks, first: int, per_epoch: int, resident: Resident | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the augmented inputs and the labels of each optimiser step from `first` on, whole batches on the device.
 
+    Where batches are made by numbers (`resident`) these come in place of inputs, and positions in place of labels.
     What takes the processor long (files to decode, policies) is done ahead, across the ends of epochs.
     """
 
@@ -40,6 +44,12 @@ def inputs(training: Training, ranks: Ranks, first: int, per_epoch: int) -> Iter
     def seed(step: int) -> int:
         return derive(training.seed, training.name, "augment", step)
 
+    if resident is not None:
+        step = first
+        for batches in epochs():
+            yield from ((codes, codes[0]) for codes in resident.codes(batches, step))
+            step += len(batches)
+        return
     store, (early, late) = training.store, halves(training.augment)
     if isinstance(store, AheadStore) and (store.decodes or early is not unchanged):
         tasks = (Task(batch, seed(step)) for step, batch in enumerate(chain.from_iterable(epochs()), first))

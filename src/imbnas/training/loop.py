@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -19,11 +18,15 @@ from imbnas.training.checkpoint import not_finite
 from imbnas.training.cuda_graphs import GraphedStep, recorded_parts
 from imbnas.training.definition import Loss, Taught, Training
 from imbnas.training.divergence import SANE, diverged, has_diverged
+from imbnas.training.epoch_losses import EpochLosses
 from imbnas.training.inputs import batches_of, inputs
 from imbnas.training.one_pass import OnePass
 from imbnas.training.optimizer import Optimizer, rate_factor
+from imbnas.training.resident import Resident
 from imbnas.training.runtime import Runtime, drawing
-from imbnas.training.state import ResumeState, progress
+from imbnas.training.snapshots import Snapshots
+from imbnas.training.state import ResumeState
+from imbnas.training.turns import Turns, finished
 from imbnas.waiting import StoppedWaiting
 
 Passes = Sequence[tuple[Any, ...]]
@@ -36,14 +39,16 @@ class Trainer:
     optimizer: Optimizer
     """Made once the model lies on the device, as `loss_of` is in each epoch."""
 
-    def __init__(self, training: Training, runtime: Runtime, state: ResumeState, log: Log) -> None:
+    def __init__(self, training: Training, runtime: Runtime, state: ResumeState, log: Log, tag: str = "") -> None:
+        """Take what is trained, and where its state lies; `tag` tells it from other trainings in the log."""
         self.training, self.runtime, self._state, self._log = training, runtime, state, log
+        self._tag = ending = f" ({tag})" if tag else ""
         recipe = training.recipe
         self.per_epoch = len(batches_of(training.sampler.epoch(0), recipe.batch_size)) if recipe.epochs else 0
         self.steps = self.per_epoch * recipe.epochs
         self.done = 0
-        self.history: list[float] = []
-        self._running = torch.zeros(())
+        self.losses = EpochLosses(training, self.per_epoch, lambda line: log.to_file(line + ending))
+        self._resident = Resident.of(training) if runtime.ranks.count == 1 else None
         self._graphed = GraphedStep() if training.capturable and runtime.records else None
         self._one_pass = None if training.together is None else OnePass(training.together, runtime)
         self._last: tuple[Passes, int, Tensor, Any] | None = None
@@ -56,6 +61,10 @@ class Trainer:
         loss or, at the end, the network stops being finite, Interrupted after a signal, PeerLost when another of the
         processes that train together has ended.
         """
+        return finished(self.turns())
+
+    def turns(self) -> Turns[list[float]]:
+        """Do what `fit` does, and stop after each step, so that other trainings can take theirs (`training.turns`)."""
         training, state, runtime = self.training, self._state, self.runtime
         if not training.recipe.epochs:
             return []
@@ -64,41 +73,47 @@ class Trainer:
                 self._begin()
                 parts = runtime.records and self._one_pass is None
                 recorded = recorded_parts(training.model) if parts else nullcontext()
-                with recorded, self._log.bar(training.name, self.steps, self.done) as bar, self._saving():
-                    for epoch, batch, labels in self._batches():
+                with recorded, self._log.bar(training.name + self._tag, self.steps, self.done) as bar, self._saving():
+                    yield 0
+                    for batch, labels in self._batches():
                         self._set_rate()
-                        self._running += self.step(batch, labels)
+                        loss = self.step(batch, labels)
+                        if not self._sums:
+                            self.losses.running += loss
                         self.done += 1
                         if self.done % self.per_epoch == 0:
-                            self._close_epoch(epoch)
-                        bar.advance(note=f"loss {self.history[-1]:.3f}" if self.history else "")
+                            self.losses.close()
+                        self.losses.arrive()
+                        bar.advance(note=f"loss {self.losses.last:.3f}" if self.losses.last is not None else "")
                         if self.done < self.steps:
+                            self._snapshots.save_ahead(self.done)
                             state.tick(self.snapshot)
+                        yield len(labels)
                 self.check_finished()
                 # The end is a state too: a kill before the outputs are written then repeats nothing.
                 state.save(self.snapshot())
             state.pause()
-        return self.history
+        return self.losses.history
 
     def _begin(self) -> None:
         """Make the optimiser of the model, which lies on the device, and take over a saved state."""
         self.optimizer = self.training.optimizer(self.training.model, self.training.recipe.optimizer)
         if self.training.teacher is not None:
             self.runtime.place(self.training.teacher).eval()
-        self._restore()
-        self._running = torch.zeros((), device=self.runtime.device)
-        if self.done % self.per_epoch:
-            self._running += self.history.pop()
+        self._snapshots = Snapshots(self.training, self.optimizer, self.losses, self._state)
+        self.done, history = self._snapshots.restore(self.steps, self.per_epoch, self._log)
+        if self.done:
+            self._log(f"{self.training.name}: goes on from optimiser step {self.done}{self._tag}")
+        self.losses.begin(self.runtime.device, history, inside=bool(self.done % self.per_epoch))
 
-    def _batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the epoch, the inputs and the labels of each step that is left; an epoch begins with its loss."""
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the inputs and the labels of each step that is left; an epoch begins with its loss."""
         training = self.training
-        feed = inputs(training, self.runtime.ranks, self.done, self.per_epoch)
+        feed = inputs(training, self.runtime.ranks, self.done, self.per_epoch, self._resident)
         for epoch in range(self.done // self.per_epoch, training.recipe.epochs):
             self.loss_of = training.objective(epoch)
             training.model.train()
-            for batch, labels in islice(feed, self.per_epoch - self.done % self.per_epoch):
-                yield epoch, batch, labels
+            yield from islice(feed, self.per_epoch - self.done % self.per_epoch)
 
     def _set_rate(self) -> None:
         recipe = self.training.recipe
@@ -113,6 +128,9 @@ class Trainer:
         # Each process has a stream of its own: one for all would give their rows the same draws.
         stream = ("global", self.done) if ranks.first else ("global", self.done, ranks.rank)
         self.runtime.seed(derive(training.seed, training.name, *stream))
+        passes = training.passes(self.done)
+        if self._resident is not None:
+            return self._step_of(passes, batch.shape[1], batch, ())
         target: Any = labels
         if training.mix is not None:
             draws = torch.Generator().manual_seed(derive(training.seed, training.name, "mix", self.done))
@@ -120,18 +138,41 @@ class Trainer:
         # All processes have the whole batch: what is drawn for it, and what is mixed, is then the same in each.
         rows = len(batch) // training.views_in * training.views_out
         own = self.runtime.lay_out(ranks.own(batch, training.views_in))
-        passes = training.passes(self.done)
         if self.done == self.steps - 1:
             self._last = (passes, rows, own, target)
+        return self._step_of(passes, rows, own, target)
+
+    def _step_of(self, passes: Passes, rows: int, own: Tensor, target: Any) -> Tensor:
+        """Learn from a batch of `rows` outputs, or from the numbers that stand for one; maybe by a recording."""
         key: Hashable = tuple(passes)
         learn: Callable[[Tensor, Any], Tensor] = partial(self._learn, passes, rows)
         if self._one_pass is not None:
             self._one_pass.route(passes)
             key = len(passes)
-            learn = partial(self._one_pass.learn, training, self.optimizer, self.loss_of, self.done, key)
+            learn = partial(self._one_pass.learn, self.training, self.optimizer, self.loss_of, self.done, key)
+        if self._resident is not None:
+            if self.done == self.steps - 1:
+                images, labels = self._resident.made(own)
+                self._last = (passes, rows, self.runtime.lay_out(images), labels)
+            learn = partial(self._make_and_learn, self._resident, learn)
         if self._graphed is None:
             return learn(own, target)
         return self._graphed((self.loss_of, key, rows), learn, own, target)
+
+    def _make_and_learn(
+        self, resident: Resident, learn: Callable[[Tensor, Any], Tensor], codes: Tensor, _: Any
+    ) -> Tensor:
+        """Make a batch of its numbers and learn from it; what a recording does itself, nobody has to ask for."""
+        images, labels = resident.made(codes)
+        loss = learn(self.runtime.lay_out(images), labels)
+        if self._sums:
+            self.losses.running += loss
+        return loss
+
+    @property
+    def _sums(self) -> bool:
+        """Whether a step adds its loss to the epoch's by itself."""
+        return self._resident is not None and self._graphed is not None
 
     def _learn(self, passes: Passes, rows: int, own: Tensor, target: Any) -> Tensor:
         """Move the weights by the gradients of all passes over a whole batch, which has `rows` outputs.
@@ -174,31 +215,7 @@ class Trainer:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state between two steps."""
-        unfinished = [self._running.item()] if self.done % self.per_epoch else []
-        return {
-            "model": self.training.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.done,
-            "history": [*self.history, *unfinished],
-        }
-
-    def _restore(self) -> None:
-        """Go on from the saved state if there is one, and it is whole."""
-        saved, model = self._state.load(self._log), self.training.model
-        if saved is None:
-            return
-        before = copy.deepcopy((model.state_dict(), self.optimizer.state_dict()))
-        try:
-            done, history = progress(saved, self.steps, self.per_epoch)
-            self.optimizer.load_state_dict(saved["optimizer"])
-            model.load_state_dict(saved["model"])
-        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            model.load_state_dict(before[0])
-            self.optimizer.load_state_dict(before[1])
-            self._state.begin_anew(error, self._log)
-            return
-        self.done, self.history = done, history
-        self._log(f"{self.training.name}: goes on from optimiser step {self.done}")
+        return self._snapshots.take(self.done)
 
     @contextmanager
     def _saving(self) -> Iterator[None]:
@@ -214,14 +231,6 @@ class Trainer:
             raise
 
     # Checks
-
-    def _close_epoch(self, epoch: int) -> None:
-        name, mean = self.training.name, self._running.item() / self.per_epoch
-        if has_diverged(mean):
-            raise diverged(self.training, f"the loss is {mean:g} in epoch {epoch + 1}, expected {SANE}")
-        self._log.to_file(f"{name}: epoch {epoch + 1} of {self.training.recipe.epochs}, loss {mean:.4f}")
-        self.history.append(mean)
-        self._running.zero_()
 
     def check_finished(self) -> None:
         """Raise UserError where the last step has ruined the network, which no later loss of this training tells."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from imbnas.errors import UserError
 from imbnas.params.shared import Numerics, TrainingNumerics
+from imbnas.training import open_queues
 from imbnas.training.gpu_share import keep_to_share
 from imbnas.training.ranks import Ranks
 
@@ -29,6 +30,7 @@ class Runtime:
 
     def __init__(self, numerics: Numerics) -> None:
         """Set threads, determinism and precision; raise UserError when CUDA is asked for and absent."""
+        open_queues()
         if numerics.device == "cuda" and not torch.cuda.is_available():
             raise UserError("runtime.device: found 'cuda' on a machine where torch sees none, expected 'auto' or 'cpu'")
         cuda = numerics.device == "cuda" or (numerics.device == "auto" and torch.cuda.is_available())

@@ -55,18 +55,17 @@ class ResumeState:
                 )
             if self._ranks.first:
                 remove_parts(self.path)
-            before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
             self._saved = time.monotonic()
-            try:
+            with _heeded(self):
                 yield self
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-                waiting.forget()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._stop = number
         waiting.hurry()
+
+    def due(self, within: float) -> bool:
+        """Return whether the next state is to be saved within so many seconds, of a longer interval."""
+        return self._interval > within and time.monotonic() - self._saved >= self._interval - within
 
     def load(self, tell: Callable[[str], None]) -> dict[str, Any] | None:
         """Return the saved state on the CPU; None when there is none, or none that is whole, which is told."""
@@ -124,6 +123,34 @@ class ResumeState:
             return
         discard(self.path)
         self.path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+_HELD: list[ResumeState] = []
+"""The states of the trainings that take turns in this process; a signal stops them all."""
+_BEFORE: dict[int, Any] = {}
+"""The handlers of signals before the first of them was held."""
+
+
+@contextmanager
+def _heeded(state: ResumeState) -> Iterator[None]:
+    """Let signals be noted by a state among all that are held, in whatever order they end."""
+    state._stop = next((other._stop for other in _HELD if other._stop), state._stop)
+    _HELD.append(state)
+    if len(_HELD) == 1:
+        _BEFORE.update({number: signal.signal(number, _note_all) for number in (signal.SIGTERM, signal.SIGINT)})
+    try:
+        yield
+    finally:
+        if len(_HELD) == 1:
+            for number, handler in _BEFORE.items():
+                signal.signal(number, handler)
+            waiting.forget()
+        _HELD.remove(state)
+
+
+def _note_all(number: int, frame: FrameType | None) -> None:
+    for state in _HELD:
+        state._note(number, frame)
 
 
 def _bytes_of(value: Any) -> int:

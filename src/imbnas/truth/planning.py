@@ -35,6 +35,7 @@ def trial(records: Records, log: Log) -> float:
     The first pays for what happens once; of the others one has two epochs more, which tells what an epoch takes.
     """
     from imbnas.run.context import Context
+    from imbnas.training.turns import finished
     from imbnas.truth.train_cell import train_cell
 
     table = records.table
@@ -51,7 +52,7 @@ def trial(records: Records, log: Log) -> float:
         context = Context("retrain", table.root, Log("trial", silent=True), table.files(condition))
         context.identify_as(f"trial-{epochs}-{time.monotonic_ns()}")
         begin = time.monotonic()
-        done = train_cell(view.model_copy(update={"retrain": recipe}), context, middle, groups(table))
+        done = finished(train_cell(view.model_copy(update={"retrain": recipe}), context, middle, groups(table)))
         took[epochs] = time.monotonic() - begin
         for state in done.states:
             state.finish()

@@ -1,17 +1,19 @@
-"""Training a truth table's cells, one after the other, as far as they are not finished."""
+"""Training a truth table's cells, as many at a time as the table's file says, as far as they are not finished."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from imbnas.errors import UserError
 from imbnas.files import canonical_json, digest_bytes
 from imbnas.params.retrain import RetrainView
+from imbnas.params.truth import text_of
 from imbnas.progress import Log
 from imbnas.run.context import Context
 from imbnas.sealed import DamagedError, read_record, write_record
 from imbnas.spaces.registry import make_space
+from imbnas.training.lanes import lanes, workers_each
+from imbnas.training.turns import Clock, Job, Turns, finished, in_turn
 from imbnas.truth.data_rows import groups
 from imbnas.truth.places import Table
 from imbnas.truth.records import Cell, Kept, Records, differences, made_by
@@ -32,13 +34,24 @@ def train_shard(table: Table, seed: int, part: int, parts: int, log: Log) -> Non
     if left:
         _check_torch(records)
         _check_agreement(records)
-    for number, cell in enumerate(left, 1):
-        begin = time.monotonic()
-        row = trained(records, cell, log)
-        log(
-            f"{number} of {len(left)}: {cell.condition} {row['architecture']}: validation {row['validation']:.4f}, "
-            f"test {row['test']:.4f} ({time.monotonic() - begin:.0f} s)"
-        )
+    runtime, ended = table.spec.runtime, 0
+    places = lanes(runtime.together, "cpu" if records.device == "cpu" else "cuda", len(left), runtime.processes)
+
+    def job(cell: Cell) -> Job[None]:
+        clock, name = Clock(), f"{cell.condition} {text_of(cell.architecture)}"
+
+        def told() -> Turns[None]:
+            nonlocal ended
+            # What an attempt before took stands in its record.
+            clock.seconds = 0.0
+            row = yield from trained(records, cell, log, clock, workers_each(runtime.workers, places.count))
+            ended += 1
+            figures = f"validation {row['validation']:.4f}, test {row['test']:.4f}"
+            log(f"{ended} of {len(left)}: {name}: {figures} ({clock():.0f} s)")
+
+        return Job(name, told, clock)
+
+    in_turn([job(cell) for cell in left], places, log)
 
 
 def opened(table: Table) -> Records:
@@ -59,8 +72,11 @@ def check_cells(table: Table) -> None:
             raise UserError(f"{table.file}: cells[{number}]: {error}") from None
 
 
-def trained(records: Records, cell: Cell, log: Log, keep: bool = True) -> Row:
-    """Train a cell, and keep its record unless told otherwise; return its row."""
+def trained(records: Records, cell: Cell, log: Log, clock: Clock | None, workers: int, keep: bool = True) -> Turns[Row]:
+    """Train a cell turn by turn, and keep its record unless told otherwise; return its row.
+
+    `clock` tells the seconds of a cell among others, None those of one that is alone; `workers` make its batches ahead.
+    """
     table, described = records.table, records.described(cell)
     params = table.spec.params(cell.condition, cell.seed)
     view = params.view("retrain")
@@ -72,11 +88,12 @@ def trained(records: Records, cell: Cell, log: Log, keep: bool = True) -> Row:
         log,
         files,
         state_interval=params.runtime.state_interval,
-        workers=params.runtime.workers,
+        workers=workers,
+        clock=clock,
     )
     lock = table.root / "requirements.lock"
     context.identify_as(digest_bytes(canonical_json({**described, "lock": _digest(lock), "keep": keep}).encode())[:32])
-    found = train_cell(view, context, cell.architecture, groups(table))
+    found = yield from train_cell(view, context, cell.architecture, groups(table))
     row = {**described, **found.figures}
     spent = {name: described[name] for name in ("seed", "architecture", "condition", "device", "precision")}
     spent |= {"seconds": round(context.cost()["seconds"], 1), "processor": processor(records.device)}
@@ -106,7 +123,7 @@ def agree(table: Table, log: Log) -> None:
         if _agreed(records, other):
             continue
         log(f"kept rows were made by {_words(other)}: the first of them is trained anew ({named(kept.row)})")
-        row = trained(records, cell, log, keep=False)
+        row = finished(trained(records, cell, log, None, table.spec.runtime.workers, keep=False))
         if found := differences(kept.row, row):
             raise UserError(
                 f"{table.beside('.parquet')} or {table.work}: {named(kept.row)}, made by {_words(other)}, comes out "

@@ -26,6 +26,7 @@ from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.rows import image_meta, read_tail
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.state import ResumeState
+from imbnas.training.turns import Turns
 
 BATCH = 512
 """Rows in one forward pass when a network is judged."""
@@ -39,8 +40,10 @@ class Trained:
     states: list[ResumeState]
 
 
-def train_cell(view: RetrainView, context: Context, architecture: Architecture, groups: Sequence[str]) -> Trained:
-    """Train one architecture and judge it on the validation and the test rows.
+def train_cell(
+    view: RetrainView, context: Context, architecture: Architecture, groups: Sequence[str]
+) -> Turns[Trained]:
+    """Train one architecture, turn by turn, and judge it on the validation and the test rows.
 
     `groups` names the shot group of each class. Figures are shares in [0, 1]; `adjusted` ones are those of the same
     network after post-hoc logit adjustment by its training rows (Menon et al. 2021, tau 1).
@@ -48,7 +51,7 @@ def train_cell(view: RetrainView, context: Context, architecture: Architecture, 
     tail, _ = read_tail(context)
     step = TrainingStep.start(context, view.runtime, make_space(view.space), tail, view.seed)
     model, _ = new_network(step, view.retrain, architecture)
-    losses, states = train_network(step, view.retrain, model, "-".join(map(str, architecture)))
+    losses, states = yield from train_network(step, view.retrain, model, "-".join(map(str, architecture)))
     if not isinstance(model, Subnet):
         raise UserError("retrain.branches: found two branches, expected one")
     meta = {**image_meta(tail.split), "trained_counts": tail.counts}

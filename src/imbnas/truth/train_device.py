@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imbnas.run.context import processor_model
+from imbnas.training import open_queues
 
 
 def device_name(wanted: str) -> str:
@@ -11,6 +12,7 @@ def device_name(wanted: str) -> str:
         return "cpu"
     import torch
 
+    open_queues()
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 

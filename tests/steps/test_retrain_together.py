@@ -1,0 +1,49 @@
+"""The networks of `retrain` side by side: the same bytes, whoever was stopped, and each one's share of the seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_chain
+
+from imbnas.training.loop import Trainer
+from imbnas.training.state import ResumeState
+
+
+def test_stopped_side_by_side_and_resumed_beside_fewer_they_end_in_the_same_bytes(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    shutil.rmtree(root / ".imbnas/kept", ignore_errors=True)
+    tick, step, seen, taken = ResumeState.tick, Trainer.step, [], []
+
+    def stopping(self: ResumeState, state: Callable[[], dict[str, Any]]) -> None:
+        seen.append(self.path)
+        if len(seen) == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+        tick(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumeState, "tick", stopping)
+        assert tiny_chain.run(root, "retrain", runtime__together=3) == 143
+    assert len(set(seen)) == 3, "the fourth network has not begun"
+    assert len(list((root / ".imbnas/resume/retrain").glob("*.pt"))) == 3
+    monkeypatch.setattr(Trainer, "step", lambda self, *a: (taken.append(self), step(self, *a))[1])
+    assert tiny_chain.run(root, "retrain", runtime__together=2) == 0
+    assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(chain, "retrain")
+    # Each step was taken once, before the stop or after it.
+    assert len(taken) + len(seen) == 4 * taken[0].steps
+    log = (root / "logs/retrain.log").read_text()
+    assert log.count("goes on from optimiser step") == 3
+    kept = [json.loads(file.read_text())["seconds"] for file in (root / ".imbnas/kept/retrain").glob("*.json")]
+    cost = json.loads((root / "results/cost-details.json").read_text())["steps"]["retrain"]["seconds"]
+    assert len(kept) == 4
+    assert all(seconds > 0.0 for seconds in kept)
+    assert sum(kept) <= cost + 0.01
