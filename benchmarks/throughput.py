@@ -72,6 +72,7 @@ class Images:
         generator = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (rows, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
         self._images, self._device = images.to(device), device
+        self.side = (SIDE, SIDE)
         self.labels = torch.randint(CLASSES, (rows,), generator=generator).to(device)
 
     def __len__(self) -> int:
@@ -81,7 +82,11 @@ class Images:
     def batches(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and labels for each array of positions."""
         for place in torch.from_numpy(np.concatenate(batches)).to(self._device).split([len(b) for b in batches]):
-            yield self._images.index_select(0, place), self.labels.index_select(0, place)
+            yield self.taken(place)
+
+    def taken(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images and labels at positions on the device."""
+        return self._images.index_select(0, place), self.labels.index_select(0, place)
 
 
 @dataclass(frozen=True)

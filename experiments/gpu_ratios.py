@@ -21,6 +21,7 @@ from gpu_setting import ROOT, Setting, code_digest, given
 sys.path.append(str(ROOT / "benchmarks"))
 
 import ceilings
+import gpu_beside
 import throughput
 import torch
 
@@ -30,6 +31,7 @@ from imbnas.training.loop import Trainer
 from imbnas.training.state import ResumeState
 
 Measurement = Callable[[], dict[str, Any]]
+CODE = ("src", "benchmarks", "experiments/gpu_ratios.py", "experiments/gpu_beside.py")
 STEPS, ROUNDS = 64, 3
 TOGETHER = 8
 """Trainings at once."""
@@ -43,7 +45,7 @@ def main() -> int:
     setting = given()
     if setting.tiny:
         shrink()
-    pieces = Pieces(setting, "ratios", code_digest(("src", "benchmarks", "experiments/gpu_ratios.py")))
+    pieces = Pieces(setting, "ratios", code_digest(CODE))
     found, failed = measurements(setting), 0
     for name, measure in found.items():
         try:
@@ -59,6 +61,10 @@ def measurements(setting: Setting) -> dict[str, Measurement]:
     """Return everything that is measured, by name, in order."""
     bench = benchmark(setting)
     found: dict[str, Measurement] = {}
+    count = 2 if setting.tiny else TOGETHER
+    for case in gpu_beside.CASES:
+        batch = 8 if setting.tiny else 128
+        found[f"side by side {case} bf16"] = partial(gpu_beside.beside, bench, case, "bf16", batch, count)
     for precision in ("bf16",) if setting.tiny else ("bf16", "tf32"):
         for kind, space, batch in throughput.CASES:
             found[f"{kind} {space} {precision}"] = partial(_case, bench, kind, space, precision, batch)

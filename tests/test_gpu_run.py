@@ -257,6 +257,14 @@ def test_at_most_eight_files_come_back_and_a_large_one_is_named(
     assert gpu_summary.large(tmp_path) == ["state.tar: 2.0 MiB, expected at most 1"]
 
 
+def test_kernels_that_overlap_are_counted_once_as_time_and_each_as_work() -> None:
+    import gpu_beside
+
+    assert gpu_beside.overlap([]) == {}
+    found = gpu_beside.overlap([(0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (8.0, 10.0)])
+    assert found == {"busy": 7 / 10, "kernels_at_once": 9 / 7}
+
+
 def test_every_part_has_its_script_and_every_cuda_test_is_found() -> None:
     import gpu_parts
     import gpu_tests
