@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from imbnas.errors import Interrupted, UserError
 from imbnas.params.recipe import OptimizerParams, RecipeParams
 from imbnas.params.shared import Numerics
 from imbnas.progress import Log
+from imbnas.training import epoch_losses, snapshots
 from imbnas.training import turns as turns_module
 from imbnas.training.definition import Training
 from imbnas.training.frozen import FeatureStore
@@ -245,3 +248,61 @@ def test_one_that_diverges_does_not_touch_the_others(
         states = (found.trainers[k].training.model.state_dict() for found in (alone, beside))
         first, second = (list(state.values()) for state in states)
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+class Late:
+    """Stands for values on their way from a GPU: they have come when they are asked for the third time."""
+
+    def __init__(self, value: Any) -> None:
+        self._value, self._asked = deepcopy(value), 0
+
+    @property
+    def ready(self) -> bool:
+        self._asked += 1
+        return self._asked > 2
+
+    def get(self) -> Any:
+        return self._value
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let losses and states come late, as from a GPU on which others train."""
+    for module in (epoch_losses, snapshots):
+        monkeypatch.setattr(module, "beside", lambda device: True)
+        monkeypatch.setattr(module, "Fetched", Late)
+
+
+@pytest.mark.usefixtures("late")
+def test_losses_that_are_read_late_are_the_same_and_tell_of_a_failure(alone: Three, tmp_path: Path) -> None:
+    beside = Three(tmp_path / "beside")
+    beside.run(3)
+    assert same(alone, beside)
+    with pytest.raises(UserError, match="in epoch 1, expected a finite one"):
+        Three(tmp_path / "failing", (0.1, 1e12, 0.1)).run(2)
+
+
+@pytest.mark.usefixtures("late")
+def test_a_state_that_was_asked_for_some_steps_ago_is_whole(
+    alone: Three, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[int, int]] = []
+    save = ResumeState.save
+    beside = Three(tmp_path / "beside")
+
+    def killed(self: ResumeState, state: dict[str, Any]) -> None:
+        (trainer,) = (one for one in beside.trainers if one._state is self)
+        saved.append((trainer.done, state["step"]))
+        save(self, state)
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumeState, "due", lambda self, within: True)
+        patch.setattr(ResumeState, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            beside.run(3)
+    assert all(step < done for done, step in saved)
+    again = Three(tmp_path / "beside")
+    again.run(3)
+    assert same(alone, again)

@@ -53,7 +53,7 @@ def train_all(
 
 @dataclass(frozen=True)
 class _Networks:
-    """What the networks share."""
+    """The trainings of all networks, by one recipe on the same rows."""
 
     step: TrainingStep
     view: RetrainView
