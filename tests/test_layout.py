@@ -39,6 +39,7 @@ LAYERS = {
         "data",
         "params",
     },
+    "inspection": {"run", "steps", "report", "training", "longtail", "spaces", "data", "params"},
     "truth": {"run", "steps", "search", "training", "longtail", "spaces", "data", "params"},
     "deploy": {"run", "steps", "training", "longtail", "spaces", "data", "params"},
     "study": {"run", "steps", "report", "longtail", "data", "params"},

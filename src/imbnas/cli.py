@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from imbnas.cli_deploy import COMMANDS as DEPLOY_COMMANDS
+from imbnas.cli_inspect import inspect
 from imbnas.cli_options import ConfigFile, LogFile, Moves, Outputs, RecordFile, Root, moved_places, output_record
 from imbnas.cli_params import params_app
 from imbnas.cli_results import COMMANDS
@@ -164,7 +165,7 @@ def schema(
 app.add_typer(params_app, name="params")
 app.add_typer(truth_app, name="truth")
 app.add_typer(study_app, name="study")
-for _command in (*DEPLOY_COMMANDS, *COMMANDS):
+for _command in (*DEPLOY_COMMANDS, *COMMANDS, inspect):
     app.command()(_command)
 
 

@@ -25,8 +25,9 @@ LITERATURE = [f"literature/{dataset}-lt-{method}" for dataset in ("cifar10", "ci
 TOP = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", "inaturalist2018", "mnist-lt"]
 SEARCHED = ["approx-darts-digits", "darts-cifar10-lt", "darts-digits", "hlrs-cifar10-lt", "zo-darts-digits"]
 CELLS = [*SEARCHED, "single-stage-digits", "ssf-nas-cifar10-lt", "zo-darts-plus-plus-digits"]
+OWN = ["own-224", "own-64"]
 HEADS = ["latent-diffusion-cifar10-lt"]
-NAMES = sorted([*TOP, *LITERATURE, *HEADS, *CELLS, "implant-digits"])
+NAMES = sorted([*TOP, *LITERATURE, *HEADS, *CELLS, *OWN, "implant-digits"])
 
 
 def read(name: str) -> Params:
@@ -158,8 +159,9 @@ def test_the_space_is_single_path_one_shot_s(name: str) -> None:
     assert (read(name).target.image_size or 32) // 2**halvings == (7 if "cifar" not in name else 8)
 
 
-def test_only_large_datasets_keep_their_natural_tail() -> None:
-    assert [name for name in NAMES if read(name).imbalance.profile == "natural"] == ["imagenet-lt", "inaturalist2018"]
+def test_only_large_datasets_and_own_images_keep_their_natural_tail() -> None:
+    natural = [name for name in NAMES if read(name).imbalance.profile == "natural"]
+    assert natural == ["imagenet-lt", "inaturalist2018", *OWN]
     assert read("imagenet-lt").target.validation.from_ == "published"
     assert read("inaturalist2018").target.validation.from_ == "longtail"
     assert read("inaturalist2018").retrain.rows == "train+validation"

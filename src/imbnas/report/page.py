@@ -1,7 +1,8 @@
-"""Tables as one HTML page that needs nothing else: for `snakemake --report` and for a browser."""
+"""Tables and pictures as one HTML page that needs nothing else: for `snakemake --report` and for a browser."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -35,9 +36,18 @@ class Block:
     """Rows in bold."""
 
 
-def write_page(path: Path, title: str, blocks: Iterable[Block]) -> None:
-    """Write the tables as a page, by rename."""
-    body = "\n".join(_block(block) for block in blocks)
+@dataclass(frozen=True)
+class Pictures:
+    """Rows of pictures, JPEG files, with a heading, a name for each row and a note."""
+
+    heading: str
+    rows: Sequence[tuple[str, Sequence[bytes]]]
+    note: str = ""
+
+
+def write_page(path: Path, title: str, blocks: Iterable[Block | Pictures]) -> None:
+    """Write tables and pictures as a page, by rename."""
+    body = "\n".join(_block(block) if isinstance(block, Block) else _pictures(block) for block in blocks)
     write_bytes(
         path,
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{_text(title)}</title>\n'
@@ -59,6 +69,19 @@ def _block(block: Block) -> str:
     )
     note = f"\n<p>{_text(block.note)}</p>" if block.note else ""
     return f"<h2>{_text(block.heading)}</h2>\n<table>\n<tr>{head}</tr>\n{rows}\n</table>{note}"
+
+
+def _pictures(block: Pictures) -> str:
+    rows = "\n".join(
+        f'<tr><td class="text">{_cell(name)}</td><td class="text">{"".join(map(_picture, pictures))}</td></tr>'
+        for name, pictures in block.rows
+    )
+    note = f"\n<p>{_text(block.note)}</p>" if block.note else ""
+    return f"<h2>{_text(block.heading)}</h2>\n<table>\n{rows}\n</table>{note}"
+
+
+def _picture(content: bytes) -> str:
+    return f'<img alt="" src="data:image/jpeg;base64,{b64encode(content).decode()}"> '
 
 
 def _row(kind: str, cells: Sequence[str], text: int) -> str:
