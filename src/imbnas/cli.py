@@ -1,4 +1,4 @@
-"""The command line: one thin command per step, checks and presets of parameters, and all other commands by name."""
+"""The command line: one thin command per step, and all other commands by name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from imbnas.cli_deploy import COMMANDS as DEPLOY_COMMANDS
 from imbnas.cli_inspect import inspect
 from imbnas.cli_options import ConfigFile, LogFile, Moves, Outputs, RecordFile, Root, moved_places, output_record
 from imbnas.cli_params import params_app
+from imbnas.cli_project import check, init
 from imbnas.cli_results import COMMANDS
 from imbnas.cli_study import study_app
 from imbnas.cli_truth import truth_app
-from imbnas.errors import UserError, naming_files, visible
+from imbnas.errors import UserError, naming_files
 from imbnas.run.graph import STEPS
 
 
@@ -83,72 +84,6 @@ for _step in STEPS:
 
 
 @app.command()
-def check(config: ConfigFile = Path("params.yaml")) -> None:
-    """Check a parameter file and print what it describes."""
-    from imbnas.approximate.chosen_table import chosen_table
-    from imbnas.data.latency_file import read_latencies
-    from imbnas.data.supernet_fit import check_reused
-    from imbnas.files import check_named
-    from imbnas.params.config import load
-    from imbnas.params.dvc import missing
-    from imbnas.params.idle import idle
-
-    params = load(config)
-    search, target = params.search, params.target
-    if search.table is not None:
-        check_named(Path(search.table), "search.table")
-    if search.latency is not None:
-        read_latencies(Path(search.latency), params.space, target.shape, target.classes)
-    chosen_table(params.approximate, Path())
-    check_reused(params.supernet, params.space, target, Path())
-    limits = (search.max_macs, search.max_params, search.max_latency)
-    bounded = search.method == "darts" and search.darts.cost.name != "none"
-    if bounded or any(limit is not None for limit in limits):
-        from imbnas.steps.search_limits import check_limits
-
-        check_limits(params, Path())
-    tail: str = params.imbalance.profile
-    if tail not in ("natural", "counts"):
-        tail = f"{tail} ratio {params.imbalance.ratio:g}"
-    print(
-        f"{visible(config)}: {params.supernet.reuse or params.source.dataset} -> {target.dataset}, {tail}, "
-        f"{params.space.name}, "
-        f"adapt {params.adapt.strategy}, search {params.search.method}"
-    )
-    for line in idle(params):
-        print(line)
-    if absent := missing(config):
-        print(f"for DVC it lacks {', '.join(absent)}, which dvc.yaml names: write them with `imbnas params set`")
-
-
-@app.command()
-def init(
-    preset: Annotated[str, typer.Option("--preset", help="Which preset; --list names them.")] = "digits",
-    root: Root = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite another params.yaml.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Write a line for every parameter, defaults included.")] = False,
-    show: Annotated[bool, typer.Option("--list", help="Only list the presets.")] = False,
-) -> None:
-    """Write a preset as params.yaml and create the dataset directories that it names."""
-    from imbnas.params import presets
-
-    if show:
-        width = max(map(len, presets.names()))
-        for name in presets.names():
-            print(f"{name:{width}}  {presets.summary(name)}")
-        return
-    done = presets.initialise(preset, root, force, full)
-    print(f"{visible(done.params)}: preset {preset} {'written' if done.changed else 'was there already'}")
-    for directory in done.roots:
-        print(f"{visible(root / directory)}: {'bring its files' if directory in done.to_fill else 'ready'}")
-    if not (root / "Snakefile").exists():
-        print(
-            f"no Snakefile in {visible(root)}: run the steps one by one (imbnas {', imbnas '.join(STEPS)}), or clone "
-            "the repository, whose workflow runs them with Snakemake or DVC"
-        )
-
-
-@app.command()
 def schema(
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write it there instead.")] = None,
 ) -> None:
@@ -165,7 +100,7 @@ def schema(
 app.add_typer(params_app, name="params")
 app.add_typer(truth_app, name="truth")
 app.add_typer(study_app, name="study")
-for _command in (*DEPLOY_COMMANDS, *COMMANDS, inspect):
+for _command in (*DEPLOY_COMMANDS, *COMMANDS, inspect, check, init):
     app.command()(_command)
 
 

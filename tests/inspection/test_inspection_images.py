@@ -137,9 +137,9 @@ def test_the_splits_are_those_that_the_steps_would_draw(folder: Path, found: dic
 
 
 def test_a_class_too_small_for_its_splits_is_a_fault_of_the_plan(tmp_path: Path) -> None:
-    for k in range(8):
+    for k in range(20):
         photo(tmp_path / "ant" / f"{k}.png", k)
-    photo(tmp_path / "bee/0.png", 9)
+    photo(tmp_path / "bee/0.png", 99)
     params = own_params(tmp_path)
     plan = plan_splits(params, read_images(params.target, tmp_path, "target"), Path())
     assert len(plan.faults) == 1
@@ -152,7 +152,7 @@ def test_recommendations_follow_what_was_found(folder: Path, found: dict[str, Im
     advice = {each.name: each for each in advise(params, train, plan, gpu=False, preset="own-64")}
     assert advice["target.image_size"].value == "32"
     assert advice["retrain.loss"].value == "balanced-softmax"
-    assert advice["target.validation.per_class"].value == "10"
+    assert advice["target.validation.per_class"].value == "5"
     large = Images(train.raw, train.content, train.widths * 9, train.heights * 9)
     sized = {gpu: advise(params, large, plan, gpu, "own-64")[:2] for gpu in (False, True)}
     assert [each.value for each in sized[False]] == ["own-64", "64"]
