@@ -74,7 +74,7 @@ class Images:
 def read_images(params: DatasetParams, root: Path, section: str) -> dict[str, Images]:
     """Return what is found of each published split; UserError for what is wrong with files or parameters.
 
-    A file that is no image is an oddity here, and no error: all of them are to be seen at once.
+    A damaged file is an oddity here, not an error: all of them are to be seen at once.
     """
     if is_path_dataset(params.dataset):
         listings = READERS[params.dataset](root, params.splits.model_dump(), section)
