@@ -483,6 +483,22 @@ def test_a_wrong_value_is_told_in_one_line(dotted: str, value: object, line: str
             {**FIXED, "retrain.rows": "train+validation"},
             "target.validation.per_class is 0 with retrain.rows train+validation, expected more",
         ),
+        (
+            {"retrain.rows": "all"},
+            "retrain.rows is all with imbalance.profile exponential, expected natural, or rows train+validation",
+        ),
+        (
+            {"retrain.rows": "all", "imbalance.profile": "natural", "source.dataset": "mnist"},
+            "retrain.rows is all with source.dataset mnist and target.dataset digits, which are other images",
+        ),
+        (
+            {
+                **{"retrain.rows": "all", "imbalance.profile": "natural", "target.image_size": 32},
+                **{f"{section}.dataset": "folder" for section in ("source", "target")},
+                "target.resize": "pad",
+            },
+            "source.resize is auto and target.resize is pad with retrain.rows all, expected the same",
+        ),
         ({"space.stem.stride": True}, "space.stem.stride is true, expected one of 1, 2"),
         ({"space.stages.strides": [1, 2, True]}, "space.stages.strides is [1, 2, true], expected one of 1, 2"),
         ({"target.channels": True}, "target.channels is true, expected one of 1, 3"),

@@ -115,6 +115,20 @@ def test_references_and_validation_rows_are_options_that_act(chain: Path, tmp_pa
     assert sum(more["trained_counts"]) == sum(more["counts"]) + 100
 
 
+def test_all_rows_are_the_target_s_and_those_that_the_source_took(tmp_path: Path) -> None:
+    wanted = {"imbalance__profile": "natural", "retrain__references": False, "retrain__epochs": 1}
+    chain = ("source", "target", "imbalance", "supernet", "adapt", "search", "retrain")
+    untrained = {"supernet__epochs": 0, "adapt__head": {"epochs": 0}, "search__candidates": 1}
+    assert tiny_chain.run(tmp_path, *chain, **wanted, **untrained, retrain__rows="all") == 0
+    meta = load_meta(tmp_path / FINAL)
+    tested = len(pd.read_parquet(tmp_path / "data/target/test/index.parquet"))
+    # Digits have 1,797 images, one of which a test row is or not.
+    assert sum(meta["trained_counts"]) == 1797 - tested
+    assert sum(meta["counts"]) < 1797 - tested
+    log = (tmp_path / "logs/retrain.log").read_text()
+    assert f"{1797 - tested - sum(meta['counts'])} rows besides the {sum(meta['counts'])} of the long tail" in log
+
+
 def test_a_kill_between_networks_repeats_no_training(
     chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,8 @@ rule retrain:
         longtail="data/longtail.parquet",
         train=split("target/train"),
         validation=split("target/validation"),
+        source=split("source/train"),  # for `retrain.rows: all`
+        source_validation=split("source/validation"),
     output:
         final="models/final.safetensors",
         references="models/references.safetensors",

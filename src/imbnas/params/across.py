@@ -8,6 +8,7 @@ from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import PATH_DATASETS, SIZELESS, DatasetName, same_images
 from imbnas.params.differentiable import FROZEN
 from imbnas.params.evaluate import EvaluateParams
+from imbnas.params.imbalance import ImbalanceParams
 from imbnas.params.longtail import prior_corrected
 from imbnas.params.medmnist import stored_size
 from imbnas.params.recipe import AugmentParams
@@ -119,10 +120,39 @@ def check_validation(target: TargetParams, adapt: AdaptParams, search: SearchPar
         f"search.method {search.method} (fixed needs none)": search.judged,
         "adapt.head.tau auto": adapt.strategy == "head" and adapt.head.judged,
         "retrain.head.tau auto": retrain.head.judged,
-        "retrain.rows train+validation": retrain.rows != "train",
+        f"retrain.rows {retrain.rows}": retrain.rows != "train",
     }
     for name in (name for name, wanted in needed.items() if wanted):
         raise ValueError(f"target.validation.per_class is 0 with {name}, expected more: it needs rows of its own")
+
+
+def check_rows(
+    source: SourceParams, target: TargetParams, imbalance: ImbalanceParams, supernet: SupernetParams, rows: str
+) -> None:
+    """Raise ValueError where the final training is to have the source's rows, and they are not rows of its tail.
+
+    A supernet of another project has taken none.
+    """
+    if rows != "all":
+        return
+    if imbalance.profile != "natural":
+        raise ValueError(
+            f"retrain.rows is all with imbalance.profile {imbalance.profile}, expected natural, or rows "
+            "train+validation: the source's balanced rows would fill up the tail that the profile cuts"
+        )
+    if supernet.reuse is not None:
+        return
+    if not same_images(source, target):
+        raise ValueError(
+            f"retrain.rows is all with source.dataset {source.dataset} and target.dataset {target.dataset}, which are "
+            "other images, expected rows train+validation, or one dataset for both"
+        )
+    for name in ("resize", "exif_rotation"):
+        if getattr(source, name) != getattr(target, name):
+            raise ValueError(
+                f"source.{name} is {getattr(source, name)} and target.{name} is {getattr(target, name)} with "
+                "retrain.rows all, expected the same: the rows of both are read alike"
+            )
 
 
 def check_padding(

@@ -86,6 +86,7 @@ class Params(Section):
         across.check_precision(self.runtime, self.search)
         across_space.check_cells(self.space, self.retrain)
         across.check_validation(self.target, self.adapt, self.search, self.retrain)
+        across.check_rows(self.source, self.target, self.imbalance, self.supernet, self.retrain.rows)
         across.check_padding(
             self.source.dataset, self.target.dataset, self.supernet, self.adapt, self.search, self.retrain
         )

@@ -73,8 +73,9 @@ class RetrainParams(ClassifierTraining, RecipeParams):
     and its references alike, trained by `finetune` in place of this section's own recipe."""
     finetune: FinetuneParams = FinetuneParams()
     """Of `init: handed`: epochs, batches, optimiser, schedule, augmentation, mixing and smoothing."""
-    rows: Literal["train", "train+validation"] = "train"
-    """Whether the validation rows are trained on too, now that the search has used them."""
+    rows: Literal["train", "train+validation", "all"] = "train"
+    """`train+validation`: the validation rows are trained on too, now that the search has used them; `all`: also the
+    rows that the source took, where source and target are the same images and `imbalance.profile` is natural."""
     loss: LossName = "effective-number"
     branches: Literal["one", "bilateral"] = "one"
     """`bilateral`: BBN (Zhou et al. 2020): the last stage twice, one branch fed by `sampler`, the other by reversed

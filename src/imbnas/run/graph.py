@@ -72,7 +72,16 @@ STEPS: dict[str, Step] = {
         "Rank subnets on the validation rows under a cost constraint.",
     ),
     "retrain": Step(
-        ("architecture", "handed", "longtail", "target_train", "target_validation"),
+        # Of the source what `retrain.rows: all` gives back.
+        (
+            "architecture",
+            "handed",
+            "longtail",
+            "target_train",
+            "target_validation",
+            "source_train",
+            "source_validation",
+        ),
         ("final", "references", "retrain_losses"),
         "Train the chosen subnet and its references on the long tail.",
     ),

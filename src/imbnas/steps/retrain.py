@@ -12,9 +12,10 @@ from imbnas.spaces.registry import make_space
 from imbnas.steps.first_stage import Outcome, make_teacher
 from imbnas.steps.handed_mixture import HandedMixture
 from imbnas.steps.inherit import Inheritance, recipe_meta
+from imbnas.steps.overlap import SOURCE
 from imbnas.steps.retrain_entries import networks_to_train
 from imbnas.steps.retrain_together import train_all
-from imbnas.steps.rows import Rows, image_meta, read_tail, read_validation, validation_rows
+from imbnas.steps.rows import Rows, all_rows, image_meta, read_tail, read_validation, validation_rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.checkpoint import save_weights
 from imbnas.training.history import write_losses_by_network
@@ -44,13 +45,21 @@ def run(view: RetrainView, context: Context) -> None:
 
 
 def _training_rows(view: RetrainView, context: Context, tail: Rows, held_out: Rows) -> Rows:
-    """Return the long-tailed training rows, with the validation rows behind them when `retrain.rows` says so."""
-    if view.retrain.rows == "train":
+    """Return the long-tailed training rows, with the others behind them that `retrain.rows` names."""
+    chosen = view.retrain.rows
+    if chosen == "train":
         return tail
     validation = validation_rows(context, held_out)
     if not len(validation):
-        raise UserError("retrain.rows: found train+validation, but target.validation reserves no rows; expected train")
-    return tail.with_all(validation)
+        raise UserError(f"retrain.rows: found {chosen}, but target.validation reserves no rows; expected train")
+    rows = tail.with_all(validation)
+    if chosen == "all":
+        for name in SOURCE:
+            source = all_rows(context, name)
+            # The supernet of another project has taken none, and its classes are its own.
+            rows = rows.with_all(source) if len(source) else rows
+        context.log(f"{len(rows) - len(tail)} rows besides the {len(tail)} of the long tail")
+    return rows
 
 
 def _save(
