@@ -26,7 +26,7 @@ from imbnas.training.lanes import Lanes, lanes, workers_each
 from imbnas.training.loop import Trainer
 from imbnas.training.runtime import Runtime
 from imbnas.training.state import ResumeState
-from imbnas.training.turns import Clock, Job, Turns, in_turn
+from imbnas.training.turns import Clock, Job, Turns, in_turn, is_broken, is_starved
 
 ROWS, EPOCHS = 40, 3
 QUIET = Log("test", silent=True)
@@ -147,6 +147,26 @@ def test_one_without_memory_begins_again_alone_after_the_others() -> None:
     assert fake.told == ["a: memory ran out beside others, begins again once they have ended"]
     with pytest.raises(torch.OutOfMemoryError):
         fake.run([fake.job("a", 7, failing(torch.OutOfMemoryError("none"))), fake.job("b", 9)], 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "starved", "broken"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True, False),
+        (torch.AcceleratorError("CUDA error: out of memory"), True, False),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True, False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False, True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False, True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False, False),
+        (UserError("a file named out of memory"), False, False),
+    ],
+)
+def test_errors_of_memory_are_told_from_those_of_the_device(error: Exception, starved: bool, broken: bool) -> None:
+    assert (is_starved(error), is_broken(error)) == (starved, broken)
+    # The end of a recording in which memory ran out may fail by itself.
+    after = torch.AcceleratorError("CUDA error: operation failed due to a previous error during capture")
+    after.__context__ = error
+    assert is_starved(after) is starved
 
 
 def test_places_follow_parameter_device_and_processes() -> None:

@@ -24,6 +24,8 @@ Turns = Generator[int, None, T]
 """Work that stops after each optimiser step and yields the images that it took; 0 where it has but begun."""
 WARM = 5
 """Steps that a training takes before the next one begins: on a GPU its step is recorded by then, for which all wait."""
+_STARVED = ("out of memory", "ALLOC_FAILED")
+"""Words in the messages of CUDA and its libraries about memory that they ask for past torch."""
 _BROKEN = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "device-side assert")
 """Words in torch's messages about a device of which nobody knows the state."""
 
@@ -189,6 +191,8 @@ def is_starved(error: BaseException) -> bool:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, torch.OutOfMemoryError):
+            return True
+        if isinstance(seen, RuntimeError) and any(word in str(seen) for word in _STARVED):
             return True
         seen = seen.__context__
     return False
