@@ -126,6 +126,16 @@ class ApproximateMeta(_Meta):
     skeleton: bool
 
 
+class TemperatureMeta(_Meta):
+    """The number by which logits are divided for calibrated probabilities, or why there is none."""
+
+    value: Annotated[float, Field(gt=0.0, le=1000.0)] | None
+    reason: Annotated[str, Field(max_length=LONGEST_NAME)] | None = None
+    rows: Count | None = None
+    nll: list[float] | None = None
+    """Mean negative log-likelihood of these rows without and with it."""
+
+
 class TeacherMeta(_Meta):
     """The network that the others followed in their training."""
 
@@ -160,6 +170,9 @@ class TrainedMeta(ImagesMeta):
 
 class SubnetMeta(TrainedMeta, MixtureMeta):
     """A single network."""
+
+    temperature: TemperatureMeta | None = None
+    """None: of a reference, or written before `retrain` fitted one."""
 
 
 class ReferencesMeta(TrainedMeta):

@@ -14,7 +14,11 @@ import pytest
 import tiny_chain
 import torch
 
+from imbnas.data.stored import read_split
+from imbnas.longtail.temperature import fit_temperature
 from imbnas.network_names import by_place
+from imbnas.saved import load_subnet
+from imbnas.steps.fitted_temperature import TRAINED_ON
 from imbnas.training.checkpoint import load_meta, load_weights
 from imbnas.training.inputs import batches_of
 from imbnas.training.loop import Trainer
@@ -32,6 +36,21 @@ def test_networks_match_the_architecture_file(chain: Path) -> None:
     for entry in references["networks"].values():
         assert entry["gap"] == pytest.approx(entry["macs"] / final["macs"] - 1.0, abs=1e-6)
     assert sum(final["counts"]) == len(pd.read_parquet(chain / "data/longtail.parquet"))
+
+
+def test_the_chosen_network_carries_the_temperature_of_the_validation_rows(chain: Path) -> None:
+    network, split = load_subnet(chain / FINAL), read_split(chain / "data/target/validation")
+    assert split.images is not None
+    images = torch.from_numpy(np.array(split.images)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logits = network.model(network.preprocess()(images))
+    expected = fit_temperature(logits.double().numpy(), split.index["label"].to_numpy())
+    found = network.meta["temperature"]
+    assert found["rows"] == len(split) > 0
+    assert found["value"] == pytest.approx(expected.value, rel=1e-3)
+    assert found["nll"] == pytest.approx(expected.nll, rel=1e-3)
+    assert found["nll"][1] < found["nll"][0]
+    assert "temperature" not in load_meta(chain / REFERENCES, "references")
 
 
 def test_the_losses_of_each_network_are_those_that_the_log_tells(chain: Path, tmp_path: Path) -> None:
@@ -113,6 +132,7 @@ def test_references_and_validation_rows_are_options_that_act(chain: Path, tmp_pa
     assert tiny_chain.run(root, "retrain", retrain__references=False, retrain__rows="train+validation") == 0
     more = load_meta(root / FINAL)
     assert sum(more["trained_counts"]) == sum(more["counts"]) + 100
+    assert more["temperature"] == {"value": None, "reason": TRAINED_ON}
 
 
 def test_all_rows_are_the_target_s_and_those_that_the_source_took(tmp_path: Path) -> None:

@@ -70,6 +70,6 @@ def metadata(network: Network) -> str:
             "architecture": meta["architecture"],
             "macs": meta["macs"],
             "params": meta["params"],
-            **{name: meta[name] for name in ("approximate", "counts") if meta.get(name)},
+            **{name: meta[name] for name in ("approximate", "counts", "temperature") if meta.get(name)},
         }
     )

@@ -38,6 +38,10 @@ class Outcome:
     """Of each epoch of the first stage."""
     head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
     states: list[ResumeState] = field(default_factory=list)
+    final: nn.Module | None = None
+    """The chosen network, once it is trained."""
+    temperature: dict[str, Any] = field(default_factory=dict)
+    """Its temperature, as `fitted_temperature` describes it."""
     seconds: float = 0.0
     """That the networks so far have taken of the run's own cost."""
 

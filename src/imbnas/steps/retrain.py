@@ -10,6 +10,7 @@ from imbnas.params.retrain import RetrainView
 from imbnas.run.context import Context
 from imbnas.spaces.registry import make_space
 from imbnas.steps.first_stage import Outcome, make_teacher
+from imbnas.steps.fitted_temperature import network_temperature
 from imbnas.steps.handed_mixture import HandedMixture
 from imbnas.steps.inherit import Inheritance, recipe_meta
 from imbnas.steps.overlap import SOURCE
@@ -39,6 +40,8 @@ def run(view: RetrainView, context: Context) -> None:
     digests = {**found.get("digests", {}), "target_train": tail.split.info.digest}
     if not step.runtime.ranks.first:
         return
+    assert outcome.final is not None
+    outcome.temperature = network_temperature(step, view.retrain, outcome.final, validation_rows(context, held_out))
     _save(step, view, tail, entries, outcome, digests, {} if teacher is None else {"teacher": teacher.described})
     for state in outcome.states:
         state.finish()
@@ -111,5 +114,6 @@ def _save(
     chosen = entries_meta["chosen"]
     if outcome.mixture is not None:
         chosen["mixture"] = outcome.mixture.meta["mixture"]
+    chosen["temperature"] = outcome.temperature
     final = outcome.networks[tuple(chosen["architecture"])]
     save_weights(context.path("final"), final | carried, {"kind": "subnet", **chosen, **common})

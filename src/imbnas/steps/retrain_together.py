@@ -76,6 +76,8 @@ class _Networks:
         outcome.losses[architecture] = losses
         outcome.costs[architecture] = count(model, step.shape)
         outcome.networks[architecture] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+        if name == "chosen":
+            outcome.final = model
         done = "trained" if outcome.mixture is None else "taken as the search has trained it, a mixture that decodes to"
         step.context.log(f"{name} {done}: {tag}")
 
