@@ -41,7 +41,7 @@ LAYERS = {
     },
     "inspection": {"run", "steps", "report", "training", "longtail", "spaces", "data", "params"},
     "truth": {"run", "steps", "search", "training", "longtail", "spaces", "data", "params"},
-    "deploy": {"run", "steps", "training", "longtail", "spaces", "data", "params"},
+    "deploy": {"run", "steps", "report", "training", "longtail", "spaces", "data", "params"},
     "study": {"run", "steps", "report", "longtail", "data", "params"},
 }
 """Which packages each package may import besides itself; single modules at the top are helpers for all."""

@@ -10,17 +10,23 @@ from typing import Any
 
 import fake_project as fake
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import imbnas.predict as predict_module
 from imbnas.cli import app, main
+from imbnas.data.raw import Reading
 from imbnas.data.stored import read_info
+from imbnas.data.verify import SizeLimit
+from imbnas.deploy.answers_file import write_predictions
 from imbnas.errors import UserError
-from imbnas.predict import BATCH, Prediction, predict, print_predictions
+from imbnas.predict import BATCH, Prediction, decoded_ahead, predict, print_predictions
 from imbnas.run.graph import PATHS
 from imbnas.saved import load_references, load_subnet
+from imbnas.steps.fitted_temperature import TRAINED_ON
 from imbnas.training.checkpoint import load_weights, save_weights
 
 
@@ -332,7 +338,114 @@ class TestPrinting:
         assert "c\\td\\n" in rows[0]
 
 
+@pytest.fixture(scope="module")
+def calibrated(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same network with a temperature in its metadata."""
+    state, meta = load_weights(model)
+    path = tmp_path_factory.mktemp("calibrated") / "m.safetensors"
+    save_weights(path, state, {**meta, "temperature": {"value": 4.0, "rows": 40, "nll": [2.0, 1.0]}})
+    return path
+
+
+class TestAbstention:
+    def test_probabilities_are_those_of_the_temperature(self, calibrated: Path, photos: list[Path]) -> None:
+        plain, _ = predict(calibrated, photos[:9], 4)
+        middle = sorted(one.classes[0][1] for one in predict(calibrated, photos[:9], 4, abstain=0.0)[0])[4]
+        found, _ = predict(calibrated, photos[:9], 4, abstain=middle)
+        for before, after in zip(plain, found, strict=True):
+            assert before.abstained is None
+            names, shares = zip(*before.classes, strict=True)
+            softened = np.array(shares) ** 0.25
+            assert [name for name, _ in after.classes] == list(names)
+            assert [share for _, share in after.classes] == pytest.approx(softened / softened.sum(), abs=1e-6)
+            assert after.abstained is (after.classes[0][1] < middle)
+        assert sum(bool(one.abstained) for one in found) == 4
+
+    @pytest.mark.parametrize(
+        ("temperature", "why"),
+        [
+            (None, "it was written before `retrain` fitted one, run retrain again"),
+            ({"value": None, "reason": TRAINED_ON}, r"its training had the validation rows too \(retrain\.rows\)"),
+        ],
+    )
+    def test_is_refused_where_none_is_carried(
+        self, model: Path, photos: list[Path], tmp_path: Path, temperature: Any, why: str
+    ) -> None:
+        state, meta = load_weights(model)
+        meta |= {} if temperature is None else {"temperature": temperature}
+        save_weights(tmp_path / "m.safetensors", state, meta)
+        with pytest.raises(UserError, match=rf"m\.safetensors: carries no temperature, which --abstain needs: {why}$"):
+            predict(tmp_path / "m.safetensors", photos[:1], 1, abstain=0.5)
+        assert len(predict(tmp_path / "m.safetensors", photos[:1], 1)[0]) == 1
+
+    def test_each_form_of_output_says_so(
+        self, calibrated: Path, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        middle = sorted(one.classes[0][1] for one in predict(calibrated, photos[:9], 2, abstain=0.0)[0])[4]
+        found, _ = predict(calibrated, photos[:9], 2, abstain=middle)
+        places = [place for place, one in enumerate(found) if one.abstained]
+        assert 0 < len(places) < 9
+        print_predictions(found, False)
+        lines = capsys.readouterr().out.splitlines()
+        assert [place for place in range(9) if lines[2 * place].endswith("\tabstained")] == places
+        for name in ("a.csv", "a.json", "a.parquet"):
+            write_predictions(tmp_path / name, found)
+        entries = json.loads((tmp_path / "a.json").read_text())
+        assert [place for place, entry in enumerate(entries) if entry["abstained"]] == places
+        for table in (pd.read_csv(tmp_path / "a.csv"), pd.read_parquet(tmp_path / "a.parquet")):
+            assert list(table) == ["image", "rank", "class", "probability", "abstained"]
+            assert table["abstained"].tolist() == [one.abstained for one in found for _ in range(2)]
+            assert table["rank"].tolist() == [1, 2] * 9
+            assert table["image"].tolist() == [str(one.image) for one in found for _ in range(2)]
+            assert table["class"].tolist() == [name for one in found for name, _ in one.classes]
+            assert table["probability"].tolist() == pytest.approx(
+                [share for one in found for _, share in one.classes], abs=1e-6
+            )
+
+
+class TestManyFiles:
+    def test_no_more_is_decoded_ahead_than_said(self, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Thousands of images must not lie in memory because the network is slow."""
+        begun: list[Path] = []
+        reading, limit = Reading(8, 1), SizeLimit(10**6, "")
+        real = predict_module.decode_file
+        monkeypatch.setattr(predict_module, "decode_file", lambda file, *rest: begun.append(file) or real(file, *rest))
+        many = photos * 20
+        batches = decoded_ahead(many, reading, limit, 16)
+        for done, (files, found) in enumerate(batches, 1):
+            assert files == many[16 * (done - 1) : 16 * done]
+            assert len(found) == len(files)
+            assert len(begun) <= 16 * (done + predict_module.AHEAD)
+        assert sorted(begun) == sorted(many)
+
+    def test_a_fault_is_in_the_place_of_its_image(self, photos: list[Path], tmp_path: Path) -> None:
+        bad = [tmp_path / "none.png", Path("x" * 300), Path("nul\0.png")]
+        files = [photos[0], *bad, photos[1]]
+        (_, found), *others = decoded_ahead(files, Reading(8, 1), SizeLimit(10**6, ""), 16)
+        assert not others
+        assert [isinstance(one, UserError) for one in found] == [False, True, True, True, False]
+
+
 class TestCommand:
+    def test_directories_lists_and_a_file_of_answers(
+        self, model: Path, project: Path, photos: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "list.txt").write_text(f"{photos[3]}\n{tmp_path / 'none.png'}\n")
+        target = tmp_path / "deep/answers.csv"
+        words = [project / "photos", "--list", tmp_path / "list.txt", "--top", "1", "--output", target]
+        code, out, err = self.run(capfd, model, *words)
+        assert code == 2
+        assert out == f"{target}: 61 images answered\n"
+        assert err == f"error: {tmp_path / 'none.png'}: not found, expected an image file\n"
+        assert pd.read_csv(target)["image"].tolist() == [*map(str, photos), str(photos[3])]
+
+    def test_another_suffix_is_refused_before_any_image_is_read(
+        self, model: Path, photos: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        code, out, err = self.run(capfd, model, photos[0], "--output", tmp_path / "a.txt")
+        told = f"error: {tmp_path / 'a.txt'}: expected a name that ends in .csv, .json or .parquet\n"
+        assert (code, out, err) == (2, "", told)
+
     def test_lines_and_errors(self, model: Path, photos: list[Path]) -> None:
         done = CliRunner().invoke(app, ["predict", str(model), str(photos[0]), str(photos[1]), "--top", "2"])
         assert done.exit_code == 0

@@ -22,11 +22,33 @@ class Format(StrEnum):
     ONNX = "onnx"
 
 
+class Device(StrEnum):
+    """Devices of `imbnas predict`."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 def predict(
-    model: Annotated[Path, typer.Argument(help="A network, such as models/final.safetensors.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    model: Annotated[Path, typer.Argument(help="A network: models/final.safetensors, or an exported .onnx or .pt2.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGE...", help="Files, directories, patterns in quotes, - for paths on stdin."),
+    ] = None,
+    lists: Annotated[
+        list[Path] | None, typer.Option("--list", metavar="FILE", help="A file with a path per line.")
+    ] = None,
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Classes to name for each image.")] = 3,
+    abstain: Annotated[
+        float | None,
+        typer.Option("--abstain", metavar="P", min=0.0, max=1.0, help="Abstain below this calibrated probability."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write there instead: .csv, .json or .parquet.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Annotated[Device, typer.Option("--device", help="auto takes a GPU where there is one.")] = Device.AUTO,
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", metavar="N", min=1, help="Refuse larger images: width times height.")
     ] = LARGEST_IMAGE,
@@ -35,13 +57,26 @@ def predict(
 
     Images that cannot be used are listed on standard error, and the exit code is then 2; the others are answered.
     """
+    if not images and not lists:
+        raise typer.BadParameter("found no IMAGE and no --list, expected image files", param_hint="IMAGE...")
+    from imbnas.deploy.answers_file import check_suffix, write_predictions
+    from imbnas.deploy.image_list import image_files
     from imbnas.predict import predict, print_predictions
 
-    found, faults = predict(model, images, top, max_pixels)
-    print_predictions(found, as_json)
-    for fault in faults:
+    if output is not None:
+        check_suffix(output)
+    files, absent = image_files(images or [], lists or [])
+    found, faults = predict(model, files, top, max_pixels, abstain, device.value)
+    if output is None:
+        print_predictions(found, as_json)
+    else:
+        write_predictions(output, found)
+        count = f"{len(found):,} image{'s' * (len(found) != 1)}"
+        less = f", {sum(bool(one.abstained) for one in found):,} abstained" if abstain is not None else ""
+        print(f"{visible(output)}: {count} answered{less}")
+    for fault in (*absent, *faults):
         print(f"error: {fault}", file=sys.stderr)
-    if faults:
+    if absent or faults:
         raise SystemExit(2)
 
 
