@@ -17,6 +17,7 @@ SPEC ?= $(TABLE_SPEC)
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 DEVICE ?= cuda
 BUDGET ?= 300
+PRESET ?= cells-32
 QUICK := $(addprefix tests/,data differentiable longtail params report search spaces test_layout.py test_methods.py test_pages.py \
 	test_public.py test_wording.py)
 SNAKEFMT := $(BIN)/snakefmt --line-length 120
@@ -27,9 +28,7 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	transfer ranking ablation seeds-results adaptation reuse approximation inheritance implants gap golden latent-diffusion \
-	coverage bench gpu-pack gpu \
-	darts-results darts-speed regret regret-darts docs clean
+	transfer ranking ablation seeds-results wins handmade spread adaptation reuse approximation inheritance implants gap 	golden latent-diffusion coverage bench gpu-pack gpu 	darts-results darts-speed regret regret-darts docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -109,6 +108,15 @@ ablation: $(READY) ## where a truth table's ranking is lost, change by change: d
 
 seeds-results: $(READY) ## searches on a truth table's long tail, seed by seed: docs/results/seeds.md (hours; SEEDS=--plan tells)
 	$(BIN)/python experiments/seeds_results.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(SEEDS)
+
+wins: $(READY) ## found networks beside random and free ones, whole chains: docs/results/wins.md (hours; WINS=--plan tells; DATA=DIR)
+	$(BIN)/python experiments/wins.py $(if $(wildcard $(DATA)),--data $(DATA)) $(WINS)
+
+handmade: $(READY) ## found networks beside ShuffleNetV2 and a ResNet of their MACs: docs/results/handmade.md (hours; DATA=DIR)
+	$(BIN)/python experiments/handmade.py $(if $(wildcard $(DATA)),--data $(DATA)) $(HANDMADE)
+
+spread: $(READY) ## do a preset's architectures differ by more than seeds do? (PRESET=cells-32, DATA=DIR: CIFAR-10; minutes with SPREAD)
+	$(BIN)/python experiments/spread.py --preset $(PRESET) $(if $(wildcard $(DATA)),--data $(DATA)) $(SPREAD)
 
 adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)

@@ -201,3 +201,29 @@ def test_regret_is_of_what_a_search_has_seen_and_ties_go_to_fewer_macs() -> None
     tau, lost = one_training(np.array([truth, truth[::-1]]), np.array([truth, truth]))
     assert tau(every) == pytest.approx([1.0, -1.0])
     assert lost(every) == pytest.approx([0.0, 30.0])
+
+
+def test_what_another_process_has_begun_comes_last(tmp_path: Path) -> None:
+    from ablation import measure
+    from shared_steps import turn
+
+    from imbnas.progress import Log
+
+    with turn(tmp_path / "a.lock") as own, turn(tmp_path / "a.lock", wait=False) as other:
+        assert (own, other) == (True, False)
+    with turn(tmp_path / "a.lock", wait=False) as own:
+        assert own, "it is free again"
+    asked: list[tuple[str, int, bool]] = []
+
+    class Busy:
+        """A table of which another process computes the first change, and of which the third is done."""
+
+        def kept(self, name: str, seed: int) -> Any:
+            return {} if name == "c" else None
+
+        def answers(self, name: str, seed: int, wait: bool) -> Any:
+            asked.append((name, seed, wait))
+            return None if name == "a" and not wait else {"seconds": 1.0}
+
+    measure(Busy(), ["a", "b", "c"], range(1), Log("test", silent=True))  # type: ignore[arg-type]
+    assert asked == [("a", 0, False), ("b", 0, False), ("a", 0, True)]

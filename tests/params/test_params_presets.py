@@ -22,12 +22,13 @@ from imbnas.params.section import merged
 
 METHODS = ["balanced-softmax", "bbn", "ce", "ce-drw", "crt", "ldam-drw", "logit-adjustment"]
 LITERATURE = [f"literature/{dataset}-lt-{method}" for dataset in ("cifar10", "cifar100") for method in METHODS]
+SIZED = ["cells-32", "cells-64"]
 TOP = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", "inaturalist2018", "mnist-lt"]
 SEARCHED = ["approx-darts-digits", "darts-cifar10-lt", "darts-digits", "hlrs-cifar10-lt", "zo-darts-digits"]
 CELLS = [*SEARCHED, "single-stage-digits", "ssf-nas-cifar10-lt", "zo-darts-plus-plus-digits"]
 OWN = ["own-224", "own-64"]
 HEADS = ["latent-diffusion-cifar10-lt"]
-NAMES = sorted([*TOP, *LITERATURE, *HEADS, *CELLS, *OWN, "implant-digits"])
+NAMES = sorted([*TOP, *SIZED, *LITERATURE, *HEADS, *CELLS, *OWN, "implant-digits"])
 
 
 def read(name: str) -> Params:

@@ -1,0 +1,91 @@
+"""Whether found networks beat random and free ones of their cost, by whole chains: docs/results/wins.md.
+
+    python experiments/wins.py --data DIR --plan
+    python experiments/wins.py --data DIR
+
+`DIR` holds CIFAR-10 as torchvision reads it, and CIFAR-100 as cifar100.npz. The chains are the jobs of a study, run by
+the product's own steps in the places where `snakemake study` has them. What is finished is not run again, so that the
+command may be killed and given again; given several times at once, each process takes what no other one has begun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from study_jobs import Tree
+from wins_chain import Setting, Wins
+from wins_plan import plan
+
+from imbnas import page_record
+from imbnas.errors import Interrupted, UserError
+from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
+
+
+def data_changes(data: Path) -> Tree:
+    """Return where the raw data are; UserError where they are not."""
+    archive, batches = data.resolve() / "cifar100.npz", data.resolve() / "cifar-10-batches-py"
+    for path in (archive, batches):
+        if not path.exists():
+            raise UserError(
+                f"--data {data}: {path.name} not found there, expected cifar-10-batches-py and cifar100.npz"
+            )
+    return {"source": {"root": str(archive)}, "target": {"root": str(data.resolve())}}
+
+
+def main() -> int:
+    """Run what is missing and write the page, or print the plan."""
+    options = _options()
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        if options.seeds < 2:
+            raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
+        names = ("seeds", "random", "finalists", "supernet")
+        setting = Setting(limits=tuple(options.limits), **{name: getattr(options, name) for name in names})
+        for name in names[1:]:
+            if getattr(setting, name) < 1:
+                raise UserError(f"--{name} {getattr(setting, name)}: expected at least 1")
+        wins = Wins(options.work.resolve(), setting, data_changes(options.data))
+        if options.plan:
+            print(plan(wins))
+            return 0
+        wins.run()
+        from wins_page import page
+
+        content = page(wins)
+        page_record.write_page(options.output, content, "make wins")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER
+    except (Interrupted, KeyboardInterrupt):
+        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
+        return EXIT_STOPPED
+    print(content)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("datasets"), help="where CIFAR-10 and CIFAR-100 are")
+    parser.add_argument("--work", type=Path, default=Path(".imbnas/wins"), help="where the jobs go")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/wins.md"))
+    parser.add_argument("--seeds", type=int, default=Setting.seeds, help="chains, two at the least")
+    parser.add_argument("--limits", nargs="+", default=list(Setting.limits), metavar="LIMIT", help="of MACs, as 0.4x")
+    parser.add_argument("--random", type=int, default=Setting.random, help="references of equal cost for each chain")
+    parser.add_argument("--finalists", type=int, default=Setting.finalists, help="cells that stand for the best")
+    parser.add_argument("--supernet", type=int, default=Setting.supernet, help="epochs on the source")
+    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
+    return parser.parse_args()
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Turn a request to stop into an exception, once."""
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted("asked to stop")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
