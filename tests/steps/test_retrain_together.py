@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import tiny_chain
+import torch
 
 from imbnas.training.loop import Trainer
 from imbnas.training.state import ResumeState
@@ -47,3 +48,29 @@ def test_stopped_side_by_side_and_resumed_beside_fewer_they_end_in_the_same_byte
     assert len(kept) == 4
     assert all(seconds > 0.0 for seconds in kept)
     assert sum(kept) <= cost + 0.01
+
+
+def test_one_that_diverges_leaves_the_others_to_their_end_and_they_are_not_trained_again(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tiny_chain.copy(chain, tmp_path)
+    shutil.rmtree(root / ".imbnas/kept", ignore_errors=True)
+    step, trainers = Trainer.step, []
+
+    def diverging(self: Trainer, *given: Any) -> torch.Tensor:
+        if self not in trainers:
+            trainers.append(self)
+        return step(self, *given) * (float("inf") if len(trainers) == 3 and self is trainers[1] else 1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", diverging)
+        assert tiny_chain.run(root, "retrain", runtime__together=3) == 2
+    said = capsys.readouterr().err
+    assert "random-1: failed, the others that have begun end first (retrain: the loss is inf in epoch " in said
+    assert [one.done == one.steps for one in trainers] == [True, False, True]
+    assert len(list((root / ".imbnas/kept/retrain").glob("*.json"))) == 2
+    taken = []
+    monkeypatch.setattr(Trainer, "step", lambda self, *a: (taken.append(self), step(self, *a))[1])
+    assert tiny_chain.run(root, "retrain", runtime__together=3) == 0
+    assert len(taken) == 2 * trainers[0].steps, "the one that had failed, and the one that had not begun"
+    assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(chain, "retrain")
