@@ -28,7 +28,9 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
-	transfer ranking ablation seeds-results wins handmade spread adaptation reuse approximation inheritance implants gap 	golden latent-diffusion coverage bench gpu-pack gpu 	darts-results darts-speed regret regret-darts docs clean
+	transfer ranking ablation seeds-results wins handmade spread adaptation reuse approximation inheritance \
+	implants gap golden latent-diffusion coverage bench gpu-pack gpu darts-results darts-speed regret regret-darts \
+	adapted-heads search-claims docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -118,6 +120,9 @@ handmade: $(READY) ## found networks beside ShuffleNetV2 and a ResNet of their M
 spread: $(READY) ## do a preset's architectures differ by more than seeds do? (PRESET=cells-32, DATA=DIR: CIFAR-10; minutes with SPREAD)
 	$(BIN)/python experiments/spread.py --preset $(PRESET) $(if $(wildcard $(DATA)),--data $(DATA)) $(SPREAD)
 
+search-claims: $(READY) ## searches that claims compare, on a table's long tail: docs/results/search-claims.md (CLAIMS=--plan tells)
+	$(BIN)/python experiments/search_claims.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(CLAIMS)
+
 adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)
 
@@ -129,6 +134,9 @@ inheritance: $(READY) ## inherited weights beside training from scratch (hours; 
 
 approximation: $(READY) ## accuracy and energy by approximate multiplier, on digits: docs/results/approximation.md (minutes)
 	$(BIN)/python experiments/approximation.py $(APPROXIMATION)
+
+adapted-heads: $(READY) ## adaptations of a supernet of CIFAR-100 on a table's cells: docs/results/adapted-heads.md (HEADS=--plan tells)
+	$(BIN)/python experiments/adapted_heads.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(HEADS)
 
 implants: $(READY) ## implanted cells beside adapters, finetuning and a new head, on digits: docs/results/implants.md
 	$(BIN)/python experiments/implants.py $(IMPLANTS)

@@ -39,7 +39,8 @@ class Passes:
             adapt = params.adapt
             if adapt.strategy == "none":
                 return 0.0
-            recipe, part = (adapt.finetune, 1.0) if adapt.strategy == "finetune" else (adapt.head, FORWARD)
+            whole = {"finetune": adapt.finetune, "scratch": adapt.scratch}
+            recipe, part = (whole[adapt.strategy], 1.0) if adapt.strategy in whole else (adapt.head, FORWARD)
             return self.second * self.tail * recipe.epochs * PATHS[adapt.sampling] * part
         search = params.search
         scored = self.cells + (2 * search.population * search.generations if search.shifting.updates else 0)

@@ -21,7 +21,7 @@ from types import FrameType
 
 from seeds_methods import APPROXIMATE, DRAWS, Epochs, Method, Tree
 from seeds_search import Searches
-from seeds_table import each_training, lacking, rows_of, train, write_spec
+from seeds_table import SEEDS, each_training, lacking, rows_of, tables_of, train, write_spec
 from table_options import table_parser
 
 from imbnas.data.stored import read_info
@@ -46,6 +46,8 @@ class Experiment:
     epochs: Epochs
     seeds: int
     trainings: int
+    name: str = SEEDS
+    """Of the table of the cells, behind the first table's."""
 
     @property
     def first(self) -> Table:
@@ -66,8 +68,9 @@ class Experiment:
 
     def train(self, log: Log, share_rows: bool) -> Table:
         """Train what is missing, in float32 as rows of the table and under the multipliers, and return the table."""
-        own = write_spec(self.first, self.condition, self.cells(), self.trainings)
-        train(self.first, own, log, share_rows)
+        own = write_spec(self.first, self.condition, self.cells(), self.trainings, self.name)
+        lenders = [one for one in tables_of(self.first, self.condition) if one.file != own.file] if share_rows else []
+        train(lenders, own, log)
         for seed in range(self.seeds):
             for name in self.approximate:
                 found = self.searches.under_multiplier(name, seed)
@@ -89,7 +92,7 @@ class Experiment:
         emulated = len(self.approximate) * self.seeds
         lines += [
             f"trainings of cells: {words}, {each:.0f} s each ({source})",
-            f"trainings under a multiplier: at most {emulated}, about {SLOWER * each:.0f} s each",
+            *([f"trainings under a multiplier: at most {emulated}, about {SLOWER * each:.0f} s each"] * bool(emulated)),
             f"in all at most {hours + (left + SLOWER * emulated) * each / 3600:.1f} hours on one thread",
         ]
         return "\n".join(lines)
@@ -144,9 +147,9 @@ def main() -> int:
     """Do what is missing and write the page, or print the plan."""
     options = _options()
     table, log = Table(options.table, options.root, options.data), Log("seeds")
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
-        _check(options, table)
+        check(options, table)
         prepare(table)
         epochs = Epochs(options.supernet, options.head, options.search)
         experiment = Experiment(Searches(table, options.condition, epochs), epochs, options.seeds, options.trainings)
@@ -188,7 +191,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _check(options: argparse.Namespace, table: Table) -> None:
+def check(options: argparse.Namespace, table: Table) -> None:
+    """Refuse options that do not fit the table, or that leave nothing to compare."""
     if table.spec.space.name != "nasbench201":
         raise UserError(f"{table.file}: space.name is {table.spec.space.name}, expected nasbench201")
     if options.condition not in table.spec.conditions:
@@ -197,11 +201,12 @@ def _check(options: argparse.Namespace, table: Table) -> None:
         if getattr(options, name) < 2:
             raise UserError(f"--{name} {getattr(options, name)}: expected at least 2, one has no interval")
     for name in ("supernet", "head", "search"):
-        if getattr(options, name) < 1:
+        if getattr(options, name, 1) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def stop(number: int, frame: FrameType | None) -> None:
+    """End the experiment where nothing is half-written."""
     signal.signal(number, signal.SIG_IGN)
     raise Interrupted("asked to stop")
 

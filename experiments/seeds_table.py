@@ -20,27 +20,32 @@ from imbnas.truth.records import Cell, Records
 from imbnas.truth.shards import agree, opened, train_shard
 from imbnas.truth.trained_rows import Row, key_of, read_rows, read_seconds, write_rows, write_seconds
 
+SEEDS = "seeds"
+COMMANDS = {SEEDS: "seeds-results", "claims": "search-claims"}
+"""The commands that write a table of searches' cells, by the end of its name."""
 HEAD = """\
-# Written by `make seeds-results` from {first}: the same data and recipe under one condition, other cells.
+# Written by `make {command}` from {first}: the same data and recipe under one condition, other cells.
 # `make table SPEC=tables/{name}` trains what is missing, several at a time.
 """
 
 
-def write_spec(first: Table, condition: str, cells: Sequence[str], trainings: int) -> Table:
+def write_spec(first: Table, condition: str, cells: Sequence[str], trainings: int, name: str = SEEDS) -> Table:
     """Write the description of the table of some cells beside the first table's, and return that table.
 
     The digest of the recipe does not cover cells and conditions, so that rows of both tables are the same trainings.
     """
-    given = read(first.file)
+    given, command = read(first.file), COMMANDS[name]
     given |= {
-        "about": f"What the cells are worth that the searches of `make seeds-results` end with; as {first.file.name}.",
+        "about": f"What the cells are worth that the searches of `make {command}` end with; as {first.file.name}.",
         "drawn": "By the searches, and at random as their control.",
         "conditions": {condition: given["conditions"][condition]},
         "seeds": trainings,
         "cells": list(cells),
     }
-    file = beside(first.file)
-    text = HEAD.format(first=first.file.name, name=file.name) + yaml.safe_dump(given, sort_keys=False, width=120)
+    file = beside(first.file, name)
+    text = HEAD.format(command=command, first=first.file.name, name=file.name) + yaml.safe_dump(
+        given, sort_keys=False, width=120
+    )
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         write_bytes(file, text.encode())
     return Table(file, first.root, first.data)
@@ -62,11 +67,11 @@ def take_over(first: Table, own: Table) -> int:
     return len(new)
 
 
-def train(first: Table, own: Table, log: Log, share_rows: bool = True) -> None:
-    """Train what the own table lacks, seed by seed, and write its files after each seed."""
+def train(lenders: Sequence[Table], own: Table, log: Log) -> None:
+    """Train what the own table lacks, seed by seed, and write its files after each seed; others lend their rows."""
     prepare(own)
-    if share_rows:
-        log(f"{take_over(first, own)} rows taken over from {first.file}")
+    for lender in lenders:
+        log(f"{take_over(lender, own)} rows taken over from {lender.file}")
     agree(own, log)
     for seed in range(own.spec.seeds):
         train_shard(own, seed, 0, 1, log)
@@ -79,14 +84,20 @@ def rows_of(own: Table) -> list[Row]:
     return [kept.row for cell in records.cells() if (kept := records.of(cell)) is not None]
 
 
-def lacking(first: Table, condition: str, cells: Sequence[str], trainings: int) -> int:
-    """Return how many trainings of cells neither the first table has nor the one beside it."""
-    own = Table(beside(first.file), first.root, first.data)
+def tables_of(first: Table, condition: str) -> list[Table]:
+    """Return the first table and those of searches' cells beside it that are there."""
     tables = [first]
-    if own.file.exists() and condition in own.spec.conditions:
-        prepare(own)
-        tables.append(own)
-    records = [opened(table) for table in tables]
+    for name in COMMANDS:
+        own = Table(beside(first.file, name), first.root, first.data)
+        if own.file.exists() and condition in own.spec.conditions:
+            prepare(own)
+            tables.append(own)
+    return tables
+
+
+def lacking(first: Table, condition: str, cells: Sequence[str], trainings: int) -> int:
+    """Return how many trainings of cells neither the first table has nor those beside it."""
+    records = [opened(table) for table in tables_of(first, condition)]
     architectures = [found for cell in cells if (found := architecture_of(cell)) is not None]
     wanted = [Cell(seed, condition, architecture) for seed in range(trainings) for architecture in architectures]
     return sum(all(one.of(cell) is None for one in records) for cell in wanted)
@@ -100,6 +111,6 @@ def each_training(first: Table, condition: str, log: Log) -> tuple[float, str]:
     return (mean(spent), f"mean of {len(spent)} of the first table") if spent else (trial(records, log), "a trial")
 
 
-def beside(path: Path) -> Path:
-    """Return the path of the table of cells that belongs to a first table."""
-    return path.with_name(f"{path.stem}-seeds{path.suffix}")
+def beside(path: Path, name: str = SEEDS) -> Path:
+    """Return the path of the table of an experiment's cells that belongs to a first table."""
+    return path.with_name(f"{path.stem}-{name}{path.suffix}")

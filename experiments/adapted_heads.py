@@ -1,0 +1,128 @@
+"""Adaptations of a supernet whose source has other classes, on a truth table's cells: docs/results/adapted-heads.md.
+
+    python experiments/adapted_heads.py tables/cifar10-lt-16.yaml --data DIR --plan
+    python experiments/adapted_heads.py tables/cifar10-lt-16.yaml --data DIR
+
+DIR holds CIFAR-100 beside the table's raw files. All adaptations of a seed share its supernet, and share it with the
+change `other classes` of `ablation.py`. What is finished is not computed again; several processes may run at once. The
+rule of the verdict was decided before any result: docs/decisions/0038.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from ablation import measure, other_source
+from ablation_changes import HEAD, OPTIMIZER, Change, Lengths, Tree
+from ablation_plan import plan
+from ablation_scores import Ablation
+from table_options import table_parser
+
+from imbnas.errors import Interrupted, UserError
+from imbnas.progress import Log
+from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
+from imbnas.truth.data_rows import prepare
+from imbnas.truth.places import Table
+
+CLAIMED, CROSS_ENTROPY, SCRATCH = "head, re-weighted", "head, cross-entropy", "scratch"
+
+
+def adaptations(other: Tree, scratch: int) -> dict[str, Change]:
+    """Return the adaptations by name, the claimed one first; `scratch` are the epochs of the one from scratch."""
+
+    def way(section: Tree, work: float = 1.0) -> Change:
+        return Change(HEAD, {"source": other, "adapt": section}, work=work)
+
+    deferred = {"loss": "effective-number", "weighting": {"defer": 0.5}}
+    recipe = {"epochs": scratch, "batch_size": 128, "optimizer": OPTIMIZER}
+    return {
+        CLAIMED: way({"loss": "effective-number", "weighting": {"defer": 0.0}}),
+        CROSS_ENTROPY: way({"loss": "ce"}),
+        "head, deferred": way(deferred),
+        "head, balanced softmax": way({"loss": "balanced-softmax"}),
+        "head, class-aware": way({"head": {"name": "crt"}}),
+        "class means": way({"head": {"name": "ncm"}}, 0.3),
+        "finetune, cross-entropy": way({"strategy": "finetune", "loss": "ce"}, 3.0),
+        "finetune, deferred": way({"strategy": "finetune", **deferred}, 3.0),
+        SCRATCH: way({"strategy": "scratch", **deferred, "scratch": recipe}),
+    }
+
+
+class Heads(Ablation):
+    """The adaptations under one condition of a table."""
+
+    def __init__(self, table: Table, condition: str, lengths: Lengths, other: Tree, scratch: int) -> None:
+        """Take what an ablation takes, and the epochs of a supernet on the long tail."""
+        super().__init__(table, condition, lengths, other)
+        self.changes = adaptations(other, scratch)
+
+
+def main() -> int:
+    """Do what is missing and write the page, or print the plan."""
+    options = _options()
+    table, log = Table(options.table, options.root, options.data), Log("adapted heads")
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        _check(options, table)
+        other = other_source(options.data, table.spec.source.share)
+        if other is None:
+            raise UserError(f"--data {options.data}: no CIFAR-100 there, expected cifar100.npz or cifar-100-python")
+        prepare(table)
+        lengths = Lengths(options.supernet, options.head)
+        heads = Heads(table, options.condition, lengths, other, options.scratch)
+        names, seeds = list(heads.changes), range(options.seeds)
+        if unknown := set(options.only or ()) - set(names):
+            raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
+        if options.plan:
+            print(plan(heads, options.only or names, seeds, log))
+            return 0
+        measure(heads, options.only or names, seeds, log)
+        if options.only:
+            return 0
+        from adapted_heads_page import write_heads
+
+        write_heads(options.output, heads, seeds)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER
+    except (Interrupted, KeyboardInterrupt):
+        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
+        return EXIT_STOPPED
+    print(options.output.read_text(encoding="utf-8"))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = table_parser(__doc__, condition="that supernets are adapted to", seeds="supernets, two at the least")
+    parser.add_argument("--supernet", type=int, default=Lengths.supernet, help="epochs on the source, with fair paths")
+    parser.add_argument("--head", type=int, default=Lengths.head, help="epochs of a head and of finetuning")
+    parser.add_argument("--scratch", type=int, default=40, help="epochs on the long tail, about as many steps in all")
+    parser.add_argument("--only", nargs="+", metavar="ADAPTATION", help="compute these alone, and write no page")
+    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/adapted-heads.md"))
+    return parser.parse_args()
+
+
+def _check(options: argparse.Namespace, table: Table) -> None:
+    if table.spec.space.name != "nasbench201":
+        raise UserError(f"{table.file}: space.name is {table.spec.space.name}, expected nasbench201")
+    if options.condition not in table.spec.conditions:
+        raise UserError(f"--condition {options.condition}: expected one of {', '.join(table.spec.conditions)}")
+    if options.seeds < 2:
+        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
+    for name in ("supernet", "head", "scratch"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted("asked to stop")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

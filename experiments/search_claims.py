@@ -1,0 +1,102 @@
+"""Searches that claims compare, 12 seeds each on a truth table's long tail: docs/results/search-claims.md.
+
+    python experiments/search_claims.py tables/cifar10-lt-16.yaml --data DIR --plan
+    python experiments/search_claims.py tables/cifar10-lt-16.yaml --data DIR
+
+The searches are those of `seeds_results.py`, which lends what it has made of the same name, and DARTS with re-sampled
+rows. Each distinct cell is trained alone as a row of tables/NAME-claims, which takes over the rows of the first table
+and of NAME-seeds. The rule of the verdicts was decided before any result: docs/decisions/0039.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from seeds_methods import MACS, RANDOM, Epochs, Method, Tree, darts, methods
+from seeds_results import Experiment, check, stop
+from seeds_search import Searches
+from table_options import table_parser
+
+from imbnas.errors import Interrupted, UserError
+from imbnas.progress import Log
+from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
+from imbnas.truth.data_rows import prepare
+from imbnas.truth.places import Table
+
+SAMPLERS = ("class-balanced", "square-root", "reversed")
+DARTS, HLRS, FAIR, SELF_SUPERVISED = "DARTS", "HLRS", "FairDARTS", "FairDARTS, self-supervised"
+NAME = "claims"
+"""Of the table of the cells, behind that of the first table."""
+
+
+def sampled(sampler: str) -> str:
+    """Return the name of DARTS on rows that a sampler draws."""
+    return f"{DARTS}, {sampler} sampling"
+
+
+def claimed(epochs: Epochs, retrain: Tree) -> dict[str, Method]:
+    """Return the searches by name."""
+    every = methods(epochs, retrain)
+    samplers = {sampled(one): Method(darts(epochs, {"sampler": {"name": one}})) for one in SAMPLERS}
+    first = {name: every[name] for name in (DARTS, HLRS, FAIR, SELF_SUPERVISED)}
+    return {**first, **samplers, MACS: every[MACS], RANDOM: every[RANDOM]}
+
+
+def experiment(table: Table, condition: str, epochs: Epochs, seeds: int, trainings: int) -> Experiment:
+    """Return the experiment, whose searches are kept where those of `seeds_results.py` are."""
+    searches = Searches(table, condition, epochs)
+    searches.methods = claimed(epochs, table.tree(condition)["retrain"])
+    return Experiment(searches, epochs, seeds, trainings, NAME)
+
+
+def main() -> int:
+    """Do what is missing and write the page, or print the plan."""
+    options = _options()
+    table, log = Table(options.table, options.root, options.data), Log("claims")
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        check(options, table)
+        prepare(table)
+        epochs = Epochs(search=options.search)
+        own = experiment(table, options.condition, epochs, options.seeds, options.trainings)
+        names = list(own.searches.methods)
+        if unknown := set(options.only or ()) - set(names):
+            raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
+        if options.plan:
+            print(own.plan(log))
+            return 0
+        own.search(options.only or names, log)
+        if options.only:
+            return 0
+        cells = own.train(log, not options.own_rows)
+        from search_claims_page import write_claims
+
+        write_claims(options.output, own, cells, own.measured(cells))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER
+    except (Interrupted, KeyboardInterrupt):
+        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
+        return EXIT_STOPPED
+    print(options.output.read_text(encoding="utf-8"))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = table_parser(
+        __doc__, condition="to search and to train under", seeds="searches of each method, two at the least", count=12
+    )
+    parser.add_argument("--trainings", type=int, default=3, help="trainings of each cell, two at the least")
+    parser.add_argument("--search", type=int, default=Epochs.search, help="epochs of a search")
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="search by these methods alone, and train nothing")
+    parser.add_argument("--own-rows", action="store_true", help="take no rows over from other tables")
+    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/search-claims.md"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
