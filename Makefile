@@ -30,7 +30,7 @@ given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
 	transfer ranking ablation seeds-results wins handmade spread adaptation reuse approximation inheritance \
 	implants gap golden latent-diffusion coverage bench gpu-pack gpu darts-results darts-speed regret regret-darts \
-	adapted-heads search-claims docs clean
+	adapted-heads search-claims figures docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -98,6 +98,9 @@ table: $(READY) ## trains what a truth table lacks (SPEC=tables/NAME.yaml, DATA=
 
 table-plan: $(READY) ## how many trainings a truth table lacks, and about how many hours they take (SPEC, DATA)
 	$(BIN)/imbnas truth plan $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA))
+
+figures: $(READY) ## files of figures beside the pages of docs/results, after an edit of a page by hand
+	$(BIN)/python experiments/renew_figures.py
 
 transfer: $(READY) ## do ranks on balanced rows tell those on a long tail: docs/results/transfer.md (TABLE=file.csv: control)
 	$(BIN)/python experiments/transfer.py $(SPEC:.yaml=.parquet) $(if $(TABLE),--published $(TABLE)) $(TRANSFER)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from imbnas.errors import UserError
 from imbnas.files import digest_bytes
-from imbnas.page_record import TRACE, body, listings, tables, write_page
+from imbnas.page_record import TRACE, body, listings, renew, tables, write_page
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results"
@@ -59,13 +60,15 @@ def test_a_page_names_the_command_the_commit_and_the_digest_of_its_figures(page:
     assert text.rstrip("\n").endswith(trace[0])
     data = (RESULTS / trace["file"]).read_bytes()
     assert trace["file"] == f"{page.stem}.json"
-    assert digest_bytes(data).startswith(trace["digest"]), "the file of figures is another one"
+    assert digest_bytes(data).startswith(trace["digest"]), "the file of figures is another one: `make figures`"
     found = json.loads(data)
     assert (found["command"], found["commit"]) == (trace["command"], trace["commit"])
     assert re.fullmatch("[0-9a-f]{7,}", found["commit"]), "made from a clean clone"
     assert trace["command"].split()[:1] == ["make"]
     assert trace["command"].split()[1] in TARGETS
-    assert (found["tables"], found["listings"]) == (tables(text), listings(text)), "the page says other figures"
+    assert (found["tables"], found["listings"]) == (tables(text), listings(text)), (
+        "the page says other figures: `make figures`"
+    )
     assert found["tables"] or found["listings"]
 
 
@@ -255,5 +258,14 @@ def test_a_page_is_read_back_and_written_again_to_the_same_bytes(tmp_path: Path)
     write_page(page, page.read_text(), "make golden", {"n": 1}, [source], at="abcdef0")
     assert (page.read_bytes(), (tmp_path / "page.json").read_bytes()) == (first, data)
     assert body(page.read_text()).rstrip("\n") + "\n" == text
-    write_page(page, text.replace("1.5", "1.6"), "make golden", at="abcdef0")
+    page.write_text(page.read_text().replace("1.5", "1.6"))
+    renew(page)
+    again = json.loads((tmp_path / "page.json").read_text())
+    assert again["tables"][0]["rows"] == [["x | y", "1.6 [1, 2]"]]
+    assert [again[name] for name in ("command", "commit", "inputs", "figures")] == [
+        found[name] for name in ("command", "commit", "inputs", "figures")
+    ]
     assert page.read_bytes() != first
+    page.write_text(text)
+    with pytest.raises(UserError, match="no last line with command, commit and digest"):
+        renew(page)

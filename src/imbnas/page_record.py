@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imbnas.files import digest_bytes, write_bytes
+from imbnas.errors import UserError
+from imbnas.files import digest_bytes, read_json, write_bytes
 
 DIGITS = 16
 LAST = "Figures: `{file}` (SHA-256 `{digest}`), by `{command}` at commit {commit}.\n"
@@ -45,13 +46,29 @@ def write_page(
         inputs: files that the figures come from; their digests are kept.
         at: the commit of the code that measured; None takes the one that is checked out.
     """
-    made = at or commit()
-    record: dict[str, Any] = {"command": command, "commit": made}
+    record: dict[str, Any] = {"command": command, "commit": at or commit()}
     record["inputs"] = {file.name: digest_bytes(file.read_bytes())[:DIGITS] for file in inputs}
-    record |= {"figures": dict(figures or {}), "tables": tables(text), "listings": listings(text)}
+    _write(path, text, {**record, "figures": dict(figures or {})})
+
+
+def renew(path: Path) -> None:
+    """Write the file of figures anew after an edit of a page's words or settings; command and commit stay.
+
+    Raises:
+        UserError: for a page without a last line, which a driver has to write.
+    """
+    text, beside = path.read_text(encoding="utf-8"), path.with_suffix(".json")
+    if TRACE.search(text) is None:
+        raise UserError(f"{path}: no last line with command, commit and digest, expected a page of a driver's")
+    _write(path, text, {**read_json(beside, "the figures of a page")})
+
+
+def _write(path: Path, text: str, record: dict[str, Any]) -> None:
+    record |= {"tables": tables(text), "listings": listings(text)}
     data = (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     beside = path.with_suffix(".json")
-    last = LAST.format(file=beside.name, digest=digest_bytes(data)[:DIGITS], command=command, commit=made)
+    made = {name: record[name] for name in ("command", "commit")}
+    last = LAST.format(file=beside.name, digest=digest_bytes(data)[:DIGITS], **made)
     write_bytes(beside, data)
     write_bytes(path, (body(text).rstrip("\n") + "\n\n" + last).encode())
 
