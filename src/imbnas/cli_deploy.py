@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from imbnas.errors import visible
+from imbnas.cli_options import ConfigFile, Moves, Root, moved_places
+from imbnas.errors import UserError, visible
 
 LARGEST_IMAGE = 178_956_970
 """The same limit as in `params.dataset`, whose import would slow down every command."""
@@ -88,16 +89,56 @@ def export(
     form: Annotated[
         Format | None, typer.Option("--format", help="Default: what the suffix of --output says, else pt2.")
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write ONNX in 8 bits too, calibrated and judged on the project's rows.")
+    ] = False,
+    config: ConfigFile = Path("params.yaml"),
+    root: Root = Path(),
+    path: Moves = None,
 ) -> None:
     """Write a network and its preprocessing as a torch.export program or an ONNX file that runs without imbnas.
 
     Before a file gets its name, its logits are compared with the network's. ONNX needs the extra `deploy`:
-    pip install 'imbnas[deploy]'.
+    pip install 'imbnas[deploy]'. --config, --root and --path say where the rows for --int8 are, and how classes are
+    grouped into shots (evaluate.shots).
     """
     from imbnas.export import export
 
+    if int8:
+        if (form or Format.ONNX) is not Format.ONNX or (output and output.suffix != ".onnx"):
+            raise UserError("--int8: found without ONNX, expected --format onnx or an --output that ends in .onnx")
+        form = Format.ONNX
+        params = _load(config)
     written = export(model, output, None if form is None else form.value)
     print(f"{visible(written.path)}: written; {written.proof}\n{written.figures}")
+    if int8:
+        _export_int8(model, written.path, params, root, path or [])
+
+
+def _load(config: Path) -> Any:
+    from imbnas.params.config import load
+
+    return load(config)
+
+
+def _export_int8(model: Path, source: Path, params: Any, root: Path, moves: list[str]) -> None:
+    from imbnas.deploy.int8 import AGREEMENT, write_int8
+    from imbnas.deploy.project_rows import project_rows
+    from imbnas.longtail.shots import make_rule
+    from imbnas.saved import load_subnet
+
+    shots = params.evaluate
+    rule = make_rule(shots.shots, shots.thresholds.many, shots.thresholds.few)
+    network = load_subnet(model)
+    rows = project_rows(network, root, moved_places(moves))
+    found = write_int8(source, network, rows, rule)
+    print("\n".join(found.lines))
+    if found.agreement < AGREEMENT:
+        print(
+            f"warning: {visible(found.path)}: 8 bits change the likeliest class of {1 - found.agreement:.1%} of the "
+            f"rows, expected at most {1 - AGREEMENT:.0%}",
+            file=sys.stderr,
+        )
 
 
 COMMANDS = (predict, export)
