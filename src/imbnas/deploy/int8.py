@@ -71,7 +71,7 @@ def _quantise(source: Path, target: Path, rows: ProjectRows) -> None:
     onnx, quantization = needed("onnx", "onnxruntime.quantization")
     batches = store_of(rows.calibration).ordered(BATCH)
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]
         def get_next(self) -> dict[str, np.ndarray] | None:
             images = next(batches, None)
             return None if images is None else {INPUT: images[0].numpy()}
