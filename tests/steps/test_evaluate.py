@@ -9,6 +9,7 @@ from typing import Any
 import fake_project as fake
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -276,6 +277,24 @@ class TestPredictions:
             gaps = (part["accuracy"] - part["confidence"]).abs() * part["rows"]
             assert gaps.sum() / rows == pytest.approx(error, abs=2e-6)
             assert part["confidence"].between(part["lower"], part["upper"] + 1e-6).all()
+
+    def test_groups_of_test_rows_are_resampled_as_a_whole(self, finished: Path, project: Path) -> None:
+        index = project / PATHS["target_test"] / "index.parquet"
+        table = pq.read_table(index)
+        patients = [f"patient {row // 6}" for row in range(60)]
+        pq.write_table(table.append_column("group", pa.array(patients)), index)
+        run(project)
+        found = predictions(project)
+        assert found["group"].tolist() == [row // 6 for row in range(60)]
+        columns = [found[column].to_numpy() for column in ("label", "predicted", "confidence", "group")]
+        protocol = Protocol(np.array(fake.COUNTS), "kang", 15, 0.95, 50, derive(3, "evaluate", "bootstrap"))
+        scores = evaluate.rounded(score(Answers(*columns), fake.CLASSES, protocol))
+        details = fake.read(project, "details")
+        assert details["networks"]["final"]["intervals"] == scores["intervals"]
+        assert details["confidence"]["rule"].startswith("percentiles of a Bayesian bootstrap of the groups")
+        before = fake.read(finished, "details")["networks"]["final"]
+        assert before["accuracy"] == details["networks"]["final"]["accuracy"]
+        assert before["intervals"] != scores["intervals"]
 
 
 class TestLogitAdjustment:

@@ -19,7 +19,7 @@ from imbnas.params.config import Params
 CHANGED = "changed"
 """Stands for whatever differs from what was read."""
 Sight = tuple[str, str, tuple[tuple[str, str | None], ...]]
-"""Name, root and splits of a dataset, for one look at it on behalf of many jobs."""
+"""Name, root, and names below the root, of a dataset, for one look at it on behalf of many jobs."""
 
 
 class RawFiles:
@@ -39,7 +39,7 @@ class RawFiles:
         part = getattr(params, section)
         if part.download:
             return None
-        sight = (part.dataset, part.root, tuple(sorted(part.splits.model_dump().items())))
+        sight = (part.dataset, part.root, tuple(sorted(part.named.items())))
 
         def read(output: Path, record: str | None) -> str | None:
             known = fingerprints.noted(Path(), output) or _parts(record)

@@ -97,6 +97,7 @@ def reading_of(root: Path, splits: Mapping[str, Raw | None]) -> Reading:
             paths = raw.paths or []
             files += paths
             parts += [[split, raw.classes], raw.labels.astype("<i8").tobytes(), paths]
+            parts += [] if raw.groups is None else [raw.groups]
     return Reading(root, files, _listing(parts))
 
 

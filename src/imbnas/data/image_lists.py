@@ -29,10 +29,16 @@ class Lines:
     paths: list[str]
     labels: np.ndarray
     numbers: np.ndarray
+    mark: str = ":"
+    """Stands between the file's name and a number."""
+
+    def where(self, index: int) -> str:
+        """Return FILE:LINE of a row, or what stands for that."""
+        return f"{self.file}{self.mark}{self.numbers[index]}"
 
     def place(self, index: int) -> str:
         """Return FILE:LINE and the path of a row."""
-        return f"{self.file}:{self.numbers[index]}: {self.paths[index]}"
+        return f"{self.where(index)}: {self.paths[index]}"
 
     def check_labels(self, classes: int) -> None:
         """Raise UserError for the first label outside 0..classes-1."""
@@ -40,7 +46,7 @@ class Lines:
         if len(outside):
             index = int(outside[0])
             raise UserError(
-                f"{self.file}:{self.numbers[index]}: label {self.labels[index]} is not in the training list, "
+                f"{self.where(index)}: label {self.labels[index]} is not in the training list, "
                 f"expected 0..{classes - 1}"
             )
 
@@ -123,7 +129,7 @@ def _odd_words(file: Path, before: int, chunk: bytes) -> tuple[list[str], np.nda
             raise UserError(f"{file}:{number}: found {parts[0]!r}, expected a path and a label")
         path, word = parts
         _label(file, number, word)
-        words += (_checked(file, number, path), word)
+        words += (checked_path(f"{file}:{number}", path), word)
         rows.append(number)
     return words, np.array(rows, dtype=np.int64), len(lines)
 
@@ -133,15 +139,16 @@ def _label(file: Path, number: int, word: str) -> None:
         raise UserError(f"{file}:{number}: label {word!r}, expected a whole number from 0")
 
 
-def _checked(file: Path, number: int, path: str) -> str:
+def checked_path(where: str, path: str) -> str:
+    """Return the path of an image in its shortest form; UserError that begins with `where` for any other path."""
     # Millions of lines pass here: only odd ones pay for the full check.
-    if path.startswith(("/", ".")) or "//" in path or "/." in path or "\0" in path:
+    if not path or path.startswith(("/", ".")) or "//" in path or "/." in path or "\0" in path:
         try:
             path = relative_path(path)
         except ValueError as error:
-            raise UserError(f"{file}:{number}: {path!r}: {error}") from None
+            raise UserError(f"{where}: {path!r}: {error}") from None
     if not has_image_name(path):
-        raise UserError(f"{file}:{number}: {path}: not an image by its name, expected {KINDS}")
+        raise UserError(f"{where}: {path}: not an image by its name, expected {KINDS}")
     return path
 
 
@@ -164,6 +171,7 @@ def listed_twice(lines: Lines) -> UserError:
     for index, path in enumerate(lines.paths):
         if path in first:
             earlier = lines.numbers[first[path]]
-            return UserError(f"{lines.place(index)} is listed twice (before in line {earlier}), expected once")
+            unit = lines.mark.strip(": ") or "line"
+            return UserError(f"{lines.place(index)} is listed twice (before in {unit} {earlier}), expected once")
         first[path] = index
     raise AssertionError("no path is listed twice")

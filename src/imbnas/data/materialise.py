@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from imbnas.data.contents import CONTENT, PIXELS, contents, stored
 from imbnas.data.decode import convert_array, decode_file
+from imbnas.data.grouping import COLUMN
 from imbnas.data.raw import Raw, Reading, Resize, Shape
 from imbnas.data.stored import IMAGES, INDEX, INFO, Info, array_digest, write_table
 from imbnas.data.verify import map_threaded
@@ -61,8 +62,9 @@ def write_split(
             histogram = _sampled_histogram(raw.root, paths, reading)
     else:
         digest = _write_array(directory / IMAGES, raw, rows, shape, histogram)
+    groups = None if raw.groups is None else [raw.groups[row] for row in rows.tolist()]
     digests = {CONTENT: images} | ({} if raw.pixels is None else {PIXELS: raw.pixels[rows]})
-    write_index(directory / INDEX, {"label": labels, "row": rows}, paths, digests)
+    write_index(directory / INDEX, {"label": labels, "row": rows}, paths, digests, groups)
     mean, std = (train.mean, train.std) if train is not None else statistics(histogram)
     files: dict[str, Any] = {} if paths is None else {"resize": resize, "exif_rotation": exif_rotation}
     info = Info(
@@ -112,11 +114,17 @@ def write_index(
     columns: dict[str, np.ndarray],
     paths: list[str] | None = None,
     digests: dict[str, np.ndarray] | None = None,
+    groups: list[str] | None = None,
 ) -> None:
-    """Write int64 columns, and if given a string column `path` and digests, as parquet that depends on values alone."""
+    """Write int64 columns, and if given string columns `path` and `group` and digests, as parquet.
+
+    The file depends on values alone.
+    """
     arrays = {name: pa.array(values.astype(np.int64, copy=False)) for name, values in columns.items()}
     if paths is not None:
         arrays["path"] = pa.array(paths, type=pa.string())
+    if groups is not None:
+        arrays[COLUMN] = pa.array(groups, type=pa.string())
     arrays |= {name: stored(values) for name, values in (digests or {}).items()}
     write_table(file, pa.table(arrays))
 

@@ -1,14 +1,23 @@
-"""Datasets whose images are the user's own files: a directory per class, or a text file of paths and labels."""
+"""Datasets whose images are the user's own files: a directory per class, or indexes of paths and labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from imbnas.data.image_lists import complete_classes, listed_twice, read_lines
+from imbnas.data.group_files import (
+    groups_of,
+    named_file,
+    own_groups,
+    read_class_names,
+    read_group_file,
+    refuse_crossing,
+)
+from imbnas.data.image_lists import complete_classes, listed_twice
+from imbnas.data.indexes import Index, read_index
 from imbnas.data.links import refuse_linked
 from imbnas.data.raw import Raw, relative_path
 from imbnas.data.verify import KINDS, entries, has_image_name
@@ -33,9 +42,9 @@ def read_folder(root: Path, splits: Mapping[str, str | None], section: str) -> d
     """Return the splits of a tree with one directory per class, class names sorted, images sorted by path.
 
     `splits` maps train, validation and test to directories below `root`; without train, `root` itself is the training
-    tree, and the directories of the other splits are not classes. Hidden files, and what tools leave beside images, are
-    skipped; so is any other file that is not an image by its name, which is counted. Raises UserError naming
-    the directory or file.
+    tree, and the directories of the other splits are not classes. `groups` may name a table beside them. Hidden files,
+    and what tools leave beside images, are skipped; so is any other file that is not an image by its name, which is
+    counted. Raises UserError naming the directory or file.
     """
     names = _split_names(splits, section)
     _refuse_nested(names, section)
@@ -53,7 +62,7 @@ def read_folder(root: Path, splits: Mapping[str, str | None], section: str) -> d
         listings[split] = None
         if split in names:
             listings[split] = _read_tree(root, names[split], _class_names(root, names[split], set()), classes)
-    return listings
+    return _grouped(listings, named_file(root, splits, "groups", section), section)
 
 
 def _split_names(splits: Mapping[str, str | None], section: str) -> dict[str, str]:
@@ -127,23 +136,25 @@ def _images_in(root: Path, where: str, passed_over: list[str]) -> list[str]:
 
 
 def read_list(root: Path, splits: Mapping[str, str | None], section: str) -> dict[str, Listing | None]:
-    """Return the splits of text files with lines `path label`, as ImageNet-LT and iNaturalist publish them.
+    """Return the splits of indexes: text files with lines `path label`, as ImageNet-LT is published, tables, or JSON.
 
-    The label is the last word of a line, so that a path may contain spaces; it is relative to `root`. The training
-    list must hold every class 0..C-1. Raises UserError that begins with FILE:LINE for a wrong line, a label that the
-    training list lacks, a path that leaves the root, or an image listed twice, be it in two lists; and for a linked
+    `splits` maps train, validation and test to files below `root`, and perhaps groups and class_names; a table of the
+    training images may hold all splits, see `indexes.py`. Paths are relative to `root`. Classes are called as
+    `class_names` says, else by the labels: names in alphabetical order, or numbers, of which the training list must
+    hold every one from 0. Raises UserError that begins with the file and the line or row for a wrong one, a label that
+    the training list lacks, a path that leaves the root, or an image listed twice, be it in two lists; and for a linked
     directory on the way to an image.
     """
     names = _split_names(splits, section)
+    refuse_linked(root, {name.rpartition("/")[0] for name in names.values()})
+    indexes = _by_split({split: read_index(root / name) for split, name in names.items()}, section)
+    classes, named = _classes(indexes["train"], named_file(root, splits, "class_names", section))
     listings: dict[str, Listing | None] = dict.fromkeys(SPLITS)
     owner: dict[str, tuple[list[str], np.ndarray, Path]] = {}
-    classes: list[str] = []
-    for split, name in names.items():
-        lines = read_lines(root / name)
-        refuse_linked(root, {path.rpartition("/")[0] for path in lines.paths} | {name.rpartition("/")[0]})
-        if split == "train":
-            classes = complete_classes(lines)
-        lines.check_labels(len(classes))
+    for split, index in indexes.items():
+        lines = index.lines
+        refuse_linked(root, {path.rpartition("/")[0] for path in lines.paths})
+        labels = index.labels(classes, named)
         hashes = np.fromiter(map(hash, lines.paths), dtype=np.int64, count=len(lines.paths))
         hashes.sort()
         # Sets of millions of strings take long, and need to be made only where two hashes are equal.
@@ -152,11 +163,69 @@ def read_list(root: Path, splits: Mapping[str, str | None], section: str) -> dic
         for others, known, file in owner.values():
             both = set(lines.paths) & set(others) if np.isin(hashes, known).any() else set()
             if both:
-                index = next(i for i, path in enumerate(lines.paths) if path in both)
-                raise UserError(f"{lines.place(index)} is in {file} too, expected an image in one list only")
-        owner[split] = (lines.paths, hashes, root / name)
-        listings[split] = Listing(Raw(lines.labels, classes, None, lines.paths, root), lines.place)
-    return listings
+                row = next(i for i, path in enumerate(lines.paths) if path in both)
+                raise UserError(f"{lines.place(row)} is in {file} too, expected an image in one list only")
+        owner[split] = (lines.paths, hashes, lines.file)
+        groups = None if index.groups is None else own_groups(index.groups, lines.paths)
+        listings[split] = Listing(Raw(labels, classes, None, lines.paths, root, groups=groups), lines.place)
+    return _grouped(listings, named_file(root, splits, "groups", section), section)
+
+
+def _by_split(indexes: dict[str, Index], section: str) -> dict[str, Index]:
+    """Return the index of each split, of which a table may hold several."""
+    for split, index in indexes.items():
+        if index.splits is not None and (split != "train" or len(indexes) > 1):
+            raise UserError(
+                f"{index.lines.file}: has a column split and is {section}.splits.{split}, one of {len(indexes)} files, "
+                f"expected it alone, as {section}.splits.train, or no such column"
+            )
+    train = indexes["train"]
+    if train.splits is None:
+        return indexes
+    parts = {split: np.flatnonzero(train.splits == split) for split in SPLITS}
+    if not len(parts["train"]):
+        raise UserError(f"{train.lines.file}: no row of the split train found, expected training images")
+    return {split: train.part(rows) for split, rows in parts.items() if len(rows)}
+
+
+def _classes(train: Index, names: Path | None) -> tuple[list[str], bool]:
+    """Return the classes of the training images, each of which has one, and whether labels are names of them."""
+    if names is None and train.names is None:
+        return complete_classes(train.lines), False
+    present = np.unique(train.lines.labels)
+    if names is None:
+        assert train.names is not None
+        # Names of the other splits' rows alone are told of where those rows are; JSON lists classes without images.
+        listed = train.lines.file.suffix.lower() == ".json"
+        classes = train.names if listed else [train.names[label] for label in present.tolist()]
+    else:
+        classes = read_class_names(names)
+    empty = np.flatnonzero(np.bincount(train.labels(classes, names is None), minlength=len(classes)) == 0)
+    if len(empty):
+        raise UserError(
+            f"{train.lines.file}: class {classes[empty[0]]!r} has no image, expected one for each of the "
+            f"{len(classes)} classes{'' if names is None else f' that {names} names'}"
+        )
+    return classes, names is None
+
+
+def _grouped(listings: dict[str, Listing | None], file: Path | None, section: str) -> dict[str, Listing | None]:
+    """Return the listings with the groups of a file, or of their own; UserError where splits have one in common."""
+    found = {split: listing for split, listing in listings.items() if listing is not None}
+    own = next((split for split, listing in found.items() if listing.raw.groups is not None), None)
+    if file is not None and own is not None:
+        raise UserError(f"{section}.groups: {file}, but the index has a column group, expected one of both")
+    if file is None and own is None:
+        return listings
+    known = {} if file is None else read_group_file(file)
+    parts: dict[str, tuple[list[str], list[str]]] = {}
+    for split, listing in found.items():
+        paths = listing.raw.paths or []
+        groups = listing.raw.groups or paths if file is None else groups_of(file, known, paths)
+        parts[split] = paths, groups
+        found[split] = replace(listing, raw=replace(listing.raw, groups=groups))
+    refuse_crossing(parts, section)
+    return listings | found
 
 
 READERS = {"folder": read_folder, "list": read_list}

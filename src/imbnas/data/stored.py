@@ -2,8 +2,8 @@
 
 `images.npy` is uint8 (N, H, W, C); for path datasets it has no rows, since images stay files. `index.parquet` has the
 columns label, row (position in the raw split), digest (of the image's content, see `contents.py`), for path datasets
-path, and pixels (the digest of the decoded image) where files are to be compared with arrays. `info.json` is written
-last.
+path, pixels (the digest of the decoded image) where files are to be compared with arrays, and group where the dataset
+has groups. `info.json` is written last.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def read_split(directory: Path, base: Path | None = None) -> Split:
     0.1 s per 150 MB. Images that stay files are not read here.
     """
     info = read_info(directory)
-    table = _read_index(directory, info, ["label", "row", "path"] if info.kind == "paths" else ["label", "row"])
+    columns = ["label", "row"] + (["path"] if info.kind == "paths" else [])
+    table = _read_index(directory, info, columns + [name for name in ("group",) if has_column(directory / INDEX, name)])
     images = _open_images(directory / IMAGES, info)
     root = None
     if info.root is not None:
@@ -171,7 +172,7 @@ def _open_images(file: Path, info: Info) -> np.ndarray | None:
 
 def _read_index(directory: Path, info: Info, columns: list[str]) -> pa.Table:
     file = directory / INDEX
-    table = read_columns(file, {name: pa.string() if name == "path" else pa.int64() for name in columns})
+    table = read_columns(file, {name: pa.string() if name in ("path", "group") else pa.int64() for name in columns})
     if table.num_rows != info.rows:
         raise UserError(f"{file}: {table.num_rows} rows, expected {info.rows} as {INFO} says")
     if info.rows:
@@ -179,6 +180,15 @@ def _read_index(directory: Path, info: Info, columns: list[str]) -> pa.Table:
         if low < 0 or high >= len(info.classes):
             raise UserError(f"{file}: labels from {low} to {high}, expected 0..{len(info.classes) - 1}")
     return table
+
+
+def has_column(file: Path, column: str) -> bool:
+    """Return whether a parquet file has a column; no, where it cannot be read."""
+    try:
+        check_regular(file, TABLE_LIMIT)
+        return column in pq.ParquetFile(file).schema_arrow.names
+    except (pa.ArrowException, OSError, UserError):
+        return False
 
 
 def read_columns(file: Path, columns: dict[str, pa.DataType]) -> pa.Table:

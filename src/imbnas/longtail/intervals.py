@@ -39,6 +39,7 @@ def bootstrap(
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    groups: ArrayLike | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Return intervals (low, high) of the scores of `metrics.summarise` and of the calibration errors: `intervals`.
 
@@ -52,12 +53,13 @@ def bootstrap(
         resamples: number of resamples, at least 1.
         level: of the intervals, in (0, 1).
         seed: of the draws.
+        groups: of the rows (N,), see `resample`.
 
     Raises:
         UserError: as `resample` and `intervals`.
     """
     given = None if confidence is None else [confidence]
-    return intervals(resample(labels, [predictions], counts, rule, given, bins, resamples, seed), level)
+    return intervals(resample(labels, [predictions], counts, rule, given, bins, resamples, seed, groups), level)
 
 
 def paired_bootstrap(

@@ -1,7 +1,10 @@
 """Bootstrap of the test rows: the scores of several runs on the same resamples (numpy only).
 
 Each resample draws as many rows of a class as it has, with replacement, so that the test split's composition is kept
-and no class vanishes. Everything that is compared is measured on the same resamples.
+and no class vanishes. Where rows have groups (patients, bursts), whose rows are alike, whole groups are resampled, by
+the Bayesian bootstrap (Rubin 1981): each group has a random weight, which all its rows share, and each class keeps its
+share of the split; no class vanishes then either, however few groups it has. Everything that is compared is measured
+on the same resamples.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ def resample(
     bins: int = 15,
     resamples: int = 2000,
     seed: int = 0,
+    groups: ArrayLike | None = None,
 ) -> list[Resampled]:
     """Return the scores of several runs on the same resamples of the test rows, drawn within each class.
 
@@ -54,6 +58,7 @@ def resample(
         bins: of the calibration errors.
         resamples: number of resamples, at least 1.
         seed: of the draws.
+        groups: the number of each row's group (N,), which is resampled as a whole; None resamples rows.
 
     Raises:
         UserError: as `metrics.summarise` and `calibration.reliability_table`, and for less than one resample.
@@ -67,9 +72,14 @@ def resample(
     if not runs:
         return []
     parts: list[list[dict[str, Floats]]] = [[] for _ in runs]
-    for drawn in _rows(runs[0].support, resamples, seed):
+    draws: Iterator[tuple[Ints, Floats | None]]
+    if groups is None:
+        draws = ((drawn, None) for drawn in _rows(runs[0].support, resamples, seed))
+    else:
+        draws = _weighted(np.asarray(labels), runs[0].support, np.asarray(groups), resamples, seed)
+    for drawn, weights in draws:
         for run, found in zip(runs, parts, strict=True):
-            found.append(run.measure(drawn))
+            found.append(run.measure(drawn, weights))
     return [
         Resampled(run.values(), {name: np.concatenate([part[name] for part in found]) for name in found[0]})
         for run, found in zip(runs, parts, strict=True)
@@ -112,24 +122,29 @@ class _Run:
                     found[f"ece_{group}"] = expected_calibration_error(self.sure[inside], self.hit[inside], self.bins)
         return found
 
-    def measure(self, drawn: Ints) -> dict[str, Floats]:
-        """Return the scores (R,) on drawn rows (R, N), which are places in the order of the classes."""
-        found = self._scores(drawn)
+    def measure(self, drawn: Ints, weights: Floats | None = None) -> dict[str, Floats]:
+        """Return the scores (R,) on drawn rows (R, N), which are places in the order of the classes.
+
+        With `weights` (R, N) a row counts as so many.
+        """
+        found = self._scores(drawn, weights)
         if self.sure is not None:
-            found |= self._calibration(drawn)
+            found |= self._calibration(drawn, weights)
         return found
 
-    def _scores(self, drawn: Ints) -> dict[str, Floats]:
+    def _scores(self, drawn: Ints, weights: Floats | None = None) -> dict[str, Floats]:
         present = np.flatnonzero(self.support)
         starts = (np.cumsum(self.support) - self.support)[present]
-        hits = np.zeros((len(drawn), len(self.support)), np.int64)
-        hits[:, present] = np.add.reduceat(self.hit[drawn], starts, axis=1)
-        return scores(self.support, hits, _tally(self.guess[drawn], len(self.support)), self.groups)
+        hit = self.hit[drawn] if weights is None else self.hit[drawn] * weights
+        hits = np.zeros((len(drawn), len(self.support)), hit.dtype)
+        hits[:, present] = np.add.reduceat(hit, starts, axis=1)
+        return scores(self.support, hits, _tally(self.guess[drawn], len(self.support), weights), self.groups)
 
-    def _calibration(self, drawn: Ints) -> dict[str, Floats]:
+    def _calibration(self, drawn: Ints, weights: Floats | None) -> dict[str, Floats]:
         """Return calibration errors: the sums of a bin's hits minus its confidences, by their size, per drawn row."""
         size = len(GROUPS) * self.bins
-        sums = _tally(self.cell[drawn], size, self.gap[drawn]).reshape(len(drawn), len(GROUPS), self.bins)
+        gap = self.gap[drawn] if weights is None else self.gap[drawn] * weights
+        sums = _tally(self.cell[drawn], size, gap).reshape(len(drawn), len(GROUPS), self.bins)
         found = {"ece": np.abs(sums.sum(axis=1)).sum(axis=1) / len(self.guess)}
         rows = np.bincount(self.group, minlength=len(GROUPS))
         for place, group in enumerate(GROUPS):
@@ -146,6 +161,25 @@ def _rows(support: Ints, resamples: int, seed: int) -> Iterator[Ints]:
     at_once = max(1, _CHUNK // len(rows))
     for start in range(0, resamples, at_once):
         yield first + rng.integers(0, rows, (min(at_once, resamples - start), len(rows)))
+
+
+def _weighted(labels: Ints, support: Ints, groups: Ints, resamples: int, seed: int) -> Iterator[tuple[Ints, Floats]]:
+    """Yield the places of all rows, sorted by class, and their weights (R, N), a number of resamples at a time.
+
+    The weights of a class sum to its rows.
+    """
+    order = np.argsort(labels, kind="stable")
+    names, member = np.unique(groups[order], return_inverse=True)
+    present = support[support > 0]
+    starts = np.cumsum(present) - present
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _CHUNK // len(order))
+    for start in range(0, resamples, at_once):
+        number = min(at_once, resamples - start)
+        mass = rng.standard_exponential((number, len(names)))[:, member]
+        shares = present / np.add.reduceat(mass, starts, axis=1)
+        places = np.broadcast_to(np.arange(len(order)), (number, len(order)))
+        yield places, mass * np.repeat(shares, present, axis=1)
 
 
 def _tally(index: Ints, size: int, weights: Floats | None = None) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from imbnas.params.medmnist import stored_size
 from imbnas.params.recipe import AugmentParams
 from imbnas.params.retrain import UNTRAINED, RetrainParams
 from imbnas.params.search import SearchParams
+from imbnas.params.section import short
 from imbnas.params.shared import Numerics
 from imbnas.params.source import SourceParams
 from imbnas.params.space_options import SpaceParams
@@ -30,6 +31,15 @@ def check_sizes(source: SourceParams, target: TargetParams) -> None:
         raise ValueError(
             f"source.size is {ours} with target.size {theirs} of {target.name}, expected the same: rows of the "
             "files of two sizes are not known to be the same images"
+        )
+
+
+def check_groups(source: SourceParams, target: TargetParams) -> None:
+    """Raise ValueError where source and target share images and not the file that says which belong together."""
+    if same_images(source, target) and source.groups != target.groups:
+        raise ValueError(
+            f"source.groups is {short(source.groups)} and target.groups {short(target.groups)} for the same images, "
+            "expected the same"
         )
 
 

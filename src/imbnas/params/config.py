@@ -80,6 +80,7 @@ class Params(Section):
                 f"source.share is {self.source.share} and source and target are both {self.target.dataset}, "
                 "expected a share below 1 that leaves rows for the target"
             )
+        across.check_groups(self.source, self.target)
         across.check_sizes(self.source, self.target)
         across.check_source(self.source, self.target, self.supernet)
         across_space.check_space(self.space, self.supernet, self.adapt, self.search, self.runtime.processes)

@@ -80,10 +80,11 @@ RootPath = Annotated[str, AfterValidator(file_name), AfterValidator(_plain_path)
 
 
 class Splits(Section):
-    """Names below `root`: for `folder` the directories of class directories, for `list` the text files."""
+    """Names below `root`: for `folder` the directories of class directories, for `list` the indexes."""
 
     train: FileName | None = None
-    """Training images; required by `list`; `folder` takes `root` itself when it is null."""
+    """Training images; required by `list`: lines `path label`, a table (.csv, .parquet) with the columns path and
+    label, perhaps split and group, or iNaturalist's .json; `folder` takes `root` itself when it is null."""
     validation: FileName | None = None
     """Published validation images, used when `validation.from` is published."""
     test: FileName | None = None
@@ -125,6 +126,11 @@ class DatasetParams(Section):
     """Whether missing files of a published dataset may be downloaded into `root`; false expects them there already."""
     splits: Splits = Splits()
     """Where a `folder` or `list` dataset keeps its splits."""
+    groups: FileName | None = None
+    """Name below `root` of a CSV or Parquet table with the columns path and group, for `folder` and `list`: images of
+    one group (a patient, lesion, burst, track) never cross splits. An index may have the column group itself."""
+    class_names: FileName | None = None
+    """Name below `root` of a text file with a class name per line, in the order of the labels, for `list`."""
     resize: Resize = "auto"
     """How `folder` and `list` images become squares: `cover` brings the short side to 8/7 of the size, so that training
     crops have a margin, and evaluation cuts the centre; `exact` brings the short side to the size; `pad` the long side,
@@ -140,6 +146,18 @@ class DatasetParams(Section):
     """Draws its splits; apart from the top `seed`, so that runs of several seeds share their rows."""
 
     @property
+    def named(self) -> dict[str, str | None]:
+        """The names of files and directories below `root`, by parameter: the splits', groups and class_names."""
+        return {**self.splits.model_dump(), "groups": self.groups, "class_names": self.class_names}
+
+    @property
+    def own_splits(self) -> bool:
+        """Whether its files say themselves what is validation and test: arrays, and a table may."""
+        table = self.dataset == "list" and str(self.splits.train).lower().endswith((".csv", ".parquet"))
+        alone = self.splits.validation is None and self.splits.test is None
+        return self.dataset in ("npz", "medmnist") or (table and alone)
+
+    @property
     def title(self) -> str:
         """The dataset's name in outputs: of MedMNIST that of the one."""
         return self.name or self.dataset
@@ -150,6 +168,14 @@ class DatasetParams(Section):
         if named and self.dataset not in PATH_DATASETS:
             raise ValueError(
                 f"splits.{named[0]} is set for {self.dataset}, expected null: only folder and list take it"
+            )
+        if self.groups is not None and self.dataset not in PATH_DATASETS:
+            raise ValueError(
+                f"groups is {short(self.groups)} for {self.dataset}, expected null: only folder and list take it"
+            )
+        if self.class_names is not None and self.dataset != "list":
+            raise ValueError(
+                f"class_names is {short(self.class_names)} for {self.dataset}, expected null: only list takes it"
             )
         if self.resize != "auto" and self.dataset not in PATH_DATASETS:
             raise ValueError(f"resize is {self.resize} for {self.dataset}, expected auto: only folder and list take it")

@@ -45,7 +45,7 @@ class TargetParams(DatasetParams):
         if self.dataset in SIZELESS and self.image_size is None:
             raise ValueError(f"image_size is null for {self.dataset}, expected a number of pixels")
         published, given = self.validation.from_ == "published", self.splits.validation is not None
-        if self.dataset not in ("npz", "medmnist") and published != given:
+        if not self.own_splits and published != given:
             raise ValueError(
                 f"validation.from is {self.validation.from_} and splits.validation is {short(self.splits.validation)}, "
                 "expected a name there if and only if validation.from is published"

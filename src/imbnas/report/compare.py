@@ -109,11 +109,17 @@ def _check_alike(first: Run, other: Run) -> None:
         first.answers.actual, other.answers.actual
     ):
         raise UserError(f"{both}: found other test rows in each, expected runs that are measured on the same ones")
+    if not _equal(first.answers.groups, other.answers.groups):
+        raise UserError(f"{both}: found other groups of the test rows in each, expected the same, which are resampled")
     if a["imbalance"]["counts"] != b["imbalance"]["counts"]:
         raise UserError(f"{both}: found other training counts in each, expected the same, on which shot groups depend")
     for key in ("shots", "ece", "confidence"):
         if a[key] != b[key]:
             raise UserError(f"{both}: found other {key} in their details, expected the same parameters of evaluate")
+
+
+def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other if one is None or other is None else np.array_equal(one, other)
 
 
 def _resample(runs: Sequence[Run]) -> dict[Path, Resampled]:
@@ -129,6 +135,7 @@ def _resample(runs: Sequence[Run]) -> dict[Path, Resampled]:
         details["ece"]["bins"],
         details["confidence"]["resamples"],
         _SEED,
+        runs[0].answers.groups,
     )
     return {run.place: one for run, one in zip(runs, measured, strict=True)}
 

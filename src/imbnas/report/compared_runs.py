@@ -57,7 +57,8 @@ def read_run(place: Path, details: str, predictions: str) -> Run:
     """Return the finished project in `place`; UserError for a missing or foreign file."""
     found = read_json(place / details, _EXPECTED)
     table = _read_predictions(place / predictions)
-    run = Run(place, found, Answers(*(table[name].to_numpy() for name in ("label", "predicted", "confidence"))))
+    columns = [name for name in ("label", "predicted", "confidence", "group") if name in table]
+    run = Run(place, found, Answers(*(table[name].to_numpy() for name in columns)))
     try:
         rows = found["test_rows"]
         known = [found[key] for key in ("shots", "ece", "confidence", "seed")] + [found["digests"]["target_test"]]
@@ -74,7 +75,9 @@ def _read_predictions(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: not found, expected {_EXPECTED}")
     try:
         check_regular(path, TABLE_LIMIT)
-        table = pd.read_parquet(path, columns=_COLUMNS)
+        found = pd.read_parquet(path)
+        # Only a dataset with groups has that column.
+        table = found[[*_COLUMNS, *(name for name in ("group",) if name in found)]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a table of predictions ({str(error).splitlines()[0]}), run evaluate") from None
     return table[table["network"] == "final"]

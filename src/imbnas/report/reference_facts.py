@@ -30,7 +30,9 @@ def compare_references(answers: Mapping[str, Answers], protocol: Protocol) -> di
     actual = answers[FINAL].actual
     guesses = [answers[name].predicted for name in names]
     rules = (protocol.counts, protocol.shots)
-    runs = resample(actual, guesses, *rules, resamples=protocol.resamples, seed=protocol.seed)
+    runs = resample(
+        actual, guesses, *rules, resamples=protocol.resamples, seed=protocol.seed, groups=answers[FINAL].groups
+    )
     measured = dict(zip(names, runs, strict=True))
     chosen = measured[FINAL]
     others = [measured[name] for name in names if is_random(name)]

@@ -20,15 +20,24 @@ INTERVAL_RULE = (
     "geometric mean, mirrored at the score"
 )
 """How intervals are made, in words."""
+GROUP_RULE = (
+    "percentiles of a Bayesian bootstrap of the groups of test rows, each class with its share of the rows; of "
+    "calibration errors and of the harmonic and geometric mean, mirrored at the score"
+)
+"""The same where rows have groups."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A network's answers on N test rows: true labels, predicted labels, and its confidence in the latter."""
+    """A network's answers on N test rows: true labels, predicted labels, and its confidence in the latter.
+
+    `groups` are the numbers of the rows' groups, where they have any: intervals resample them as a whole.
+    """
 
     actual: np.ndarray
     predicted: np.ndarray
     confidence: np.ndarray
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ def score(answers: Answers, names: list[str], protocol: Protocol) -> dict[str, A
         protocol.resamples,
         protocol.confidence,
         protocol.seed,
+        answers.groups,
     )
     scalars = {key: value for key, value in summary.items() if not isinstance(value, np.ndarray)}
     return {

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from imbnas.data.grouping import COLUMN, numbered
 from imbnas.data.images import ImageStore
 from imbnas.data.stored import Split, write_table
 from imbnas.longtail.etf import EtfHead
@@ -25,7 +26,10 @@ PREDICTION_TYPES = {
     "predicted": pa.int32(),
     "confidence": pa.float32(),
 }
-"""The columns of results/predictions.parquet: one row for each network and each row of the test split."""
+"""The columns of results/predictions.parquet: one row for each network and each row of the test split.
+
+Where the rows have groups, their numbers follow as the column group.
+"""
 
 
 @torch.inference_mode()
@@ -61,6 +65,7 @@ def answer(
         torch.cat(predicted).cpu().numpy(),
         # Rounding may lift a sum of shares above 1.
         torch.cat(confidence).clamp(max=1.0).float().cpu().numpy(),
+        numbered(test.index[COLUMN].tolist()) if COLUMN in test.index else None,
     )
 
 
@@ -75,8 +80,13 @@ def write_predictions(path: Path, answers: dict[str, Answers]) -> None:
         "predicted": np.concatenate([one.predicted for one in answers.values()]),
         "confidence": np.concatenate([one.confidence for one in answers.values()]),
     }
-    arrays = [pa.array(column).cast(PREDICTION_TYPES[name]) for name, column in columns.items()]
-    write_table(path, pa.table(arrays, pa.schema(list(PREDICTION_TYPES.items()))))
+    types = dict(PREDICTION_TYPES)
+    groups = answers[networks[0]].groups
+    if groups is not None:
+        types[COLUMN] = pa.int64()
+        columns[COLUMN] = np.tile(groups, len(networks))
+    arrays = [pa.array(column).cast(types[name]) for name, column in columns.items()]
+    write_table(path, pa.table(arrays, pa.schema(list(types.items()))))
 
 
 def class_norms(head: nn.Module) -> tuple[str, np.ndarray]:

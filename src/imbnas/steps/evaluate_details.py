@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from imbnas.data.grouping import COLUMN
 from imbnas.data.stored import Info
 from imbnas.energy import network_energy
 from imbnas.longtail.shots import GROUPS, Rule, rule_text, shot_groups, thresholds_of
 from imbnas.params.evaluate import EvaluateView
-from imbnas.report.scores import BIN_RULE, INTERVAL_RULE
+from imbnas.report.scores import BIN_RULE, GROUP_RULE, INTERVAL_RULE
 from imbnas.saved import Network
 from imbnas.steps.evaluate_inputs import FACTS, OTHER_FACTS, Inputs
 
@@ -24,6 +25,7 @@ def make_details(
     params, info, meta = view.evaluate, inputs.test.info, inputs.networks["final"].meta
     groups, limits = shot_groups(inputs.counts, rule), thresholds_of(rule)
     chosen = inputs.search["chosen"]
+    interval_rule = GROUP_RULE if COLUMN in inputs.test.index else INTERVAL_RULE
     return {
         "dataset": info.dataset,
         "seed": view.seed,
@@ -51,7 +53,7 @@ def make_details(
             "classes": {group: groups.count(group) for group in GROUPS},
         },
         "ece": {"bins": params.bins, "rule": BIN_RULE},
-        "confidence": {"level": params.confidence, "resamples": params.resamples, "rule": INTERVAL_RULE},
+        "confidence": {"level": params.confidence, "resamples": params.resamples, "rule": interval_rule},
         "search": {
             "method": inputs.search.get("method"),
             "objective": inputs.search["objective"],

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from imbnas.data.class_sizes import SHAPED, choose_rows, class_counts, index_digest, inverse_ratio
+from imbnas.data.grouping import draw_groups, read_groups
 from imbnas.data.links import refuse_linked
 from imbnas.data.partition import hold_out
 from imbnas.data.raw import relative_path
@@ -16,6 +17,7 @@ from imbnas.errors import UserError
 from imbnas.files import write_json
 from imbnas.params.imbalance import ImbalanceParams, ImbalanceView
 from imbnas.run.context import Context
+from imbnas.seeds import stream
 
 
 def run(view: ImbalanceView, context: Context) -> None:
@@ -36,8 +38,12 @@ def run(view: ImbalanceView, context: Context) -> None:
     if validation.from_ == "longtail":
         held = hold_out(total, validation.fraction, info.classes)
     rows = choose_rows(labels, total, params.seed)
+    groups = read_groups(context.path("target_train"))
+    flags = _last_of_each(total, held) if groups is None else _groups_of_each(labels[rows], groups[rows], held, params)
+    # Whole groups are held out, so that there may be more or fewer rows than `held`.
+    held = np.bincount(labels[rows][flags], minlength=len(total))
     counts = total - held
-    write_longtail(context.path("longtail"), LongTail(rows, labels[rows], _last_of_each(total, held)))
+    write_longtail(context.path("longtail"), LongTail(rows, labels[rows], flags))
     ratio = float(counts.max() / counts.min())
     inverse = inverse_ratio(params.ratio)
     shaped = params.profile in SHAPED
@@ -83,6 +89,13 @@ def _counts_file(params: ImbalanceParams, root: Path) -> Path | None:
         raise UserError(f"imbalance.counts: {params.counts!r}: {error}") from None
     refuse_linked(root, [str(PurePosixPath(name).parent)])
     return root / name
+
+
+def _groups_of_each(labels: np.ndarray, groups: np.ndarray, held: np.ndarray, params: ImbalanceParams) -> np.ndarray:
+    """Return True for rows in whole groups, about `held` of each class."""
+    flags = np.zeros(len(labels), dtype=bool)
+    flags[draw_groups(labels, groups, held, stream(params.seed, "imbalance", "validation"))] = True
+    return flags
 
 
 def _last_of_each(total: np.ndarray, held: np.ndarray) -> np.ndarray:

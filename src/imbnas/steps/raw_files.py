@@ -20,7 +20,7 @@ def open_dataset(section: str, params: DatasetParams, context: Context, side: in
         params.dataset,
         root,
         download=params.download,
-        splits=params.splits.model_dump(),
+        splits=params.named,
         verify=params.verify,
         max_pixels=params.max_pixels,
         section=section,

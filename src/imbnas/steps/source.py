@@ -6,6 +6,7 @@ import numpy as np
 
 from imbnas.data.datasets import is_path_dataset, native_shape
 from imbnas.data.duplicates import first_occurrence
+from imbnas.data.grouping import with_groups
 from imbnas.data.materialise import write_split
 from imbnas.data.partition import few, source_parts
 from imbnas.data.raw import Raw, Shape, resize_rule
@@ -26,14 +27,16 @@ def run(view: SourceView, context: Context) -> None:
     shape = native_shape(target.dataset, target.image_size, target.channels)
     pixels = is_path_dataset(params.dataset) and not is_path_dataset(target.dataset)
     dataset = open_dataset("source", params, context, shape.height, pixels)
-    raw = dataset.train
+    first = first_occurrence(dataset.train)
+    raw, groups = with_groups(dataset.train, first)
     parts = source_parts(
         raw.labels,
-        first_occurrence(raw),
+        first,
         raw.classes,
         share=params.share,
         per_class=params.validation.per_class,
         seed=params.seed,
+        groups=groups,
     )
     warning = few(raw.labels[parts.validation], raw.classes)
     if warning:

@@ -6,6 +6,7 @@ import numpy as np
 
 from imbnas.data.contents import contents, first_of
 from imbnas.data.datasets import Dataset, Raw, is_path_dataset, native_shape, same_dataset
+from imbnas.data.grouping import with_groups
 from imbnas.data.materialise import write_split
 from imbnas.data.partition import Parts, few, target_parts
 from imbnas.data.raw import resize_rule
@@ -31,9 +32,12 @@ def run(view: TargetView, context: Context) -> None:
         context.log(
             f"warning: {unknown} is headers: files and arrays are not compared, source and target may share images"
         )
-    raws = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    raws: dict[str, Raw | None] = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     digests = {split: contents(raw) for split, raw in raws.items() if raw is not None}
-    parts = _parts(view, dataset, digests["train"], known, context)
+    first = first_of(digests["train"])
+    train_raw, groups = with_groups(dataset.train, first)
+    parts = _parts(view, dataset, digests["train"], first, groups, known, context)
+    raws["train"] = train_raw
     rows, overlap = _rows(view, dataset, digests, known, parts)
     _tell(overlap, context)
     shape = native_shape(params.dataset, params.image_size, params.channels)
@@ -60,7 +64,15 @@ def run(view: TargetView, context: Context) -> None:
         context.log(f"{params.title} {split}: {info.rows} rows, digest {info.digest[:16]}")
 
 
-def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known, context: Context) -> Parts:
+def _parts(
+    view: TargetView,
+    dataset: Dataset,
+    digests: np.ndarray,
+    first: np.ndarray,
+    groups: np.ndarray | None,
+    known: Known,
+    context: Context,
+) -> Parts:
     """Draw from the training rows what the dataset does not publish and the source does not have."""
     params, source = view.target, view.source
     # Other directories or lists below one root may have images in common; then it is their contents that tell.
@@ -75,7 +87,7 @@ def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known
     if published and dataset.validation is None:
         raise UserError(
             f"target.validation.from: published, but {context.root / params.root} has no validation split "
-            "(val_images), expected one, or reserve"
+            "(val_images, or rows of it in the column split), expected one, or reserve"
         )
     if dataset.validation is not None and not published:
         context.log(f"the published validation split is not used: target.validation.from is {params.validation.from_}")
@@ -87,7 +99,7 @@ def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known
         context.log("no validation rows are reserved, as in the literature's cells; search will refuse to run")
     parts = target_parts(
         dataset.train.labels,
-        first_of(digests),
+        first,
         dataset.train.classes,
         source_share=source.share if shared else None,
         source_seed=source.seed,
@@ -95,7 +107,10 @@ def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known
         per_class=per_class,
         seed=params.seed,
         taken=same_as(known, dataset.train, digests),
+        groups=groups,
     )
+    if groups is not None:
+        context.log(f"{len(np.unique(groups))} groups of {len(groups)} images, which no split parts")
     warning = few(dataset.train.labels[parts.validation], dataset.train.classes)
     if warning:
         context.log(warning)

@@ -45,7 +45,9 @@ class Answers:
             path = self._grid.file("predictions", cell)
             try:
                 check_regular(path, TABLE_LIMIT)
-                table = pd.read_parquet(path, columns=["network", "row", "label", "predicted"])
+                found = pd.read_parquet(path)
+                columns = ["network", "row", "label", "predicted", *(name for name in ("group",) if name in found)]
+                table = found[columns]
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(
                     f"{path}: not a table of answers ({str(error).splitlines()[0]}), run evaluate"
@@ -89,6 +91,7 @@ class Answers:
                 # One number for all cells, which are compared draw by draw.
                 resamples=self.read(self._grid.finished[0])[0]["confidence"]["resamples"],
                 seed=derive(0, "study", "bootstrap", self.rows(cell)),
+                groups=parts[0]["group"].to_numpy() if "group" in table else None,
             )
             self._resampled[cell] = dict(zip(names, runs, strict=True))
         return self._resampled[cell]
