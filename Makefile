@@ -17,6 +17,7 @@ SPEC ?= $(TABLE_SPEC)
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 DEVICE ?= cuda
 BUDGET ?= 300
+SEED ?= 0
 PRESET ?= cells-32
 QUICK := $(addprefix tests/,data differentiable longtail params report search spaces test_layout.py test_methods.py test_pages.py \
 	test_public.py test_wording.py)
@@ -30,7 +31,7 @@ given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2
 .PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
 	transfer ranking ablation seeds-results wins handmade spread adaptation reuse approximation inheritance \
 	implants gap golden latent-diffusion coverage bench gpu-pack gpu darts-results darts-speed regret regret-darts \
-	adapted-heads search-claims figures docs clean
+	adapted-heads search-claims figures rerun docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -98,6 +99,9 @@ table: $(READY) ## trains what a truth table lacks (SPEC=tables/NAME.yaml, DATA=
 
 table-plan: $(READY) ## how many trainings a truth table lacks, and about how many hours they take (SPEC, DATA)
 	$(BIN)/imbnas truth plan $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA))
+
+rerun: $(READY) ## a small part of the claims again, drawn by SEED=0, and compared to the last bit (DATA=DIR; RERUN=--plan tells)
+	$(BIN)/python experiments/rerun.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) --seed $(SEED) $(RERUN)
 
 figures: $(READY) ## files of figures beside the pages of docs/results, after an edit of a page by hand
 	$(BIN)/python experiments/renew_figures.py

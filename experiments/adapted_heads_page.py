@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ablation_page import measured, shown
 from ablation_statistics import AGREEMENT, FIRST, FIVE, LEVEL, MARGIN, Ranked, Results, places_of
-from adapted_heads import CLAIMED, CROSS_ENTROPY
+from adapted_heads import CLAIMED, CROSS_ENTROPY, SCRATCH
 from ranking import Ranking
 from ranking_page import ceiling_text, in_order
 
@@ -99,7 +99,7 @@ def write_heads(path: Path, heads: Heads, seeds: range) -> None:
         processor=processor_model(),
         supernet=params.supernet.epochs,
         head=params.adapt.head.epochs,
-        scratch=heads.params("scratch", 0).adapt.scratch.epochs,
+        scratch=heads.params(SCRATCH, 0).adapt.scratch.epochs,
         seeds=len(seeds),
         cells=len(truth),
         truths=len(found.seeds),
@@ -107,7 +107,11 @@ def write_heads(path: Path, heads: Heads, seeds: range) -> None:
         table=table_of(results, {**gains, **baselines}, {name: seconds(heads, name, seeds) for name in heads.changes}),
         ceiling=ceiling_text(found, condition),
     )
-    page_record.write_page(path, content, "make adapted-heads", inputs=[table.beside(".parquet")])
+    own = {"condition": condition, "supernet": params.supernet.epochs, "head": params.adapt.head.epochs}
+    own["scratch"] = heads.params(SCRATCH, 0).adapt.scratch.epochs
+    scores = {name: results.ranked[name].scores.tolist() for name in heads.changes}
+    figures = {"options": own, "scores": scores}
+    page_record.write_page(path, content, "make adapted-heads", figures, [table.beside(".parquet")])
 
 
 def over(results: Results, names: list[str]) -> Gains:

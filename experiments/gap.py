@@ -212,7 +212,7 @@ def main() -> int:
     head["rows"] = read_split(root / PATHS["target_validation"], root).info.rows
     head["train"] = pq.read_table(root / PATHS["longtail"])["split"].to_pylist().count("train")
     content = page(cells, head)
-    page_record.write_page(options.output, content, "make gap")
+    page_record.write_page(options.output, content, "make gap", {"searches": cells})
     print(content)
     return 0
 

@@ -117,7 +117,10 @@ def write_claims(path: Path, experiment: Experiment, own: Table, found: Tree) ->
         table=table_of(measured),
         power=power(measured),
     )
-    figures = {"verdicts": verdicts(measured)}
+    own_options = {"condition": experiment.condition, "search": experiment.epochs.search}
+    own_options |= {"seeds": experiment.seeds, "trainings": experiment.trainings}
+    cells = {name: [one["cells"] for one in searches] for name, searches in measured.found.items()}
+    figures = {"verdicts": verdicts(measured), "options": own_options, "cells": cells}
     page_record.write_page(path, content, "make search-claims", figures, [own.beside(".parquet")])
 
 

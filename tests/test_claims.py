@@ -262,3 +262,55 @@ def test_the_plan_of_the_claims_counts_what_is_left(
     monkeypatch.setattr(sys, "argv", [*arguments, "--only", "DART"])
     assert search_claims.main() == 2
     assert "--only DART: expected some of DARTS, HLRS" in capsys.readouterr().err
+
+
+def test_a_part_that_is_drawn_comes_out_the_same_or_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import rerun
+    from tiny_table import CELLS, write_spec
+
+    from imbnas.progress import Log
+    from imbnas.truth.collecting import collect
+    from imbnas.truth.data_rows import prepare
+    from imbnas.truth.places import Table
+    from imbnas.truth.shards import train_shard
+    from imbnas.truth.trained_rows import read_rows, write_rows
+
+    spec = write_spec(tmp_path, cells=CELLS[:1], seeds=1, retrain={"epochs": 1})
+    table, log = Table(spec, tmp_path), Log("test", silent=True)
+    prepare(table)
+    train_shard(table, 0, 0, 1, log)
+    collect(table, log)
+    arguments = ["x", str(spec), "--data", str(tmp_path), "--work", str(tmp_path / "again"), "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--plan"])
+    assert rerun.main() == 0
+    planned = capsys.readouterr().out
+    assert planned.count(": drawn") == 2
+    assert "C2: no figures by the piece yet, `make adapted-heads` makes them" in planned
+    assert not (tmp_path / "again").exists()
+    file = table.beside(".parquet")
+    rows = read_rows(file)
+    rows[1]["test"] += 1e-9
+    write_rows(file, table.beside(".csv"), rows)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--claims", "C1"])
+    assert rerun.main() == 1
+    found = capsys.readouterr().out
+    assert (found.count(": the same"), found.count(": DIFFERS: test (")) == (1, 1)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--claims", "C6"])
+    assert rerun.main() == 2
+    assert "--claims C6: expected some of C1, C2, C3, C8" in capsys.readouterr().err
+
+
+def test_draws_follow_the_seed_and_figures_are_compared_to_the_last_bit(tmp_path: Path) -> None:
+    from rerun import Place, unequal
+
+    places = [Place(tmp_path, tmp_path, tmp_path, tmp_path, seed) for seed in (0, 0, 1)]
+    drawn = [place.drawn("C1", range(288), 6) for place in places]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[0] == sorted(drawn[0])
+    assert len(set(drawn[0])) == 6
+    assert unequal([0.1, 0.2], [0.1, 0.2]) == ""
+    assert unequal([0.1, 0.2], [0.1, 0.2 + 1e-16]).startswith("0.2, now 0.2000")
+    assert len(Place(tmp_path, tmp_path, tmp_path, tmp_path, 0, 2).drawn("C1", range(288), 6)) == 2
+    assert unequal(["a"], ["a", "b"]) == "1, now 2"
