@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imbnas.cli_options import ConfigFile, Root
-from imbnas.errors import visible
+from imbnas.errors import UserError, visible
 
 if TYPE_CHECKING:
     from imbnas.params.config import Params
@@ -30,6 +30,7 @@ def inspect(
     from imbnas.inspection.contact_sheet import contact_sheet
     from imbnas.inspection.image_findings import read_images
     from imbnas.inspection.inspection_page import SHOWN, advice_block, class_block, problems, show, summary
+    from imbnas.inspection.minutes import expect
     from imbnas.inspection.split_plan import plan_splits
     from imbnas.report.page import write_page
 
@@ -39,11 +40,16 @@ def inspect(
     plan = plan_splits(params, found, root)
     advice = advise(params, train, plan, _has_gpu(), preset)
     odd = problems(found, plan)
+    try:
+        time = expect(params, train.raw, plan).line(root)
+    except UserError as error:
+        time = f"expected minutes: not known: {error}"
     first = [summary(found, plan), advice_block(advice), *([odd] if odd else [])]
     show([*first, class_block(train, plan, SHOWN)], Console())
     title = f"{visible(params.target.root)}: {len(train.raw):,} images in {len(train.raw.classes)} classes"
     file = root / output
-    write_page(file, title, [*first, class_block(train, plan), contact_sheet(train, train.counts)])
+    write_page(file, title, [*first, class_block(train, plan), contact_sheet(train, train.counts)], time)
+    print(visible(time))
     print(f"{visible(file)}: the same with all classes, and pictures of the rarest")
 
 

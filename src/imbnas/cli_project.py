@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imbnas.cli_options import ConfigFile, Root
-from imbnas.errors import visible
+from imbnas.errors import UserError, visible
 from imbnas.run.graph import STEPS
+
+if TYPE_CHECKING:
+    from imbnas.params.config import Params
 
 
 def check(config: ConfigFile = Path("params.yaml")) -> None:
@@ -46,6 +49,7 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     )
     for line in idle(params):
         print(line)
+    print(_minutes(params))
     if absent := missing(config):
         print(f"for DVC it lacks {', '.join(absent)}, which dvc.yaml names: write them with `imbnas params set`")
 
@@ -55,11 +59,17 @@ def init(
     root: Root = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite another params.yaml.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Write a line for every parameter, defaults included.")] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="Fit epochs and candidates to a time here, such as 30m or 2h."),
+    ] = None,
     show: Annotated[bool, typer.Option("--list", help="Only list the presets.")] = False,
 ) -> None:
     """Write a preset as params.yaml and create the dataset directories that it names."""
     from imbnas.params import presets
+    from imbnas.params.budget_time import parse_budget
 
+    time = None if budget is None else parse_budget(budget)
     if show:
         width = max(map(len, presets.names()))
         for name in presets.names():
@@ -69,8 +79,24 @@ def init(
     print(f"{visible(done.params)}: preset {preset} {'written' if done.changed else 'was there already'}")
     for directory in done.roots:
         print(f"{visible(root / directory)}: {'bring its files' if directory in done.to_fill else 'ready'}")
+    if budget is not None and time is not None:
+        from imbnas.inspection.budget import fit
+
+        chosen, expected = fit(done.params, root, time, budget)
+        print(f"{visible(done.params)}: {', '.join(f'{name} {value}' for name, value in chosen.items())}")
+        print(expected.line(root))
     if not (root / "Snakefile").exists():
         print(
             f"no Snakefile in {visible(root)}: run the steps one by one (imbnas {', imbnas '.join(STEPS)}), or clone "
             "the repository, whose workflow runs them with Snakemake or DVC"
         )
+
+
+def _minutes(params: Params) -> str:
+    """Return how long the chain is expected to take here, or what has to be there before that is known."""
+    from imbnas.inspection.minutes import expect_unread
+
+    try:
+        return expect_unread(params, Path()).line(Path())
+    except UserError as error:
+        return f"expected minutes: not known: {visible(error)}"

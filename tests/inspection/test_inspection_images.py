@@ -15,12 +15,13 @@ from PIL import Image
 
 from imbnas.cli import main
 from imbnas.data.partition import source_parts, target_parts
-from imbnas.inspection import image_facts
+from imbnas.inspection import image_facts, minutes
 from imbnas.inspection.advice import advise
 from imbnas.inspection.image_facts import first_occurrences, look_at
 from imbnas.inspection.image_findings import Images, read_images
 from imbnas.inspection.own_directory import own_params
 from imbnas.inspection.split_plan import plan_splits
+from imbnas.inspection.trial import Pace
 
 SIZES = {"ant": 40, "bee": 24, "cat": 12, "dog": 6}
 
@@ -167,6 +168,7 @@ def test_recommendations_follow_what_was_found(folder: Path, found: dict[str, Im
 def test_the_command_writes_one_page_without_links(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: Pace(1e-3, 1e-4, 0.0, "cpu", 64))
     page = tmp_path / "page.html"
     assert run(monkeypatch, "inspect", folder, "--output", page) == 0
     said = capsys.readouterr().out
@@ -180,11 +182,14 @@ def test_the_command_writes_one_page_without_links(
     assert max(max(size) for size in sizes) <= 96
     assert not re.search(r"https?:|src=\"(?!data:)|href=", text)
     assert "bee/23.png = ant/07.png" in text
+    assert "expected on this machine (cpu): " in said
+    assert "expected on this machine (cpu): " in text
 
 
 def test_arrays_are_looked_at_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: Pace(1e-3, 1e-4, 0.0, "cpu", 64))
     pixels = np.random.default_rng(0).integers(0, 255, (40, 12, 12), dtype=np.uint8)
     pixels[5] = pixels[4]
     pixels[6] = 7

@@ -26,7 +26,7 @@ SIZED = ["cells-32", "cells-64"]
 TOP = ["cifar10-lt", "cifar10-lt-self", "cifar100-lt", "digits", "imagenet-lt", "inaturalist2018", "mnist-lt"]
 SEARCHED = ["approx-darts-digits", "darts-cifar10-lt", "darts-digits", "hlrs-cifar10-lt", "zo-darts-digits"]
 CELLS = [*SEARCHED, "single-stage-digits", "ssf-nas-cifar10-lt", "zo-darts-plus-plus-digits"]
-OWN = ["own-224", "own-64"]
+OWN = ["medmnist", "own-224", "own-64"]
 HEADS = ["latent-diffusion-cifar10-lt"]
 NAMES = sorted([*TOP, *SIZED, *LITERATURE, *HEADS, *CELLS, *OWN, "implant-digits"])
 

@@ -15,7 +15,8 @@ from imbnas.data.datasets import is_path_dataset, load_dataset
 from imbnas.data.own_images import READERS, Listing
 from imbnas.data.raw import Raw
 from imbnas.inspection.image_facts import ImageFacts, first_occurrences, look_at, misnamed
-from imbnas.params.dataset import DatasetParams
+from imbnas.params.medmnist import stored_size
+from imbnas.params.target import TargetParams
 
 TINY = 16
 """Pixels of the short side below which a picture shows hardly anything."""
@@ -71,7 +72,7 @@ class Images:
         return int((self.first != np.arange(len(self.first))).sum())
 
 
-def read_images(params: DatasetParams, root: Path, section: str) -> dict[str, Images]:
+def read_images(params: TargetParams, root: Path, section: str) -> dict[str, Images]:
     """Return what is found of each published split; UserError for what is wrong with files or parameters.
 
     A damaged file is an oddity here, not an error: all of them are to be seen at once.
@@ -80,7 +81,12 @@ def read_images(params: DatasetParams, root: Path, section: str) -> dict[str, Im
         listings = READERS[params.dataset](root, params.splits.model_dump(), section)
         return _of_files({split: listing for split, listing in listings.items() if listing is not None})
     dataset = load_dataset(
-        params.dataset, root, download=params.download, splits=params.splits.model_dump(), section=section
+        params.dataset,
+        root,
+        download=params.download,
+        splits=params.splits.model_dump(),
+        section=section,
+        medmnist=None if params.name is None else (params.name, stored_size(params.size, params.shape[0])),
     )
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {split: _of_array(raw) for split, raw in splits.items() if raw is not None}

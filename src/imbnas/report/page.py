@@ -45,13 +45,14 @@ class Pictures:
     note: str = ""
 
 
-def write_page(path: Path, title: str, blocks: Iterable[Block | Pictures]) -> None:
-    """Write tables and pictures as a page, by rename."""
+def write_page(path: Path, title: str, blocks: Iterable[Block | Pictures], lead: str = "") -> None:
+    """Write tables and pictures as a page, by rename; `lead` is a sentence below the title."""
+    first = f"<p>{_text(lead)}</p>\n" if lead else ""
     body = "\n".join(_block(block) if isinstance(block, Block) else _pictures(block) for block in blocks)
     write_bytes(
         path,
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{_text(title)}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{_text(title)}</h1>\n{body}\n</body>\n</html>\n".encode(),
+        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{_text(title)}</h1>\n{first}{body}\n</body>\n</html>\n".encode(),
     )
 
 

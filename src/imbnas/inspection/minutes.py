@@ -1,0 +1,165 @@
+"""The time that a chain is expected to take on this machine: rows and epochs times the pace of a short trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imbnas.data.own_images import READERS
+from imbnas.data.raw import Raw
+from imbnas.errors import UserError, visible
+from imbnas.inspection.image_findings import Images
+from imbnas.inspection.split_plan import SplitPlan, plan_splits
+from imbnas.inspection.trial import Pace, trial
+from imbnas.params.config import Params
+from imbnas.params.dataset import PATH_DATASETS, PUBLISHED
+from imbnas.params.medmnist import MEDMNIST
+from imbnas.run.graph import PATHS, STEPS, cost_details
+from imbnas.sealed import DamagedError, read_record
+
+START = 3.0
+"""Seconds in which a step begins and ends, whatever it does: most of it imports torch."""
+TESTED = 10_000
+"""Published test rows of each dataset that torchvision reads."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Seconds of each step, and the pace and rows of each split that they follow from."""
+
+    seconds: dict[str, float]
+    pace: Pace
+    rows: dict[str, int]
+
+    @property
+    def total(self) -> float:
+        """Return the seconds of all steps."""
+        return sum(self.seconds.values())
+
+    def line(self, root: Path) -> str:
+        """Return what a person reads, with what a finished run has taken where there is one."""
+        parts = ", ".join(f"{step} {spoken(taken)}" for step, taken in self.seconds.items() if taken > 2 * START)
+        text = f"expected on this machine ({self.pace.device}): {spoken(self.total)}; {parts or 'each step seconds'}"
+        before = finished(root)
+        if before is not None:
+            text += f"; the last run took {spoken(before)}, {before / self.total:.2f} of that"
+        return visible(text)
+
+
+def spoken(seconds: float) -> str:
+    """Return a time as a person says it: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def finished(root: Path) -> float | None:
+    """Return the seconds that a finished run has recorded in results/cost-details.json, None where there is none."""
+    try:
+        steps = read_record(cost_details(root / PATHS["cost"]))["steps"]
+        return sum(float(steps[step]["seconds"]) for step in STEPS)
+    except (OSError, DamagedError, KeyError, TypeError, ValueError, UserError):
+        return None
+
+
+def expect(params: Params, train: Raw, plan: SplitPlan) -> Expectation:
+    """Return what the chain takes on images that lie at hand, after a trial; UserError where paths cannot be timed."""
+    pace = trial(params, len(train.classes), train)
+    rows = {name: int(counts.sum()) for name, counts in plan.rows.items()}
+    return Expectation(seconds(params, rows, pace), pace, rows)
+
+
+def expect_unread(params: Params, root: Path) -> Expectation:
+    """Return the same without opening an image: of files the names are counted, published datasets are known.
+
+    UserError says what has to be there first.
+    """
+    found = _unread(params, root)
+    plan = plan_splits(params, found, root)
+    if plan.faults:
+        raise UserError(plan.faults[0])
+    return expect(params, found["train"].raw, plan)
+
+
+def seconds(params: Params, rows: Mapping[str, int], pace: Pace) -> dict[str, float]:
+    """Return the seconds of each step for so many rows of the source and the target's splits.
+
+    Candidates of a search that begin alike are counted in full, so that a search may take less.
+    """
+    supernet, adapt, search = params.supernet, params.adapt, params.search
+    workers = max(1, params.runtime.workers)
+    reused = supernet.reuse is not None
+    width = _paths(params, supernet.sampling)
+    trained = 0 if reused else rows["source"]
+    opened = rows["training"] + rows["validation"] + rows["test"]
+    found = dict.fromkeys(STEPS, START)
+    found["source"] += (trained + opened if trained else 0) * pace.decoding / 2
+    found["target"] += (trained + opened) * pace.decoding / 2
+    if not reused:
+        found["supernet"] += supernet.epochs * trained * (width * pace.training + pace.decoding / workers)
+        found["supernet"] += supernet.probe_paths * 512 * pace.evaluation if supernet.epochs else 0.0
+    if adapt.strategy != "none":
+        recipe = getattr(adapt, adapt.strategy)
+        each = pace.evaluation if adapt.strategy == "head" else pace.training
+        paths = _paths(params, adapt.sampling)
+        found["adapt"] += recipe.epochs * rows["training"] * (paths * each + pace.decoding / workers)
+    if search.judged:
+        scored = min(search.calibration.rows, rows["training"]) + rows["validation"]
+        found["search"] += candidates(params) * scored * pace.evaluation + scored * pace.decoding
+    recipe = params.retrain.acting
+    networks = 1 + params.retrain.references.count
+    own = rows["training"] + (0 if params.retrain.rows == "train" else rows["validation"])
+    own += trained if params.retrain.rows == "all" else 0
+    found["retrain"] += networks * recipe.epochs * own * (pace.training + pace.decoding / workers)
+    found["evaluate"] += networks * rows["test"] * pace.evaluation + rows["test"] * pace.decoding
+    return found
+
+
+def candidates(params: Params) -> int:
+    """Return how many architectures a search scores at the most."""
+    search = params.search
+    bred = search.method in ("evolution", "nsga2")
+    return search.population * search.generations if bred else search.candidates
+
+
+def _paths(params: Params, sampling: str) -> int:
+    """Return the paths of one optimiser step."""
+    choices = len(params.space.shufflenet.choices)
+    if params.space.name == "mobile":
+        choices = len(params.space.mobile.kernels) * len(params.space.mobile.expansions) + params.space.mobile.skip
+    if params.space.name == "nasbench201":
+        choices = 5
+    if params.space.name == "resnet":
+        choices = 1
+    return {"fair": choices, "sandwich": 4}.get(sampling, 1)
+
+
+def _unread(params: Params, root: Path) -> dict[str, Images]:
+    target = params.target
+    if target.dataset in PATH_DATASETS:
+        read = READERS[target.dataset](root / target.root, target.splits.model_dump(), "target")
+        return {split: _unopened(listing.raw) for split, listing in read.items() if listing is not None}
+    if target.name is not None:
+        published = MEDMNIST[target.name]
+        splits = zip(("train", "validation", "test"), published.rows, strict=True)
+        return {split: _even(count, len(published.classes)) for split, count in splits}
+    if target.dataset not in PUBLISHED:
+        raise UserError(f"target.dataset: rows of {target.dataset} are not known before they are read: imbnas inspect")
+    known = PUBLISHED[target.dataset]
+    if target.dataset == "digits":
+        return {"train": _even(known.rows, known.classes)}
+    return {"train": _even(known.rows - TESTED, known.classes), "test": _even(TESTED, known.classes)}
+
+
+def _even(rows: int, classes: int) -> Images:
+    labels = np.sort(np.arange(rows, dtype=np.int64) % classes)
+    return _unopened(Raw(labels, [str(k) for k in range(classes)], None, None, Path()))
+
+
+def _unopened(raw: Raw) -> Images:
+    none: Any = np.zeros(0, dtype=np.int64)
+    return Images(raw, np.arange(len(raw)), none, none)

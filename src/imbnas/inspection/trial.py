@@ -1,0 +1,136 @@
+"""A trial of a few steps: what one image takes on this machine, in training and in evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from imbnas.data.augment import Augment, load_side, resolve_augment
+from imbnas.data.decode import decode_file
+from imbnas.data.raw import Raw, Reading, Shape, resize_rule
+from imbnas.errors import UserError
+from imbnas.params.config import Params
+from imbnas.params.dataset import PATH_DATASETS
+from imbnas.seeds import derive, stream
+from imbnas.spaces.registry import make_space
+from imbnas.training.optimizer import make_optimizer
+from imbnas.training.runtime import Runtime
+
+LEAST_SECONDS, MOST_TIMES = 0.25, 8
+"""A part is run again until it has taken so long, at most so often."""
+WORK = {"cpu": 1_500_000_000, "cuda": 1_500_000_000_000}
+"""Multiplications of one forward pass of the trial: batches that take more are timed with fewer images."""
+PATHS = 4
+"""Random paths that are timed: they differ in cost."""
+DECODED = 24
+"""Files that are decoded to see how long that takes."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds per image and path: a training step, an evaluation; and per image the decoding of its file."""
+
+    training: float
+    evaluation: float
+    decoding: float
+    device: str
+    images: int
+    """Images in a batch of the trial."""
+
+
+def untimed(params: Params) -> str:
+    """Return why a chain cannot be timed by random paths of its space, "" where it can."""
+    if params.space.name == "darts" or params.search.method == "darts":
+        return "gradient descent on a continuous architecture"
+    if params.space.name == "implant":
+        return "the space implant"
+    return ""
+
+
+def trial(params: Params, classes: int, raw: Raw | None = None) -> Pace:
+    """Return the pace of random paths at the size of the target's images; files of `raw` are decoded.
+
+    The images are noise: no data is needed. UserError for a chain that is not made of paths.
+    """
+    if why := untimed(params):
+        raise UserError(f"{why}: not to be timed by paths, expected a search over subnets")
+    runtime = Runtime(params.runtime)
+    space = make_space(params.space)
+    shape = Shape(*params.target.shape)
+    torch.manual_seed(derive(params.seed, "trial"))
+    model = runtime.place(space.build_supernet(classes, shape.channels))
+    paths = [space.sample(stream(params.seed, "trial", number)) for number in range(PATHS)]
+    table = space.cost_table(params.target.shape, classes)
+    macs = max(table.cost(path).macs for path in paths)
+    count = max(2, min(params.retrain.acting.batch_size, WORK[runtime.device.type] // max(1, macs)))
+    images = torch.randint(0, 256, (count, shape.channels, shape.height, shape.width), dtype=torch.uint8)
+    images, labels = images.to(runtime.device), torch.arange(count, device=runtime.device) % classes
+    optimizer = make_optimizer(model, params.supernet.optimizer)
+    augment = _augment(params, shape)
+
+    def train() -> None:
+        batch = runtime.lay_out(augment(images, torch.Generator().manual_seed(0)))
+        for path in paths:
+            optimizer.zero_grad()
+            cross_entropy(runtime.forward(model, batch, path), labels).backward()
+            optimizer.step()
+
+    def evaluate() -> None:
+        batch = runtime.lay_out(augment(images, None))
+        with torch.no_grad():
+            for path in paths:
+                runtime.forward(model, batch, path)
+
+    model.train()
+    training = _seconds(train, runtime)
+    model.eval()
+    evaluation = _seconds(evaluate, runtime)
+    each = count * PATHS
+    return Pace(training / each, evaluation / each, _decoding(params, raw), runtime.device_name, count)
+
+
+def _augment(params: Params, shape: Shape) -> Augment:
+    recipe = params.retrain.acting.augment
+    kind = "paths" if params.target.dataset in PATH_DATASETS else "array"
+    found = resolve_augment(recipe.crop, recipe.pad, recipe.flip, True, kind, shape.height)
+    middle = [0.5] * shape.channels
+    return Augment(shape, found.crop, found.pad, found.flip, recipe.cutout, middle, middle)
+
+
+def _seconds(call: Callable[[], Any], runtime: Runtime) -> float:
+    """Return the median seconds of a call, the first one left out."""
+    taken: list[float] = []
+    for number in range(MOST_TIMES + 1):
+        begin = time.perf_counter()
+        call()
+        if runtime.device.type == "cuda":
+            torch.cuda.synchronize(runtime.device)
+        if number:
+            taken.append(time.perf_counter() - begin)
+        if sum(taken) > LEAST_SECONDS:
+            break
+    return median(taken)
+
+
+def _decoding(params: Params, raw: Raw | None) -> float:
+    """Return the seconds that a file takes to become an array; 0 where images are arrays."""
+    if raw is None or raw.paths is None:
+        return 0.0
+    step = max(1, len(raw.paths) // DECODED)
+    side, _, channels = params.target.shape
+    reading = Reading(load_side(resize_rule(params.target.resize, side), side), channels)
+    taken = []
+    for path in raw.paths[::step][:DECODED]:
+        begin = time.perf_counter()
+        try:
+            decode_file(raw.root / path, reading)
+        except UserError:
+            continue
+        taken.append(time.perf_counter() - begin)
+    return median(taken) if taken else 0.0

@@ -1,0 +1,123 @@
+"""Expected minutes: what they follow from, what is said where they are not known, and fitting a chain to a time."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_chain import changed
+
+from imbnas.cli import main
+from imbnas.errors import UserError
+from imbnas.inspection import budget, minutes
+from imbnas.inspection.trial import Pace, trial
+from imbnas.params import presets
+from imbnas.params.budget_time import parse_budget
+from imbnas.params.config import load, parse
+from imbnas.sealed import write_record
+
+PACE = Pace(training=1e-3, evaluation=2e-4, decoding=0.0, device="cpu", images=64)
+ROWS = {"source": 100, "training": 200, "validation": 40, "test": 60}
+
+
+def expected(**dotted: Any) -> dict[str, float]:
+    found = minutes.seconds(parse(changed(**dotted), "params.yaml"), ROWS, PACE)
+    return {step: round(taken - minutes.START, 6) for step, taken in found.items()}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["imbnas", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_seconds_are_rows_times_epochs_times_paths_times_pace() -> None:
+    found = expected(supernet__epochs=8, supernet__probe_paths=1)
+    # Fair steps take four paths of shufflenet.
+    assert found["supernet"] == pytest.approx(8 * 100 * 4 * 1e-3 + 512 * 2e-4)
+    assert found["adapt"] == pytest.approx(4 * 200 * 4 * 2e-4)
+    assert found["search"] == pytest.approx(6 * (64 + 40) * 2e-4)
+    # The chosen network, two random ones and the largest.
+    assert found["retrain"] == pytest.approx(4 * 3 * 200 * 1e-3)
+    assert found["evaluate"] == pytest.approx(4 * 60 * 2e-4)
+    uniform = expected(supernet__epochs=8, supernet__sampling="uniform", supernet__probe_paths=1)
+    assert uniform["supernet"] == pytest.approx(8 * 100 * 1e-3 + 512 * 2e-4)
+    more = {"retrain__rows": "all", "imbalance__profile": "natural"}
+    assert expected(**more)["retrain"] == pytest.approx(4 * 3 * 340 * 1e-3)
+
+
+def test_a_reused_supernet_takes_no_time() -> None:
+    found = expected(supernet__reuse="supernets/a.safetensors", retrain__rows="all", imbalance__profile="natural")
+    assert found["supernet"] == 0.0
+    assert found["retrain"] == pytest.approx(4 * 3 * 240 * 1e-3)
+
+
+def test_a_trial_needs_no_data() -> None:
+    pace = trial(parse(changed(), "params.yaml"), 10)
+    assert 0.0 < pace.evaluation < pace.training < 1.0
+    assert (pace.device, pace.decoding) == ("cpu", 0.0)
+    with pytest.raises(UserError, match="gradient descent"):
+        trial(presets.params("darts-digits"), 10)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30m", 1800.0), ("90s", 90.0), ("1.5h", 5400.0)])
+def test_a_time_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "0m", "-1m", "m", "1d", "1e3s", ""])
+def test_other_times_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"--budget .*: expected a time such as 30m"):
+        parse_budget(text)
+
+
+def test_check_tells_the_time_or_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: PACE)
+    assert run(monkeypatch, "init", "--preset", "own-64") == 0
+    assert run(monkeypatch, "check") == 0
+    assert "expected minutes: not known: datasets/own: no class directories found" in capsys.readouterr().out
+    assert run(monkeypatch, "init") == 0
+    assert run(monkeypatch, "check") == 0
+    said = capsys.readouterr().out
+    assert "expected on this machine (cpu): " in said
+    assert "the last run" not in said
+    steps = {step: {"seconds": 10.0} for step in minutes.STEPS}
+    write_record(tmp_path / "results/cost-details.json", {"steps": steps, "total_seconds": 80.0})
+    assert run(monkeypatch, "check") == 0
+    total = minutes.expect_unread(load(tmp_path / "params.yaml"), tmp_path).total
+    assert f"the last run took 80 s, {80 / total:.2f} of that" in capsys.readouterr().out
+
+
+def test_a_budget_scales_epochs_and_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: PACE)
+    assert run(monkeypatch, "init", "--root", str(tmp_path), "--budget", "2m") == 0
+    now, before = load(tmp_path / "params.yaml"), presets.params("digits")
+    assert 5 <= now.supernet.epochs < before.supernet.epochs
+    assert 10 <= now.retrain.epochs < before.retrain.epochs
+    assert 3 <= now.search.generations < before.search.generations
+    assert minutes.expect_unread(now, tmp_path).total == pytest.approx(120, rel=0.15)
+    assert "# as for adapt" in (tmp_path / "params.yaml").read_text()
+    assert run(monkeypatch, "init", "--root", str(tmp_path), "--budget", "1h", "--force") == 0
+    longer = load(tmp_path / "params.yaml")
+    assert longer.retrain.epochs == round(budget.MOST * before.retrain.epochs)
+
+
+def test_too_short_a_time_is_refused_and_nothing_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: PACE)
+    assert run(monkeypatch, "init", "--root", str(tmp_path), "--budget", "20s") == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: --budget 20s: found less than the ")
+    assert message.count("\n") == 1
+    assert (tmp_path / "params.yaml").read_text() == presets.text("digits")
+    assert run(monkeypatch, "init", "--preset", "own-64", "--root", str(tmp_path), "--budget", "1h") == 2
+    assert "no class directories found" in capsys.readouterr().err
