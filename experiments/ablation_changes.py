@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from longtail import merged
@@ -38,11 +38,26 @@ class Change:
     work: float = 1.0
     """About how many times as long a pass takes in the step that the change is in, for the plan."""
 
+    saves: bool = False
+    """Whether it is meant to save time: then it may be the default where it is no worse."""
+
+    def excludes(self, other: Change) -> bool:
+        """Say whether both set the same parameter, or judge by other numbers of rows."""
+        return bool(_leaves(self.tree) & _leaves(other.tree)) or None not in (self.per_class, other.per_class)
+
     @property
     def proposes(self) -> bool:
         """Say whether a search chooses which of the table's cells it scores; else it scores all of them."""
         search = self.tree.get("search", {})
         return search.get("method", "exhaustive") != "exhaustive" and not search.get("shifting")
+
+
+def _leaves(tree: Tree, prefix: str = "") -> set[str]:
+    """Return the dotted names of the parameters that a tree sets."""
+    found: set[str] = set()
+    for name, value in tree.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+    return found
 
 
 def base(lengths: Lengths) -> Tree:
@@ -71,7 +86,7 @@ def changes(lengths: Lengths, table: Tree, other: Tree | None) -> dict[str, Chan
     wide = {"space": {"stem": {"channels": 2 * space["stem"]["channels"]}, "stages": {"channels": widths}}}
     found = {
         DEFAULT: Change(DEFAULT),
-        "half the epochs": _supernet({"epochs": max(1, lengths.supernet // 2)}),
+        "half the epochs": _supernet({"epochs": max(1, lengths.supernet // 2)}, saves=True),
         "twice the epochs": _supernet({"epochs": 2 * lengths.supernet}),
         "uniform paths": _supernet({"sampling": "uniform", "epochs": OPERATIONS * lengths.supernet}),
         SANDWICH: _supernet(_sandwich(lengths)),
@@ -87,7 +102,7 @@ def changes(lengths: Lengths, table: Tree, other: Tree | None) -> dict[str, Chan
         found["other classes"] = Change(SUPERNET, {"source": other})
     found |= _heads(lengths)
     if table["source"]["dataset"] == table["target"]["dataset"]:
-        found[NONE] = Change(HEAD, {"adapt": {"strategy": "none"}}, work=0)
+        found[NONE] = Change(HEAD, {"adapt": {"strategy": "none"}}, work=0, saves=True)
     return {**found, **_scoring(), **_searches()}
 
 
@@ -95,8 +110,8 @@ OPERATIONS = 5
 """Of a cell of NAS-Bench-201: the paths of a fair step."""
 
 
-def _supernet(section: Tree) -> Change:
-    return Change(SUPERNET, {"supernet": section})
+def _supernet(section: Tree, saves: bool = False) -> Change:
+    return Change(SUPERNET, {"supernet": section}, saves=saves)
 
 
 def _sandwich(lengths: Lengths) -> Tree:
@@ -106,17 +121,17 @@ def _sandwich(lengths: Lengths) -> Tree:
 def _heads(lengths: Lengths) -> dict[str, Change]:
     """Return the changes of the adaptation."""
 
-    def head(section: Tree, work: float = 1.0) -> Change:
-        return Change(HEAD, {"adapt": section}, work=work)
+    def head(section: Tree, work: float = 1.0, saves: bool = False) -> Change:
+        return Change(HEAD, {"adapt": section}, work=work, saves=saves)
 
     return {
         "cross-entropy": head({"loss": "ce"}),
         "balanced softmax": head({"loss": "balanced-softmax"}),
         "cRT": head({"head": {"name": "crt"}}),
-        "class means": head({"head": {"name": "ncm"}}, 0.3),
-        "a third of the head's epochs": head({"head": {"epochs": max(1, lengths.head // 3)}}),
+        "class means": head({"head": {"name": "ncm"}}, 0.3, saves=True),
+        "a third of the head's epochs": head({"head": {"epochs": max(1, lengths.head // 3)}}, saves=True),
         "three times the head's epochs": head({"head": {"epochs": 3 * lengths.head}}),
-        "cached features": head({"feature_cache": {"paths": 20, "views": 2}}, 0.2),
+        "cached features": head({"feature_cache": {"paths": 20, "views": 2}}, 0.2, saves=True),
         "finetune": head({"strategy": "finetune"}, 3),
     }
 
@@ -131,7 +146,7 @@ def _scoring() -> dict[str, Change]:
         return Change(VALIDATION, {"search": {"objective": objective}})
 
     return {
-        "128 calibration rows": calibrated(rows=128),
+        "128 calibration rows": replace(calibrated(rows=128), saves=True),
         "2,048 calibration rows": calibrated(rows=2048),
         "balanced calibration rows": calibrated(sampling="balanced"),
         "100 validation rows per class": Change(VALIDATION, per_class=100),

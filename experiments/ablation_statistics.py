@@ -42,7 +42,8 @@ def regret(places: np.ndarray, truth: np.ndarray, count: int) -> Statistic:
         first = np.argsort(found, axis=-1, kind="stable")[..., :count]
         seen = np.take_along_axis(found, first, axis=-1) < UNSCORED
         best = np.where(seen, own[first], own.min()).max(axis=-1)
-        return np.asarray(100.0 * (own.max() - best).mean(axis=-1))
+        # Means over other numbers of searches round otherwise: equal regrets must be equal.
+        return np.round(100.0 * (own.max() - best).mean(axis=-1), 9) + 0.0
 
     return points
 
@@ -145,16 +146,26 @@ class Results:
 
     def cheaper(self, name: str) -> bool:
         """Say whether a change takes far less time and is shown to rank hardly worse."""
-        if AGREEMENT not in self.figures(name) or self.ratio(name) > CHEAP:
+        if not self.changes[name].saves or AGREEMENT not in self.figures(name) or self.ratio(name) > CHEAP:
             return False
         low, _ = self.gains[name, AGREEMENT][0].ends(LEVEL)
         return float(low) > -MARGIN and not self.worse(name)
 
     def taken(self) -> dict[str, str]:
-        """Return the changes that the rule takes, each with its reason."""
+        """Return the changes that the rule takes, each with its reason; of those that exclude each other the best."""
         names = [name for name in self.ranked if name in self.changes and name != DEFAULT]
         found = {name: BETTER for name in names if self.better(name)}
-        return found | {name: "no worse, and cheaper" for name in names if name not in found and self.cheaper(name)}
+        found |= {name: "no worse, and cheaper" for name in names if name not in found and self.cheaper(name)}
+        kept: dict[str, str] = {}
+        for name in sorted(found, key=lambda name: (found[name] != BETTER, -self._gained(name))):
+            if not any(self.changes[name].excludes(self.changes[other]) for other in kept):
+                kept[name] = found[name]
+        return kept
+
+    def _gained(self, name: str) -> float:
+        figure = self.figures(name)[0]
+        value = float(self.gains[name, figure][0].value)
+        return value if figure == AGREEMENT else -value / 100.0
 
     def least(self, names: list[str]) -> float:
         """Return what changes must gain together in tau: where none is better by itself, they may cost a little."""

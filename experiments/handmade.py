@@ -1,5 +1,6 @@
 """The chosen network beside hand-made ones of its MACs, from scratch and pretrained: docs/results/handmade.md.
 
+    python experiments/handmade.py --data DIR --plan
     python experiments/handmade.py --data DIR
 
 `DIR` is that of `make wins`. ShuffleNetV2 and a ResNet have widths that bring them within 5 % of the chosen network's
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from statistics import mean
 
@@ -19,10 +21,12 @@ from handmade_arms import HANDMADE, OURS, STARTS, Arms, Setting
 from wins import data_changes, stop
 from wins_chain import Trained
 from wins_page import LEVEL, gain, shown
+from wins_plan import expected
 
 from imbnas import page_record
 from imbnas.errors import Interrupted, UserError
 from imbnas.longtail.student import Estimate, holm
+from imbnas.params.config import Params
 from imbnas.run.context import processor_model
 from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
 
@@ -108,8 +112,25 @@ def page(arms: Arms) -> str:
     )
 
 
+def plan(arms: Arms) -> str:
+    """Return the jobs that are left, with hours; of hand-made networks all, before the chosen one is known."""
+    left: dict[str, tuple[str, Params]] = {}
+    for seed in range(arms.setting.seeds):
+        known = arms.ours(STARTS[0], seed).done(0, "search")
+        for start in STARTS:
+            for name in (OURS, *HANDMADE):
+                # Costs do not depend on widths, which bring all networks to the same MACs.
+                jobs = arms.jobs(name, start, seed) if known or name == OURS else arms.unfitted(name, start, seed)
+                own = jobs.left(0) if known or name == OURS else jobs.plan.cells[0]
+                left |= {digest: (step, jobs.cells[0]) for step, digest in own.items()}
+    counts = Counter(step for step, _ in left.values())
+    hours = sum(expected(params, step) for step, params in left.values()) / 3600
+    lines = [f"{step}: {count} jobs left" for step, count in counts.items()]
+    return "\n".join([*lines, f"in all about {hours:.1f} hours on one thread (estimated)"])
+
+
 def main() -> int:
-    """Run what is missing and write the page."""
+    """Run what is missing and write the page, or print the plan."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("datasets"), help="where CIFAR-10 and CIFAR-100 are")
     parser.add_argument("--work", type=Path, default=Path(".imbnas/wins"), help="where the jobs go, `make wins`'s too")
@@ -117,6 +138,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=Setting.seeds, help="chains, two at the least")
     parser.add_argument("--limit", default=Setting.limit, help="of the chain's MACs, as 0.7x")
     parser.add_argument("--supernet", type=int, default=Setting.supernet, help="epochs on the source")
+    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)
     try:
@@ -127,6 +149,9 @@ def main() -> int:
             )
         setting = Setting(options.seeds, options.limit, options.supernet)
         arms = Arms(options.work.resolve(), setting, data_changes(options.data))
+        if options.plan:
+            print(plan(arms))
+            return 0
         arms.run()
         content = page(arms)
         page_record.write_page(options.output, content, "make handmade")

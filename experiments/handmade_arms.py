@@ -125,6 +125,13 @@ class Arms:
 
     def handmade(self, name: str, start: str, seed: int) -> Jobs:
         """Return the chain of a hand-made network, once the chosen network of the seed is known."""
+        return self._handmade(self.space(name, seed), start, seed)
+
+    def unfitted(self, name: str, start: str, seed: int) -> Jobs:
+        """Return the same with some widths, before the chosen network is known: for a plan."""
+        return self._handmade(SPACES[name]((8, 16, 32)), start, seed)
+
+    def _handmade(self, space: Tree, start: str, seed: int) -> Jobs:
         fixed: Tree = {"search": {"method": "fixed", "max_macs": None}, "retrain": self._starts[start]}
         if start == SCRATCH:
             untrained: Tree = {"sampling": "uniform", "probe_paths": 1, "epochs": 0}
@@ -138,7 +145,7 @@ class Arms:
                 "supernet": {"sampling": "uniform", "probe_paths": 1, "epochs": FAIR * self.setting.supernet},
                 "adapt": {"sampling": "uniform"},
             }
-        return self._one(seed, {"space": self.space(name, seed)}, fixed, before)
+        return self._one(seed, {"space": space}, fixed, before)
 
     def space(self, name: str, seed: int) -> Tree:
         """Return a hand-made network's space with the MACs of the seed's chosen network."""

@@ -154,7 +154,7 @@ def results(shift: float, seconds: float, seeds: int = 5) -> Any:
     few = np.full((seeds, 3, 24), UNSCORED)
     few[..., 0] = 0
     ranked["few cells"] = Ranked(scores[DEFAULT], few, 100.0)
-    changes = {DEFAULT: Change(DEFAULT), "other": Change("adaptation")}
+    changes = {DEFAULT: Change(DEFAULT), "other": Change("adaptation", {"adapt": {"loss": "ce"}}, saves=True)}
     changes["few cells"] = Change("search", {"search": {"method": "random"}})
     return Results(changes, ranked, truth)
 
@@ -183,6 +183,8 @@ def test_the_rule_takes_what_is_better_at_its_price_or_cheaper_and_no_worse(
     assert found.worse("few cells"), "a search that only sees the worst cell"
     assert float(found.gains["few cells", "regret of the top 1"][0].value) > 1.0
     assert ("few cells", "tau") not in found.gains
+    found.changes["few cells"].tree["adapt"] = {"loss": "ldam"}
+    assert found.changes["few cells"].excludes(found.changes["other"])
     assert found.least(["other"]) == (0.0 if taken == {"other": "better"} else -0.05)
 
 
@@ -198,6 +200,9 @@ def test_regret_is_of_what_a_search_has_seen_and_ties_go_to_fewer_macs() -> None
     seen = np.array([[[0, UNSCORED, 1, UNSCORED], [UNSCORED, 0, UNSCORED, UNSCORED]]])
     assert regret(seen, truth, 1)(every) == pytest.approx([(30.0 + 20.0) / 2])
     assert regret(seen, truth, 5)(every) == pytest.approx([(10.0 + 20.0) / 2])
+    # Ten searches that all see the same cell have the regret of one, to the last bit.
+    one = np.tile(np.array([[[0, UNSCORED, UNSCORED, UNSCORED]]]), (1, 10, 1))
+    assert regret(one, truth, 1)(every)[0] == regret(one[:, :1], truth, 1)(every)[0]
     tau, lost = one_training(np.array([truth, truth[::-1]]), np.array([truth, truth]))
     assert tau(every) == pytest.approx([1.0, -1.0])
     assert lost(every) == pytest.approx([0.0, 30.0])
@@ -227,3 +232,17 @@ def test_what_another_process_has_begun_comes_last(tmp_path: Path) -> None:
 
     measure(Busy(), ["a", "b", "c"], range(1), Log("test", silent=True))  # type: ignore[arg-type]
     assert asked == [("a", 0, False), ("b", 0, False), ("a", 0, True)]
+
+
+@pytest.mark.usefixtures("_few_resamples")
+def test_of_changes_that_set_the_same_parameter_the_best_is_taken() -> None:
+    from ablation_changes import Change
+    from ablation_statistics import Ranked
+
+    found = results(0.95, 100.0)
+    for name, tree in (("same", {"adapt": {"loss": "ldam"}}), ("apart", {"adapt": {"head": {"epochs": 3}}})):
+        found.changes[name] = Change("adaptation", tree)
+        scores = 0.9 * found.ranked["other"].scores + 0.1 * found.ranked["default"].scores
+        found.ranked[name] = Ranked(scores, found.ranked["other"].places, 100.0)
+    del found.changes["few cells"]
+    assert set(found.taken()) == {"other", "apart"}

@@ -55,6 +55,18 @@ def test_a_hand_made_network_passes_over_the_source_as_often_as_five_paths(
     assert {step for step in first if first[step] == second[step]} >= {"supernet", "adapt"}
 
 
+def test_the_plan_counts_jobs_that_arms_share_once(tmp_path: Path) -> None:
+    from handmade import plan
+    from handmade_arms import Arms, Setting
+
+    told = plan(Arms(tmp_path, Setting(seeds=2))).splitlines()
+    # Of each seed one supernet of ours, and of each hand-made network an untrained and a pretrained one.
+    assert "supernet: 10 jobs left" in told
+    assert "retrain: 12 jobs left" in told
+    assert "source: 1 jobs left" in told
+    assert float(told[-1].split()[3]) > 0.5
+
+
 def test_the_rule_wants_all_four_differences() -> None:
     from handmade import verdict
     from handmade_arms import HANDMADE, STARTS
