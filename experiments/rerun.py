@@ -5,8 +5,8 @@
 
 Of each claim a few pieces are drawn from what is kept: trainings of the truth table (C1), supernets with an adaptation
 (C2), searches (C3 to C5), discretisation gaps (C8). They are made in a directory of their own, which takes over
-nothing. Figures are equal to the last bit on the same kind of processor with the locked packages. A claim whose figures are not
-there yet says which command makes them.
+nothing. Figures are equal to the last bit on the same kind of processor with the locked packages. A claim whose figures
+are not there yet says which command makes them.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from transfer_statistics import (
     plain_rank_correlation,
     rank_correlation,
     regret,
+    seeds_apart,
 )
 
 from imbnas.errors import UserError
@@ -47,6 +48,7 @@ class Transfer:
     corrected: Figure
     plain: Figure
     pearson: Figure
+    apart: Figure
     share: Figure
     test: Interaction | None
     regret: Figure
@@ -94,6 +96,7 @@ def transfer(table: Whole, conditions: tuple[str, str], columns: tuple[str, str]
         interval(rank_correlation(first, second), cells, resamples),
         interval(plain_rank_correlation(first, second), cells, resamples),
         figure(disattenuated(centred(first), centred(second)), cells, resamples),
+        interval(seeds_apart(first, second), cells, resamples),
         figure(share, cells, resamples),
         interaction(first, second),
         of((first, second)),

@@ -58,6 +58,27 @@ def rank_correlation(first: Floats, second: Floats) -> Statistic:
     return found
 
 
+def seeds_apart(first: Floats, second: Floats) -> Statistic:
+    """Return Pearson's correlation of the true means from covariances of different seeds alone.
+
+    A seed has the same first weights under both conditions. What noise these have in common raises the correlation of
+    means, however it is divided by reliabilities; between different seeds there is none.
+    """
+
+    def found(places: np.ndarray) -> Floats:
+        own = [scores[:, places] - scores[:, places].mean(axis=-1, keepdims=True) for scores in (first, second)]
+        other = ~np.eye(len(first), dtype=bool)
+
+        def covariance(a: Floats, b: Floats) -> Floats:
+            return np.asarray(np.einsum("i...c,j...c->ij...", a, b)[other].mean(axis=0))
+
+        product = covariance(own[0], own[0]), covariance(own[1], own[1])
+        norm = np.where(np.minimum(*product) > 0.0, product[0] * product[1], np.nan)
+        return covariance(own[0], own[1]) / np.sqrt(norm)
+
+    return found
+
+
 def regret(choosing: tuple[Floats, Floats], judge: Floats, top: int = 1) -> Statistic:
     """Return what a choice by the first of `choosing` costs beside a choice by the second, in units of `judge`.
 

@@ -60,6 +60,23 @@ def test_the_corrected_rank_correlation_is_that_of_the_true_means() -> None:
     assert correlation(np.array([1.0, 2.0, 4.0]), np.array([2.0, 4.0, 8.0])) == pytest.approx(1.0)
 
 
+def test_noise_that_a_seed_has_under_both_conditions_does_not_count_between_different_seeds() -> None:
+    from transfer_statistics import interaction, seeds_apart
+
+    from imbnas.truth.agreement import disattenuated
+
+    first, second = tables(0.8, cells=6000)
+    shared = 0.012 * np.random.default_rng(9).normal(size=first.shape)
+    both = first + shared, second + shared
+    places = np.arange(6000)
+    assert disattenuated(*both)(places) > 0.87
+    assert seeds_apart(*both)(places) == pytest.approx(0.8, abs=0.03)
+    assert seeds_apart(*both)(places.reshape(6, 1000)).mean() == pytest.approx(0.8, abs=0.04)
+    assert interaction(*both).share == pytest.approx(0.2, abs=0.03)
+    alike = np.zeros((3, 5))
+    assert np.isnan(seeds_apart(alike, alike)(np.arange(5)))
+
+
 def test_intervals_cover_the_truth() -> None:
     from transfer_statistics import interval, rank_correlation, regret
 
