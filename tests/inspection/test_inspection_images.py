@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from imbnas.inspection import image_facts, minutes
 from imbnas.inspection.advice import advise
 from imbnas.inspection.image_facts import first_occurrences, look_at
 from imbnas.inspection.image_findings import Images, read_images
+from imbnas.inspection.inspection_page import summary
 from imbnas.inspection.own_directory import own_params
 from imbnas.inspection.split_plan import plan_splits
 from imbnas.inspection.trial import Pace
@@ -135,6 +137,20 @@ def test_the_splits_are_those_that_the_steps_would_draw(folder: Path, found: dic
     }
     assert plan.faults == []
     assert "fewer than 5 validation rows" in plan.warnings[0]
+
+
+def test_groups_are_not_parted_in_the_plan(folder: Path, found: dict[str, Images]) -> None:
+    params, train = own_params(folder), found["train"]
+    # Pairs of neighbours; the first two images of each class stay alone.
+    names = [f"{label}-{row // 2}" for row, label in enumerate(train.raw.labels.tolist())]
+    grouped = replace(train, raw=replace(train.raw, groups=names))
+    alone, paired = (plan_splits(params, {"train": one}, Path()) for one in (train, grouped))
+    assert paired.faults == []
+    assert {name: rows.tolist() for name, rows in alone.rows.items()} != {
+        name: rows.tolist() for name, rows in paired.rows.items()
+    }
+    said = dict(row for row in summary({"train": grouped}, paired).rows)
+    assert said["groups"] == f"{len(set(names))}, which no split parts"
 
 
 def test_a_class_too_small_for_its_splits_is_a_fault_of_the_plan(tmp_path: Path) -> None:

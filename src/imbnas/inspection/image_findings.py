@@ -78,13 +78,13 @@ def read_images(params: TargetParams, root: Path, section: str) -> dict[str, Ima
     A damaged file is an oddity here, not an error: all of them are to be seen at once.
     """
     if is_path_dataset(params.dataset):
-        listings = READERS[params.dataset](root, params.splits.model_dump(), section)
+        listings = READERS[params.dataset](root, params.named, section)
         return _of_files({split: listing for split, listing in listings.items() if listing is not None})
     dataset = load_dataset(
         params.dataset,
         root,
         download=params.download,
-        splits=params.splits.model_dump(),
+        splits=params.named,
         section=section,
         medmnist=None if params.name is None else (params.name, stored_size(params.size, params.shape[0])),
     )

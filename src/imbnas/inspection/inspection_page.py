@@ -40,6 +40,8 @@ def summary(found: Mapping[str, Images], plan: SplitPlan) -> Block:
         ["modes", _shares(train.modes) + (f"; {_shares(train.formats)}" if train.formats else "")],
         ["duplicates", _duplicates(found)],
     ]
+    if train.raw.groups is not None:
+        rows.append(["groups", f"{len(set(train.raw.groups)):,}, which no split parts"])
     if train.nbytes:
         rows.append(["bytes", f"{train.nbytes / 2**20:,.1f} MiB, {train.nbytes / max(1, len(train.raw)):,.0f} each"])
     return Block("What is there", ["", ""], rows, text=2)

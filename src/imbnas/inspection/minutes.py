@@ -141,7 +141,7 @@ def _paths(params: Params, sampling: str) -> int:
 def _unread(params: Params, root: Path) -> dict[str, Images]:
     target = params.target
     if target.dataset in PATH_DATASETS:
-        read = READERS[target.dataset](root / target.root, target.splits.model_dump(), "target")
+        read = READERS[target.dataset](root / target.root, target.named, "target")
         return {split: _unopened(listing.raw) for split, listing in read.items() if listing is not None}
     if target.name is not None:
         published = MEDMNIST[target.name]

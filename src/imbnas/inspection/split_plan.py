@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from imbnas.data.class_sizes import class_counts
+from imbnas.data.grouping import with_groups
 from imbnas.data.partition import few, hold_out, source_parts, target_parts
 from imbnas.errors import UserError
 from imbnas.inspection.image_findings import Images
@@ -65,6 +66,7 @@ def _draw(params: Params, found: dict[str, Images], rows: dict[str, np.ndarray],
     """Fill in the rows of each split before the imbalance, as the steps `source` and `target` draw them."""
     train, target, source = found["train"], params.target, params.source
     raw = train.raw
+    groups = with_groups(raw, train.first)[1]
     shared = params.supernet.reuse is None and same_images(source, target)
     if shared:
         parts = source_parts(
@@ -74,6 +76,7 @@ def _draw(params: Params, found: dict[str, Images], rows: dict[str, np.ndarray],
             share=source.share,
             per_class=source.validation.per_class,
             seed=source.seed,
+            groups=groups,
         )
         rows["source"] = _counts(raw.labels[np.concatenate([parts.train, parts.validation])], raw.classes)
     drawn = target_parts(
@@ -85,6 +88,7 @@ def _draw(params: Params, found: dict[str, Images], rows: dict[str, np.ndarray],
         test_fraction=None if "test" in found else target.test_fraction,
         per_class=target.validation.per_class if target.validation.from_ == "reserve" else 0,
         seed=target.seed,
+        groups=groups,
     )
     for split, chosen in (("training", drawn.train), ("validation", drawn.validation), ("test", drawn.test)):
         rows[split] = _counts(raw.labels[chosen], raw.classes)
