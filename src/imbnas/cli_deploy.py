@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -141,4 +142,30 @@ def _export_int8(model: Path, source: Path, params: Any, root: Path, moves: list
         )
 
 
-COMMANDS = (predict, export)
+def demo(
+    model: Annotated[Path, typer.Argument(help="A network: models/final.safetensors, or an exported .onnx or .pt2.")],
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: a free one.")] = 8000,
+    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Classes to name for each image.")] = 5,
+    shots: Annotated[
+        str, typer.Option("--shots", metavar="RULE", help="kang, oltr or thirds, as evaluate.shots.")
+    ] = "kang",
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", metavar="N", min=1, help="Refuse larger images: width times height.")
+    ] = LARGEST_IMAGE,
+) -> None:
+    """Show a page on this machine: drop images, see class, probability and shot group.
+
+    Nobody else can open it, and nothing leaves the machine. Ctrl-C ends it.
+    """
+    from imbnas.data.verify import SizeLimit
+    from imbnas.deploy.classifier import open_classifier
+    from imbnas.deploy.demo import LOCAL, Demo, make_server
+
+    served = Demo(open_classifier(model), top, shots, SizeLimit(max_pixels, "--max-pixels"))
+    with make_server(served, port) as server:
+        print(f"http://{LOCAL}:{server.server_port}/: {visible(model)}; Ctrl-C ends it", flush=True)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+COMMANDS = (predict, export, demo)
