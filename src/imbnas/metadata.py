@@ -213,7 +213,8 @@ class SupernetMeta(ImagesMeta):
 class EpochsMeta(_Meta):
     """The training of a supernet on the source."""
 
-    epochs: Count
+    epochs: Count | None
+    """None: not known, of weights that others have published."""
 
 
 class SourceSupernetMeta(SupernetMeta):

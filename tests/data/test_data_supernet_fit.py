@@ -17,6 +17,8 @@ from imbnas.training.checkpoint import save_weights
 FILE = "supernets/a.safetensors"
 PHOTOS = {"dataset": "folder", "root": "datasets/a", "image_size": 8, "channels": 1}
 
+DARTS = {"space": {"name": "darts"}, "supernet": {"sampling": "uniform"}, "adapt": {"sampling": "uniform"}}
+
 
 def meta(**changes: Any) -> dict[str, Any]:
     """Return what the step `supernet` writes of a supernet on digits, with changes."""
@@ -92,7 +94,11 @@ def test_a_changed_weight_is_seen_where_the_digest_is_known(tmp_path: Path) -> N
             "was trained with sampling mixture, expected paths, as uniform, fair or sandwich draw them",
         ),
         ({}, {"target": {"channels": 3}}, "takes images of 1 channels, expected 3 (target.channels)"),
-        ({}, {"target": {"image_size": 16}}, "takes images of 8 x 8 pixels, expected 16 x 16 (target.image_size)"),
+        (
+            {"space": parse(DARTS, "p").space.described},
+            {**DARTS, "target": {"image_size": 16}},
+            "takes images of 8 x 8 pixels, expected 16 x 16 (target.image_size)",
+        ),
         (
             {"kind_of_images": "paths", "resize": "pad", "exif_rotation": True},
             {"target": PHOTOS},
@@ -108,6 +114,11 @@ def test_a_changed_weight_is_seen_where_the_digest_is_known(tmp_path: Path) -> N
 def test_what_does_not_fit(tmp_path: Path, changes: dict[str, Any], sections: dict[str, Any], message: str) -> None:
     write(tmp_path, **changes)
     assert told(tmp_path, **sections).startswith(message)
+
+
+def test_another_size_fits_where_networks_take_any(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    assert checked(tmp_path, target={"image_size": 16}) == digest_file(file)
 
 
 def test_how_arrays_became_squares_is_not_compared_with_files(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ SEARCHED = ["approx-darts-digits", "darts-cifar10-lt", "darts-digits", "hlrs-cif
 CELLS = [*SEARCHED, "single-stage-digits", "ssf-nas-cifar10-lt", "zo-darts-plus-plus-digits"]
 OWN = ["medmnist", "own-224", "own-64"]
 HEADS = ["latent-diffusion-cifar10-lt"]
-NAMES = sorted([*TOP, *SIZED, *LITERATURE, *HEADS, *CELLS, *OWN, "implant-digits"])
+NAMES = sorted([*TOP, *SIZED, *LITERATURE, *HEADS, *CELLS, *OWN, "implant-digits", "ofa-224"])
 
 
 def read(name: str) -> Params:
@@ -162,7 +162,7 @@ def test_the_space_is_single_path_one_shot_s(name: str) -> None:
 
 def test_only_large_datasets_and_own_images_keep_their_natural_tail() -> None:
     natural = [name for name in NAMES if read(name).imbalance.profile == "natural"]
-    assert natural == ["imagenet-lt", "inaturalist2018", *OWN]
+    assert natural == ["imagenet-lt", "inaturalist2018", "ofa-224", *OWN]
     assert read("imagenet-lt").target.validation.from_ == "published"
     assert read("inaturalist2018").target.validation.from_ == "longtail"
     assert read("inaturalist2018").retrain.rows == "train+validation"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from imbnas.params.ofa_options import OfaChoices
 from imbnas.params.space_options import CellChoices, SpaceParams
 from imbnas.spaces.chain import ChainSpace
 from imbnas.spaces.registry import SPACES, make_space
 from imbnas.spaces.space import SearchSpace
 
-NEEDED: dict[str, dict[str, Any]] = {"nasbench201": {"last_channels": None}}
-"""Parameters without which a space is refused."""
+NEEDED: dict[str, dict[str, Any]] = {
+    "nasbench201": {"last_channels": None},
+    "ofa-mobilenetv3": {"ofa": OfaChoices(width=0.125)},
+}
+"""Parameters without which a space is refused, or too large for tests."""
 PARAMS = {name: SpaceParams(name=name, **NEEDED.get(name, {})) for name in SPACES}
 PARAMS["nasbench201 per stage"] = SpaceParams(
     name="nasbench201", last_channels=None, nasbench201=CellChoices(per_stage=True, kernels=[3, 5, 7], exits=True)

@@ -28,6 +28,7 @@ rule target:
     input:
         source="data/source/train/index.parquet",  # which images the source has
         source_validation="data/source/validation/index.parquet",
+        source_info="data/source/train/info.json",  # how a reused supernet's images are normalised
         record=record("target"),
     output:
         train=split("target/train"),

@@ -28,6 +28,6 @@ def reused_meta(path: Path) -> dict[str, Any]:
         found = described(SourceSupernetMeta, meta, path)
     except UserError as error:
         raise UserError(f"{NAME}: {error}") from None
-    if not found.recipe.epochs:
+    if found.recipe.epochs == 0:
         raise UserError(f"{NAME}: {path}: was trained for 0 epochs, {EXPECTED}")
     return meta

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from imbnas.data.checkpoint_file import PIXELS, is_checkpoint
 from imbnas.data.raw import resize_rule
 from imbnas.data.supernet_file import NAME, reused_meta
 from imbnas.errors import UserError
@@ -26,11 +27,18 @@ def check_reused(supernet: SupernetParams, space: SpaceParams, target: TargetPar
     if supernet.reuse is None:
         return None
     path = root / supernet.reuse
-    meta = reused_meta(path)
+    published = is_checkpoint(path)
+    if published and not space.reads_checkpoints:
+        raise UserError(
+            f"{NAME}: {path}: a checkpoint of torch in the space {space.name}, expected models/supernet.safetensors of "
+            "another project, or the space ofa-mobilenetv3, which reads its published checkpoints"
+        )
+    meta = PIXELS if published else reused_meta(path)
     digest = digest_file(path)
     if supernet.reuse_sha256 not in (None, digest):
         raise UserError(f"{NAME}: {path}: has the SHA-256 {digest}, expected {supernet.reuse_sha256} (reuse_sha256)")
-    for fault in (*_of_space(meta, supernet, space), *_of_images(meta, target)):
+    of_space = () if published else _of_space(meta, supernet, space)
+    for fault in (*of_space, *_of_images(meta, space, target)):
         raise UserError(f"{NAME}: {path}: {fault}")
     return digest
 
@@ -47,13 +55,13 @@ def _of_space(meta: dict[str, Any], supernet: SupernetParams, space: SpaceParams
         yield f"was trained with sampling {found}, expected {wanted} (supernet.sampling)"
 
 
-def _of_images(meta: dict[str, Any], target: TargetParams) -> Iterator[str]:
-    """Yield where the images that the file's network takes are not the target's."""
+def _of_images(meta: dict[str, Any], space: SpaceParams, target: TargetParams) -> Iterator[str]:
+    """Yield where the images that the file's network takes are not the target's; most spaces take any size."""
     height, width, channels = meta["shape"]
     expected = target.shape
     if channels != expected[2]:
         yield f"takes images of {channels} channels, expected {expected[2]} (target.channels)"
-    if (height, width) != expected[:2]:
+    if (height, width) != expected[:2] and not space.size_free:
         yield f"takes images of {height} x {width} pixels, expected {expected[0]} x {expected[1]} (target.image_size)"
     if meta.get("kind_of_images") == "paths" and target.dataset in PATH_DATASETS:
         rules = {

@@ -122,7 +122,12 @@ def check_energy(limit: object, approximate: ApproximateParams) -> None:
 
 
 def check_operations(space: SpaceParams, approximate: ApproximateParams) -> None:
-    """Raise ValueError where operations are named that the space does not have."""
+    """Raise ValueError where operations are named that the space does not have, or where forms share weights."""
+    if approximate.acts and space.name == "ofa-mobilenetv3":
+        raise ValueError(
+            f"approximate.multiplier is {approximate.multiplier} in the space ofa-mobilenetv3, expected null: its "
+            "supernet has no convolution of each form that could be approximate"
+        )
     if approximate.operations is None:
         return
     known = OPERATIONS.get(space.name)

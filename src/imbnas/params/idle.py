@@ -78,6 +78,12 @@ RULES: tuple[Rule, ...] = (
         ((f"space.{name}",), _is_space(name), f"space.name is another than {name}")
         for name in ("shufflenet", "mobile", "nasbench201", "darts")
     ),
+    (("space.ofa",), _is_space("ofa-mobilenetv3"), "space.name is another than ofa-mobilenetv3"),
+    (
+        ("space.stem", "space.stages", "space.last_channels"),
+        lambda params: params.space.name != "ofa-mobilenetv3",
+        "space.name is ofa-mobilenetv3, whose sizes are given",
+    ),
     (
         ("imbalance.ratio",),
         lambda params: params.imbalance.profile not in ("natural", "counts"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from imbnas.params.adapt import AdaptParams
 from imbnas.params.dataset import PUBLISHED, DatasetName
 from imbnas.params.evaluate import EvaluateParams
+from imbnas.params.ofa_options import DEPTHS, EXPANSIONS, STRIDES, OfaChoices
 from imbnas.params.retrain import RetrainParams
 from imbnas.params.search import SearchParams
 from imbnas.params.space_options import SpaceParams
@@ -96,6 +97,9 @@ def refuse(found: Iterable[Need], most: int, whose: str) -> None:
 
 def _blocks(space: SpaceParams, side: int) -> Iterator[Block]:
     """Yield the stem and the blocks of the larger of a space's networks."""
+    if space.name == "ofa-mobilenetv3":
+        yield from _elastic(space.ofa, side)
+        return
     side = -(-side // space.stem.stride)
     if space.name == "darts":
         yield from _cells(space, side)
@@ -123,6 +127,20 @@ def _least(space: SpaceParams, inputs: int, outputs: int) -> int:
         # Two 3x3 convolutions; a cell of six edges has more.
         return 18 * narrow * narrow
     return 0
+
+
+def _elastic(ofa: OfaChoices, side: int) -> Iterator[Block]:
+    """Yield the blocks of the deepest network, whose widest forms hold the weights of all."""
+    side, width = -(-side // 2), ofa.stem
+    yield Block(side * side, width, 9 * width)
+    width = ofa.first
+    for channels, first in zip(ofa.stages, STRIDES, strict=True):
+        for stride in (first, *[1] * (max(DEPTHS) - 1)):
+            side = -(-side // stride)
+            yield Block(side * side, channels, max(EXPANSIONS) * width * (width + channels))
+            width = channels
+    yield Block(side * side, ofa.expanded, width * ofa.expanded)
+    yield Block(1, ofa.mixed, ofa.expanded * ofa.mixed)
 
 
 def _cells(space: SpaceParams, side: int) -> Iterator[Block]:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from imbnas.params.cell_options import CellChoices, ImplantChoices
+from imbnas.params.ofa_options import DEPTHS, EXPANSIONS, KERNELS, OfaChoices
 from imbnas.params.section import Section
 from imbnas.params.shared import Depth, Even, Width
 
@@ -117,46 +119,14 @@ class DartsChoices(Section):
         return self
 
 
-class CellChoices(Section):
-    """Options of the `nasbench201` space, beyond the benchmark's own (ZO-DARTS++, arXiv 2503.06092)."""
-
-    per_stage: bool = False
-    """Whether each stage has a cell of its own."""
-    kernels: list[Literal[3, 5, 7]] = [3]
-    """Of per_stage: kernel sizes of the convolution, ascending, 3 among them."""
-    exits: bool = False
-    """Of per_stage: whether the number of cells of each stage is searched too; `stages.repeats` has the most."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.kernels != sorted(set(self.kernels)) or 3 not in self.kernels:
-            raise ValueError(f"kernels are {self.kernels}, expected 3, and larger ones behind it, none twice")
-        if not self.per_stage and (self.kernels != [3] or self.exits):
-            raise ValueError(
-                f"kernels are {self.kernels} and exits is {self.exits} with per_stage false, expected [3] and false, "
-                "or per_stage true"
-            )
-        return self
-
-
-class ImplantChoices(Section):
-    """Options of the `implant` space."""
-
-    kind: Literal["cells", "adapters"] = "cells"
-    """What is beside the last shortcut of each stage: `cells` of NAS-Bench-201, six searched edges each (arXiv
-    2405.03420), or `adapters`, a bottleneck convolution or nothing, which the cells are compared with."""
-    budget: Annotated[int, Field(gt=0, lt=2**31)] = 10_000
-    """Of `adapters`: parameters of those of all stages together, from which their widths follow."""
-
-
 class SpaceParams(Section):
     """The search space: which networks exist."""
 
-    name: Literal["shufflenet", "mobile", "resnet", "implant", "nasbench201", "darts"] = "shufflenet"
+    name: Literal["shufflenet", "mobile", "resnet", "implant", "nasbench201", "darts", "ofa-mobilenetv3"] = "shufflenet"
     """`shufflenet`: Single Path One-Shot; `mobile`: inverted residuals, searched depth; `resnet`: one CIFAR ResNet;
     `implant`: the same with a searched cell in each stage, for `adapt.strategy: implant`; `nasbench201`: one searched
     cell of six edges, repeated, as in the tabular benchmark; `darts`: a normal and a reduction cell of fourteen edges
-    each, stacked."""
+    each, stacked; `ofa-mobilenetv3`: Once-for-All's MobileNetV3, whose published supernets `supernet.reuse` reads."""
     stem: Stem = Stem()
     """The first convolution."""
     stages: Stages = Stages()
@@ -173,6 +143,8 @@ class SpaceParams(Section):
     """Used when `name` is nasbench201."""
     darts: DartsChoices = DartsChoices()
     """Used when `name` is darts, which takes nothing else but the stem's stride."""
+    ofa: OfaChoices = OfaChoices()
+    """Used when `name` is ofa-mobilenetv3, which takes nothing else."""
 
     @model_validator(mode="after")
     def _skeleton(self) -> Self:
@@ -205,9 +177,24 @@ class SpaceParams(Section):
 
     @property
     def described(self) -> dict[str, Any]:
-        """The section as the metadata of networks tell it: `implant` and `nasbench201` are there where they act."""
-        acting = {"implant": self.name == "implant", "nasbench201": self.staged}
+        """The section as the metadata of networks tell it: what came later than the others is there where it acts."""
+        if self.name == "ofa-mobilenetv3":
+            return self.model_dump(mode="json", include={"name", "ofa"})
+        acting = {"implant": self.name == "implant", "nasbench201": self.staged, "ofa": False}
         return self.model_dump(mode="json", exclude={name for name, acts in acting.items() if not acts})
+
+    @property
+    def size_free(self) -> bool:
+        """Whether a supernet takes images of another size than it was trained on.
+
+        Networks end in a mean over the pixels; those that `darts` derives have a second head, laid out for one size.
+        """
+        return self.name != "darts"
+
+    @property
+    def reads_checkpoints(self) -> bool:
+        """Whether `supernet.reuse` takes the checkpoints that the space's authors have published."""
+        return self.name == "ofa-mobilenetv3"
 
     @property
     def staged(self) -> bool:
@@ -224,6 +211,10 @@ class SpaceParams(Section):
             return (5,) * 6
         if self.name == "implant":
             return ((5,) * 6 if self.implant.kind == "cells" else (2,)) * len(self.stages.channels)
+        if self.name == "ofa-mobilenetv3":
+            forms, always = len(KERNELS) * len(EXPANSIONS), min(DEPTHS)
+            stage = (forms,) * always + (forms + 1,) * (max(DEPTHS) - always)
+            return stage * len(self.ofa.stages)
         if self.name == "darts":
             real = len(set(self.darts.operations) - {"none"})
             # Of two inputs and the earlier nodes a node takes two, or one, with an operation on each.

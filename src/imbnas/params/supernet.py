@@ -30,8 +30,8 @@ class SupernetParams(RecipeParams):
     """Random paths whose mean balanced accuracy on the source's validation rows is logged at the end."""
     reuse: SupernetPath | None = None
     """A supernet below `supernets/` that another project has trained, its models/supernet.safetensors, for the same
-    space and images of the same shape: it is taken as it is, nothing is trained on a source, and no file of `source` is
-    read. null: one is trained."""
+    space and as many channels, or in the space ofa-mobilenetv3 a published checkpoint: it is taken as it is with its
+    normalisation, nothing is trained on a source, and no file of `source` is read. null: one is trained."""
     reuse_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Of `reuse`: the SHA-256 that the file must have; null: any."""
 

@@ -50,7 +50,7 @@ class Step:
 STEPS: dict[str, Step] = {
     "source": Step((), ("source_train", "source_validation"), "Materialise the balanced source dataset."),
     "target": Step(
-        # Of the source's images only the index: which they are, so that none is in both.
+        # Of the source the index, so that no image is in both, and how a reused supernet's images are normalised.
         ("source_train", "source_validation"),
         ("target_train", "target_validation", "target_test"),
         "Materialise the target dataset's splits, without the source's images.",

@@ -19,12 +19,12 @@ from imbnas.spaces.networks import classify
 class Branch(nn.Module):
     """The end of a network, from the trunk's output to features: last stage, last convolution, pooling."""
 
-    def __init__(self, blocks: Iterable[nn.Module], last: nn.Module) -> None:
-        """Take the parts, whose channels must fit each other."""
+    def __init__(self, blocks: Iterable[nn.Module], last: nn.Module, pool: nn.Module | None = None) -> None:
+        """Take the parts, whose channels must fit each other; `pool` is a mean over the pixels by default."""
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.last = last
-        self.pool = GlobalPool()
+        self.pool = GlobalPool() if pool is None else pool
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the trunk's output (N, C, H, W) to features (N, F)."""

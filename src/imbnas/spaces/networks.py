@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imbnas.spaces.blocks import Gate, GlobalPool
+from imbnas.spaces.elastic import KernelMaps
 
 Architecture = tuple[int, ...]
 """The choice of each choice block, counted from 0."""
@@ -38,14 +39,19 @@ class Supernet(nn.Module):
     """
 
     def __init__(
-        self, stem: nn.Module, blocks: Iterable[Iterable[nn.Module]], last: nn.Module, head: nn.Module
+        self,
+        stem: nn.Module,
+        blocks: Iterable[Iterable[nn.Module]],
+        last: nn.Module,
+        head: nn.Module,
+        pool: nn.Module | None = None,
     ) -> None:
-        """Take the parts, whose channels must fit each other."""
+        """Take the parts, whose channels must fit each other; `pool` is a mean over the pixels by default."""
         super().__init__()
         self.stem = stem
         self.blocks = nn.ModuleList(nn.ModuleList(candidates) for candidates in blocks)
         self.last = last
-        self.pool = GlobalPool()
+        self.pool = GlobalPool() if pool is None else pool
         self.head = head
 
     def steps(self, architecture: Architecture) -> list[nn.Module]:
@@ -79,13 +85,20 @@ class Supernet(nn.Module):
 class Subnet(nn.Module):
     """One architecture on its own: a supernet's path without the choice dimension (`blocks.<i>.`)."""
 
-    def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], last: nn.Module, head: nn.Module) -> None:
-        """Take the parts, whose channels must fit each other."""
+    def __init__(
+        self,
+        stem: nn.Module,
+        blocks: Iterable[nn.Module],
+        last: nn.Module,
+        head: nn.Module,
+        pool: nn.Module | None = None,
+    ) -> None:
+        """Take the parts, whose channels must fit each other; `pool` is a mean over the pixels by default."""
         super().__init__()
         self.stem = stem
         self.blocks = nn.ModuleList(blocks)
         self.last = last
-        self.pool = GlobalPool()
+        self.pool = GlobalPool() if pool is None else pool
         self.head = head
 
     def steps(self) -> list[nn.Module]:
@@ -118,15 +131,17 @@ def initialise(network: Net) -> Net:
     """Give a network that was built on the meta device memory on the CPU and its first weights, and return it.
 
     Convolutions: normal with variance 2 / (output channels x kernel area), torch's fan-out (He et al. 2015), which is
-    small for depthwise ones, as in torchvision's MobileNetV2. BatchNorm: weight 1, bias 0, statistics 0 and 1. Head:
-    `init_head`. Gates: 0. The draw depends on torch's global CPU generator and on nothing else; seed it with
-    torch.manual_seed.
+    small for depthwise ones, as in torchvision's MobileNetV2; their biases: 0. BatchNorm: weight 1, bias 0, statistics
+    0 and 1. Head: `init_head`. Gates: 0. Maps of kernels: the identity. The draw depends on the global CPU generator
+    of torch and on nothing else; seed it with torch.manual_seed.
     """
     for module in network.modules():
         _materialise(module)
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d | Gate):
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d | Gate | KernelMaps):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
             init_head(module)

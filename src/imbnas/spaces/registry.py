@@ -10,6 +10,7 @@ from imbnas.spaces.darts import DartsSpace, Size
 from imbnas.spaces.implant_kinds import AdapterImplants, CellImplants
 from imbnas.spaces.mobile import MobileSpace
 from imbnas.spaces.nasbench201 import NasBench201Space
+from imbnas.spaces.ofa import OfaSpace
 from imbnas.spaces.resnet import ResNetSpace
 from imbnas.spaces.shufflenet import ShuffleNetSpace
 from imbnas.spaces.space import SearchSpace
@@ -36,6 +37,7 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
         params.stem.stride,
         params.darts.partial,
     ),
+    "ofa-mobilenetv3": lambda params, outline: OfaSpace(params.ofa),
 }
 """The maker of each `space.name`."""
 

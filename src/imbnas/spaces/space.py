@@ -99,7 +99,10 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def subnet_state(self, supernet_state: dict[str, Tensor], architecture: Sequence[int]) -> dict[str, Tensor]:
-        """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed."""
+        """Return a supernet's weights as the state of `build_subnet(architecture)`: the same tensors, renamed.
+
+        Where forms of a block share weights they are parts of these tensors, or computed from them.
+        """
 
     # Which tuples are architectures
 

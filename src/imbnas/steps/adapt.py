@@ -58,7 +58,8 @@ def _start(
     """Return the supernet as the strategy starts from it, old or new weights, old or new head; and the head's kind."""
     info, path, strategy = step.rows.split.info, step.context.path("supernet"), adapt.strategy
     same_classes = source["classes"] == list(info.classes)
-    if source["shape"] != list(info.shape):
+    # A supernet of another project was held against the parameters: it may take images of any size.
+    if source["shape"] != list(info.shape) and "reused" not in source:
         raise UserError(f"{path}: made for images of {source['shape']}, expected {list(info.shape)}; run source")
     if strategy == "none" and not same_classes:
         raise UserError(
@@ -131,6 +132,6 @@ def _meta(view: AdaptView, tail: Rows, source: dict[str, Any], head: dict[str, A
 
 def _source(adapt: AdaptParams, source: dict[str, Any]) -> dict[str, Any] | None:
     """Return the dataset and the classes on which the weights were trained first, None where they were on none."""
-    if adapt.strategy == "scratch" or not source["recipe"]["epochs"]:
+    if adapt.strategy == "scratch" or source["recipe"]["epochs"] == 0:
         return None
     return {"dataset": source["dataset"], "classes": source["classes"]}

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
+from torch import Tensor
+
+from imbnas.data.checkpoint_file import checkpoint_meta, is_checkpoint
 from imbnas.data.supernet_file import NAME
 from imbnas.errors import UserError
 from imbnas.files import digest_file
 from imbnas.params.supernet import SupernetView
 from imbnas.run.context import ELSEWHERE, Context
 from imbnas.sealed import read_record
+from imbnas.spaces.ofa_names import from_published
+from imbnas.spaces.registry import make_space
 from imbnas.steps.supernets import read_supernet
 from imbnas.training.checkpoint import save_weights
+from imbnas.training.foreign import read_checkpoint
 from imbnas.training.history import write_losses
 
 
@@ -25,7 +32,8 @@ def take_over(view: SupernetView, context: Context) -> None:
     path = context.root / view.supernet.reuse
     digest = digest_file(path)
     try:
-        weights, meta = read_supernet(path, view.space, "supernet")
+        read = _published if is_checkpoint(path) else _own
+        weights, meta = read(path, view)
     except UserError as error:
         raise UserError(f"{NAME}: {error}") from None
     earlier = meta.get("reused")
@@ -34,6 +42,22 @@ def take_over(view: SupernetView, context: Context) -> None:
     write_losses(context.path("supernet_losses"), [])
     save_weights(context.path("supernet"), weights, {**meta, "reused": reused})
     context.log(f"nothing is trained: the supernet is {view.supernet.reuse}, trained on {meta['dataset']} elsewhere")
+
+
+def _own(path: Path, view: SupernetView) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return read_supernet(path, view.space, "supernet")
+
+
+def _published(path: Path, view: SupernetView) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a published checkpoint under the supernet's names, and what is known of it."""
+    meta = checkpoint_meta()
+    like = make_space(view.space).supernet_on_meta(len(meta["classes"]), meta["shape"][2]).state_dict()
+    found = read_checkpoint(path)
+    try:
+        weights = from_published(found, like)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return weights, {**meta, "space": view.space.described}
 
 
 def _note_cost(file: Path, context: Context) -> None:

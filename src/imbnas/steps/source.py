@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from imbnas.data.checkpoint_file import checkpoint_meta, is_checkpoint
 from imbnas.data.datasets import is_path_dataset, native_shape
 from imbnas.data.duplicates import first_occurrence
 from imbnas.data.grouping import with_groups
@@ -62,7 +63,8 @@ def run(view: SourceView, context: Context) -> None:
 
 def _write_empty(file: str, target: str, context: Context) -> None:
     """Write splits without rows, with classes, shape and normalisation of the supernet that is taken from `file`."""
-    meta = reused_meta(context.root / file)
+    path = context.root / file
+    meta = checkpoint_meta() if is_checkpoint(path) else reused_meta(path)
     shape = Shape(*meta["shape"])
     info = Info(
         dataset=meta["dataset"],

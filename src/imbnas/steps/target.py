@@ -10,6 +10,7 @@ from imbnas.data.grouping import with_groups
 from imbnas.data.materialise import write_split
 from imbnas.data.partition import Parts, few, target_parts
 from imbnas.data.raw import resize_rule
+from imbnas.data.stored import Info, read_info
 from imbnas.errors import UserError
 from imbnas.params.target import TargetView
 from imbnas.run.context import Context
@@ -41,6 +42,7 @@ def run(view: TargetView, context: Context) -> None:
     rows, overlap = _rows(view, dataset, digests, known, parts)
     _tell(overlap, context)
     shape = native_shape(params.dataset, params.image_size, params.channels)
+    reused = _of_reused(known, context)
     train = None
     for split, (name, chosen) in rows.items():
         raw = raws[name]
@@ -54,7 +56,7 @@ def run(view: TargetView, context: Context) -> None:
             split=split,
             root=params.root,
             photographs=dataset.photographs,
-            train=train,
+            train=train or reused,
             resize=resize_rule(params.resize, shape.height),
             exif_rotation=params.exif_rotation,
             known=digests[name],
@@ -73,6 +75,16 @@ def _parts(
     known: Known,
     context: Context,
 ) -> Parts:
+def _of_reused(known: Known, context: Context) -> Info | None:
+    """Return the description whose normalisation the target takes: that of a reused supernet, else none."""
+    if not known.empty:
+        return None
+    found = read_info(context.path("source_train"))
+    context.log(f"normalised as the reused supernet's images ({found.dataset})")
+    return found
+
+
+def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known, context: Context) -> Parts:
     """Draw from the training rows what the dataset does not publish and the source does not have."""
     params, source = view.target, view.source
     # Other directories or lists below one root may have images in common; then it is their contents that tell.

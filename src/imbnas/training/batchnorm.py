@@ -92,15 +92,20 @@ def _synchronised(
     """Return what the layer would return for the whole batch; `scale` as in the DARTS space's `ScaledNorm`."""
     if not layer.training:
         return type(layer).forward(layer, x, *(() if scale is None else (scale,)))
-    weight = layer.weight if scale is None else scale.expand(layer.num_features)
-    y, mean, variance, count = _Normalise.apply(x, weight, layer.bias, layer.eps, stack, add_up)
+    weight: Tensor | None = layer.weight if scale is None else scale.expand(layer.num_features)
+    bias: Tensor | None = layer.bias
+    channels = x.shape[1]
+    if channels < layer.num_features and weight is not None and bias is not None:
+        # An elastic layer: its first channels normalise an input of fewer.
+        weight, bias = weight[:channels], bias[:channels]
+    y, mean, variance, count = _Normalise.apply(x, weight, bias, layer.eps, stack, add_up)
     if layer.track_running_stats and layer.running_mean is not None and layer.running_var is not None:
         assert layer.num_batches_tracked is not None
         with torch.no_grad():
             layer.num_batches_tracked.add_(1)
             share = 1.0 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
-            layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), share)
-            layer.running_var.lerp_((variance * (count / (count - 1))).to(layer.running_var.dtype), share)
+            layer.running_mean[:channels].lerp_(mean.to(layer.running_mean.dtype), share)
+            layer.running_var[:channels].lerp_((variance * (count / (count - 1))).to(layer.running_var.dtype), share)
     result: Tensor = y
     return result
 
