@@ -20,6 +20,7 @@ from types import FrameType
 from ablation_changes import DEFAULT, TOGETHER, Lengths, Tree, together
 from ablation_plan import plan
 from ablation_scores import Ablation
+from shared_steps import turn
 from table_options import table_parser
 
 from imbnas.errors import Interrupted, UserError
@@ -59,7 +60,7 @@ def other_source(data: Path | None, share: float) -> Tree | None:
 
 def chosen_together(ablation: Ablation, names: list[str] | None) -> list[str]:
     """Return the changes that are tried as one: those given, which are kept, or those of an earlier call."""
-    file = ablation.steps.root / "together.json"
+    file = ablation.noted("together")
     if names:
         write_json(file, names)
     elif file.exists():
@@ -76,7 +77,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         _check(options, table)
-        prepare(table)
+        with turn(table.work / "prepare.lock"):
+            prepare(table)
         other = other_source(options.data, table.spec.source.share)
         ablation = Ablation(table, options.condition, Lengths(options.supernet, options.head), other)
         names, seeds = list(ablation.changes), range(options.seeds)

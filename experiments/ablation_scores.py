@@ -78,6 +78,10 @@ class Ablation:
         tree = merged(merged(self.table.tree(self.condition, seed), self._base), self.changes[name].tree)
         return parse(tree, str(self.table.file))
 
+    def noted(self, name: str) -> Path:
+        """Return the file of a note that holds for this default, its lengths and the code."""
+        return self.steps.root / f"{name}-{self.steps.digest(self._base)}.json"
+
     def kept(self, name: str, seed: int) -> Tree | None:
         """Return the answers that an earlier call has kept, None where it has not."""
         return kept_record(self.record(name, seed))

@@ -22,6 +22,7 @@ from types import FrameType
 from seeds_methods import APPROXIMATE, DRAWS, Epochs, Method, Tree
 from seeds_search import Searches
 from seeds_table import SEEDS, each_training, lacking, rows_of, tables_of, train, write_spec
+from shared_steps import turn
 from table_options import table_parser
 
 from imbnas.data.stored import read_info
@@ -150,7 +151,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     try:
         check(options, table)
-        prepare(table)
+        with turn(table.work / "prepare.lock"):
+            prepare(table)
         epochs = Epochs(options.supernet, options.head, options.search)
         experiment = Experiment(Searches(table, options.condition, epochs), epochs, options.seeds, options.trainings)
         if options.plan:
