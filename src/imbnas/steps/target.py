@@ -66,15 +66,6 @@ def run(view: TargetView, context: Context) -> None:
         context.log(f"{params.title} {split}: {info.rows} rows, digest {info.digest[:16]}")
 
 
-def _parts(
-    view: TargetView,
-    dataset: Dataset,
-    digests: np.ndarray,
-    first: np.ndarray,
-    groups: np.ndarray | None,
-    known: Known,
-    context: Context,
-) -> Parts:
 def _of_reused(known: Known, context: Context) -> Info | None:
     """Return the description whose normalisation the target takes: that of a reused supernet, else none."""
     if not known.empty:
@@ -84,7 +75,15 @@ def _of_reused(known: Known, context: Context) -> Info | None:
     return found
 
 
-def _parts(view: TargetView, dataset: Dataset, digests: np.ndarray, known: Known, context: Context) -> Parts:
+def _parts(
+    view: TargetView,
+    dataset: Dataset,
+    digests: np.ndarray,
+    first: np.ndarray,
+    groups: np.ndarray | None,
+    known: Known,
+    context: Context,
+) -> Parts:
     """Draw from the training rows what the dataset does not publish and the source does not have."""
     params, source = view.target, view.source
     # Other directories or lists below one root may have images in common; then it is their contents that tell.
