@@ -10,7 +10,7 @@ from imbnas.data.grouping import with_groups
 from imbnas.data.materialise import write_split
 from imbnas.data.partition import Parts, few, target_parts
 from imbnas.data.raw import resize_rule
-from imbnas.data.stored import Info, read_info
+from imbnas.data.stored import INFO, Info, read_info
 from imbnas.errors import UserError
 from imbnas.params.target import TargetView
 from imbnas.run.context import Context
@@ -68,9 +68,11 @@ def run(view: TargetView, context: Context) -> None:
 
 def _of_reused(known: Known, context: Context) -> Info | None:
     """Return the description whose normalisation the target takes: that of a reused supernet, else none."""
-    if not known.empty:
+    # Without a description there is an index that lists no image, and nothing to be normalised by.
+    directory = context.path("source_train")
+    if not known.empty or not (directory / INFO).exists():
         return None
-    found = read_info(context.path("source_train"))
+    found = read_info(directory)
     context.log(f"normalised as the reused supernet's images ({found.dataset})")
     return found
 
