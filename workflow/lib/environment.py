@@ -9,7 +9,7 @@ from pathlib import Path
 from imbnas.errors import UserError
 
 PACKAGES = (
-    *("matplotlib", "numpy", "optuna", "pandas", "pillow", "pyarrow", "safetensors"),
+    *("imagehash", "matplotlib", "numpy", "optuna", "pandas", "pillow", "pyarrow", "safetensors"),
     *("scikit-learn", "scipy", "torch", "torchvision"),
 )
 """The packages whose code makes outputs."""

@@ -33,7 +33,7 @@ rule target:
     output:
         train=split("target/train"),
         validation=split("target/validation"),
-        test=split("target/test"),
+        test=[*split("target/test"), "data/target/test/near_duplicates.csv"],
     log:
         "logs/target.log",
     benchmark:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from imbnas.data.arrays import read_npz
 from imbnas.data.builtin import load_digits, load_torchvision
 from imbnas.data.contents import DIGESTS, image_digest
 from imbnas.data.medmnist_files import read_medmnist
+from imbnas.data.near_duplicates import as_words, perceptual_hash
 from imbnas.data.own_images import READERS, Listing
 from imbnas.data.raw import Dataset, Raw, Shape
 from imbnas.data.verify import SizeLimit, check_images, check_links, count_paged
@@ -64,20 +66,22 @@ def load_dataset(
     max_pixels: int | None = None,
     section: str = "target",
     pixels: bool = False,
+    hashes: bool = False,
     medmnist: tuple[str, int] | None = None,
 ) -> Dataset:
     """Return a dataset's published splits.
 
-    `root` is the directory of its raw files; `splits` maps train, validation and test to names below it (`folder` and
-    `list` only). Images of path datasets are checked now: only their headers, or decoded when `verify` is "full"; none
-    may have more than `max_pixels`. `pixels` has the digests of decoded images kept, which needs "full". `medmnist`
-    is the name and size of one of MedMNIST's. `section` ("source" or "target") is named in messages. Raises UserError
-    when files are missing, corrupt, or fewer than two classes remain.
+    `root` is the directory of its raw files; `splits` maps train, validation and test to names below it, and groups and
+    class_names (`folder` and `list` only). Images of path datasets are checked now: only their headers, or decoded when
+    `verify` is "full"; none may have more than `max_pixels`. `pixels` has the digests of decoded images kept, `hashes`
+    their perceptual hashes, which needs "full". `medmnist` is the name and size of one of MedMNIST's. `section`
+    ("source" or "target") is named in messages. Raises UserError when files are missing, corrupt, or fewer than two
+    classes remain.
     """
     if name in READERS:
         size = None if max_pixels is None else SizeLimit(max_pixels, f"{section}.max_pixels")
         listings = READERS[name](root, dict(splits or {}), section)
-        dataset = _load_files(name, root, listings, verify == "full", size, pixels)
+        dataset = _load_files(name, root, listings, verify == "full", size, pixels, hashes)
     elif name == "npz":
         found = read_npz(root, section)
         assert found["train"] is not None
@@ -97,6 +101,11 @@ def load_dataset(
     return dataset
 
 
+def _all_of(looks: Sequence[Callable[[Image.Image], bytes]]) -> Callable[[Image.Image], bytes]:
+    """Return what makes the bytes of several looks at an image, one after the other."""
+    return lambda image: b"".join(look(image) for look in looks)
+
+
 def _load_files(
     name: str,
     root: Path,
@@ -104,6 +113,7 @@ def _load_files(
     full: bool,
     size: SizeLimit | None,
     pixels: bool,
+    hashes: bool,
 ) -> Dataset:
     """Return the splits of a dataset of files, each file checked."""
     raws: dict[str, Raw] = {}
@@ -112,9 +122,14 @@ def _load_files(
         if listing is None:
             continue
         paths = listing.raw.paths or []
-        seen = check_images(root, paths, full, listing.place, size, image_digest if pixels else None)
-        known = np.array(seen, dtype=DIGESTS) if pixels and full else None
-        raws[split] = dataclasses.replace(listing.raw, pixels=known)
+        looks = [image_digest] * pixels + [perceptual_hash] * hashes
+        seen = check_images(root, paths, full, listing.place, size, _all_of(looks) if looks else None)
+        end = DIGESTS.itemsize * pixels
+        raws[split] = dataclasses.replace(
+            listing.raw,
+            pixels=np.array([look[:end] for look in seen], dtype=DIGESTS) if pixels and full else None,
+            hashes=as_words([look[end:] for look in seen]) if hashes and full else None,
+        )
         check_links(root, paths, listing.raw.labels.tolist(), listing.place)
         passed_over += listing.passed_over
         paged += count_paged(root, paths)

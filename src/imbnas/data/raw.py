@@ -55,7 +55,8 @@ class Raw:
     `labels` is int64 (N,) with values in 0..len(classes)-1. Exactly one of `images` (uint8, (N, H, W, C)) and `paths`
     (N names relative to `root`, with forward slashes) is not None. `digests` are the SHA-256 of the files at `paths`,
     once they have been read. `groups` are the names of the rows' groups, which no split parts. `pixels` holds, where
-    they were wanted and `paths` are given, the digests of the decoded images (`contents.DIGESTS`, (N,)).
+    they were wanted and `paths` are given, the digests of the decoded images (`contents.DIGESTS`, (N,)), and `hashes`
+    likewise their perceptual hashes (`near_duplicates`, uint64 (N, WORDS)).
     """
 
     labels: np.ndarray
@@ -66,6 +67,7 @@ class Raw:
     digests: list[str] | None = None
     groups: list[str] | None = None
     pixels: np.ndarray | None = None
+    hashes: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return N."""

@@ -39,7 +39,8 @@ class Info:
     `digest` is a SHA-256 over labels and images (arrays), or over paths, labels and files. `overlap` is the target's,
     at its test split, and None where there is none: rows of its splits that were left out because the source (or the
     test split drawn for it) has the image too (`train`, `validation`), and rows of a published test split that were
-    kept although the source has them (`source`), or the training or validation rows do (`training`).
+    kept although the source has them (`source`), or the training or validation rows do (`training`);
+    and where there are any, test rows that look like a row of another split (`near`).
     `resize` and `exif_rotation` say how files are read, and are None for arrays.
     """
 

@@ -23,6 +23,10 @@ class TargetParams(DatasetParams):
     """1 for grey, 3 for colour; null keeps the dataset's own (3 for `folder`, `list`, `npz` and `medmnist`)."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
     """Share of each class held out as test where the dataset publishes no test split."""
+    near_duplicates: Annotated[int, Field(ge=0, le=64)] | None = 24
+    """Bits, of 256, in which the perceptual hashes of near-duplicates differ at most; the log and
+    data/target/test/near_duplicates.csv name those in different splits of own images (under `verify: full`) and of
+    `medmnist`. null looks for none."""
     validation: Validation = Validation()
     """Rows that judge subnets in the search."""
 
@@ -32,6 +36,11 @@ class TargetParams(DatasetParams):
         native = PUBLISHED.get(self.dataset)
         side = self.image_size or (native.side if native else 0)
         return side, side, self.channels or (native.channels if native else 3)
+
+    @property
+    def compares_looks(self) -> bool:
+        """Whether near-duplicates are looked for."""
+        return self.near_duplicates is not None and self.dataset in SIZELESS
 
     @property
     def classes(self) -> int | None:

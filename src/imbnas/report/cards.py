@@ -117,6 +117,8 @@ def _overlap(overlap: dict[str, int]) -> str:
     ]
     if overlap["training"]:
         found.append(f"{overlap['training']:,} of the published test rows are among the training or validation rows")
+    if overlap.get("near"):
+        found.append(f"{overlap['near']:,} test rows look like a row of another split (perceptual hashes)")
     return f"Images compared by content: {'; '.join(found)}."
 
 

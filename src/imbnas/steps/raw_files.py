@@ -9,11 +9,13 @@ from imbnas.params.medmnist import MEDMNIST, stored_size
 from imbnas.run.context import Context
 
 
-def open_dataset(section: str, params: DatasetParams, context: Context, side: int, pixels: bool) -> Dataset:
+def open_dataset(
+    section: str, params: DatasetParams, context: Context, side: int, pixels: bool, hashes: bool = False
+) -> Dataset:
     """Return the dataset of `section` ("source" or "target"), all its files read; UserError names what is wrong.
 
-    `side` is that of the network's input in pixels. `pixels` has the digests of decoded images kept, see
-    `load_dataset`.
+    `side` is that of the network's input in pixels. `pixels` has the digests of decoded images kept, `hashes`
+    their perceptual hashes, see `load_dataset`.
     """
     root = context.root / params.root
     dataset = load_dataset(
@@ -25,6 +27,7 @@ def open_dataset(section: str, params: DatasetParams, context: Context, side: in
         max_pixels=params.max_pixels,
         section=section,
         pixels=pixels,
+        hashes=hashes,
         medmnist=None if params.name is None else (params.name, stored_size(params.size, side)),
     )
     if params.name is not None:

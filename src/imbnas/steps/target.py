@@ -14,6 +14,7 @@ from imbnas.data.stored import INFO, Info, read_info
 from imbnas.errors import UserError
 from imbnas.params.target import TargetView
 from imbnas.run.context import Context
+from imbnas.steps.look_alikes import tell_look_alikes
 from imbnas.steps.overlap import Known, incomparable, same_as, source_contents
 from imbnas.steps.raw_files import open_dataset
 
@@ -27,7 +28,7 @@ def run(view: TargetView, context: Context) -> None:
     source_files = is_path_dataset(view.source.dataset)
     known = source_contents(context, source_files)
     pixels = is_path_dataset(params.dataset) and not source_files and not known.empty
-    dataset = open_dataset("target", params, context, params.shape[0], pixels)
+    dataset = open_dataset("target", params, context, params.shape[0], pixels, params.compares_looks)
     unknown = incomparable(known, dataset.train)
     if unknown:
         context.log(
@@ -41,6 +42,8 @@ def run(view: TargetView, context: Context) -> None:
     raws["train"] = train_raw
     rows, overlap = _rows(view, dataset, digests, known, parts)
     _tell(overlap, context)
+    near = tell_look_alikes(params, raws, rows, first, context)
+    overlap |= {"near": near} if near else {}
     shape = native_shape(params.dataset, params.image_size, params.channels)
     reused = _of_reused(known, context)
     train = None
