@@ -19,6 +19,7 @@ import imbnas.deploy.deployed as module
 from imbnas.cli import app
 from imbnas.errors import UserError
 from imbnas.export import EXTRA, Deployed, export
+from imbnas.predict import predict
 from imbnas.run.graph import PATHS
 from imbnas.saved import load_subnet
 
@@ -106,6 +107,45 @@ def test_other_networks_give_the_networks_logits(tmp_path: Path, head: dict[str,
             assert torch.equal(deployed(grey), expected)
             assert torch.equal(program(grey), expected)
     assert expected.std(dim=0).min() > 0.01, "images that cannot be told apart would make this test empty"
+
+
+class TestPredict:
+    def test_an_exported_program_answers_as_the_network(self, project: Path, exported: Path) -> None:
+        photos = sorted((project / "photos").rglob("*.png"))[:70]
+        expected, found = (predict(path, photos, 4, device="cpu") for path in (project / PATHS["final"], exported))
+        assert not expected[1]
+        assert not found[1]
+        for one, other in zip(expected[0], found[0], strict=True):
+            assert one.image == other.image
+            assert dict(other.classes) == pytest.approx(dict(one.classes), abs=1e-4)
+
+    @pytest.mark.parametrize("name", ["x.pt2", "x.onnx"])
+    def test_another_file_of_that_name_is_one_line(self, project: Path, tmp_path: Path, name: str) -> None:
+        for content in (b"", b"hello", (project / PATHS["final"]).read_bytes()):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(
+                UserError, match=rf"{name}: (cannot be opened \(|holds no imbnas\.json).*expected a file that"
+            ):
+                predict(tmp_path / name, [], 1)
+        (tmp_path / name).unlink()
+        with pytest.raises(UserError, match=rf"{name}: not found, expected a file that imbnas export wrote"):
+            predict(tmp_path / name, [], 1)
+
+    def test_metadata_that_do_not_fit_are_one_line(self, exported: Path, tmp_path: Path) -> None:
+        meta = json.loads(metadata_of(exported))
+        meta["files"]["square"] = "round"
+        program = torch.export.load(exported)
+        torch.export.save(program, tmp_path / "x.pt2", extra_files={EXTRA: json.dumps(meta)})
+        with pytest.raises(
+            UserError, match=r"x\.pt2: its metadata: files\.square: found text 'round', expected central or"
+        ):
+            predict(tmp_path / "x.pt2", [], 1)
+
+
+def metadata_of(path: Path) -> str:
+    extra = {EXTRA: ""}
+    torch.export.load(path, extra_files=extra)
+    return extra[EXTRA]
 
 
 def opened(path: Path) -> zipfile.ZipFile:

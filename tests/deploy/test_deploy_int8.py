@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 import imbnas.deploy.int8 as module
+from imbnas import cli_deploy
 from imbnas.cli import app
 from imbnas.data.stored import read_split
 from imbnas.deploy.classifier import open_classifier
@@ -22,6 +23,7 @@ from imbnas.deploy.deployed import EXTRA
 from imbnas.deploy.project_rows import project_rows
 from imbnas.errors import UserError
 from imbnas.longtail.metrics import summarise
+from imbnas.params.config import load
 from imbnas.saved import load_subnet
 from imbnas.training.checkpoint import load_weights, save_weights
 
@@ -38,17 +40,20 @@ def project(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def export(root: Path, *words: str) -> tuple[int, str, str]:
-    given = ["--config", str(root / "params.yaml"), "--root", str(root), *words]
-    done = CliRunner().invoke(app, ["export", str(root / FINAL), "--int8", *given])
-    return done.exit_code, done.stdout, done.stderr
+@pytest.fixture(scope="module")
+def run(project: Path) -> tuple[str, str]:
+    """Return what the command prints and what it warns of, as no two files agree on more rows than there are."""
+    given = ["--config", str(project / "params.yaml"), "--root", str(project)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "AGREEMENT", 1.01)
+        done = CliRunner().invoke(app, ["export", str(project / FINAL), "--int8", *given])
+    assert done.exit_code == 0, done.output
+    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
-def said(project: Path) -> str:
-    code, out, _ = export(project)
-    assert code == 0, out
-    return out
+def said(run: tuple[str, str]) -> str:
+    return run[0]
 
 
 def test_what_is_printed_is_what_the_files_answer_on_the_validation_rows(project: Path, said: str) -> None:
@@ -81,13 +86,21 @@ def test_weights_are_in_8_bits_and_the_metadata_the_same(project: Path, said: st
     assert len(weights) >= sum(node.op_type in ("Conv", "Gemm") for node in whole.graph.node) > 0
 
 
-def test_another_answer_is_warned_of(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AGREEMENT", 1.01)
-    code, _, err = export(project, "--output", str(tmp_path / "x.onnx"))
-    assert code == 0
-    assert re.fullmatch(
-        r"warning: \S+x\.int8\.onnx: 8 bits change the likeliest class of [\d.]+% of the rows, .*\n", err
-    )
+def test_another_answer_is_warned_of(run: tuple[str, str]) -> None:
+    told = r"warning: \S+final\.int8\.onnx: 8 bits change the likeliest class of [\d.]+% of the rows, expected .*\n"
+    assert re.fullmatch(told, run[1])
+
+
+@pytest.mark.parametrize(("agreement", "warned"), [(0.97, False), (0.9699, True)])
+def test_the_warning_begins_below_97_percent(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], agreement: float, warned: bool
+) -> None:
+    found = module.Quantised(Path("x.int8.onnx"), agreement, ["lines"])
+    monkeypatch.setattr(module, "write_int8", lambda *given: found)
+    cli_deploy._export_int8(project / FINAL, Path("x.onnx"), load(project / "params.yaml"), project, [])
+    out, err = capfd.readouterr()
+    assert out == "lines\n"
+    assert bool(err) is warned
 
 
 def test_rows_of_another_project_are_refused(project: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from imbnas.errors import UserError
 from imbnas.export import export
 from imbnas.params.approximate import ApproximateParams
 from imbnas.params.space_options import SpaceParams, Stages, Stem
+from imbnas.predict import predict
 from imbnas.run.graph import PATHS
 from imbnas.saved import Network, load_subnet
 from imbnas.spaces.registry import SPACES, make_space
@@ -71,12 +72,21 @@ class TestFile:
             dims = value.type.tensor_type.shape.dim
             assert [dim.dim_param or dim.dim_value for dim in dims] == shape
 
-    def test_same_bytes_again_and_no_paths(self, exported: Path, project: Path, network: Network) -> None:
+    @pytest.mark.pages
+    def test_same_bytes_again(self, exported: Path, network: Network) -> None:
         deployed = Deployed(network).eval().requires_grad_(False)
         again = onnx_file.onnx_model(trace(deployed, network), network).SerializeToString(deterministic=True)
         assert again == exported.read_bytes()
+
+    def test_no_paths(self, exported: Path, project: Path) -> None:
         places = (os.fsencode(project), os.fsencode(Path(imbnas.__file__).parent), b"site-packages", b"stack_trace")
-        assert not any(place in again for place in places)
+        assert not any(place in exported.read_bytes() for place in places)
+
+    def test_predict_answers_with_it(self, exported: Path, project: Path) -> None:
+        photos = sorted((project / "photos").rglob("*.png"))[:9]
+        (expected, _), (found, _) = (predict(path, photos, 4) for path in (project / PATHS["final"], exported))
+        for one, other in zip(expected, found, strict=True):
+            assert dict(other.classes) == pytest.approx(dict(one.classes), abs=1e-4)
 
     def test_is_compared_before_it_has_its_name(
         self, exported: Path, network: Network, monkeypatch: pytest.MonkeyPatch
