@@ -184,7 +184,7 @@ def test_recommendations_follow_what_was_found(folder: Path, found: dict[str, Im
 def test_the_command_writes_one_page_without_links(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(minutes, "trial", lambda *arguments: Pace(1e-3, 1e-4, 0.0, "cpu", 64))
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: Pace(1e-3, 1e-4, 0.0, "cpu", 64, 4))
     page = tmp_path / "page.html"
     assert run(monkeypatch, "inspect", folder, "--output", page) == 0
     said = capsys.readouterr().out
@@ -205,7 +205,7 @@ def test_the_command_writes_one_page_without_links(
 def test_arrays_are_looked_at_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(minutes, "trial", lambda *arguments: Pace(1e-3, 1e-4, 0.0, "cpu", 64))
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: Pace(1e-3, 1e-4, 0.0, "cpu", 64, 4))
     pixels = np.random.default_rng(0).integers(0, 255, (40, 12, 12), dtype=np.uint8)
     pixels[5] = pixels[4]
     pixels[6] = 7

@@ -18,7 +18,7 @@ from imbnas.params.budget_time import parse_budget
 from imbnas.params.config import load, parse
 from imbnas.sealed import write_record
 
-PACE = Pace(training=1e-3, evaluation=2e-4, decoding=0.0, device="cpu", images=64)
+PACE = Pace(training=1e-3, evaluation=2e-4, decoding=0.0, device="cpu", images=64, choices=4)
 ROWS = {"source": 100, "training": 200, "validation": 40, "test": 60}
 
 
@@ -58,9 +58,11 @@ def test_a_reused_supernet_takes_no_time() -> None:
 def test_a_trial_needs_no_data() -> None:
     pace = trial(parse(changed(), "params.yaml"), 10)
     assert 0.0 < pace.evaluation < pace.training < 1.0
-    assert (pace.device, pace.decoding) == ("cpu", 0.0)
+    assert (pace.device, pace.decoding, pace.choices) == ("cpu", 0.0, 4)
     with pytest.raises(UserError, match="gradient descent"):
         trial(presets.params("darts-digits"), 10)
+    with pytest.raises(UserError, match="the space implant"):
+        trial(presets.params("implant-digits"), 10)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800.0), ("90s", 90.0), ("1.5h", 5400.0)])

@@ -93,7 +93,7 @@ def seconds(params: Params, rows: Mapping[str, int], pace: Pace) -> dict[str, fl
     supernet, adapt, search = params.supernet, params.adapt, params.search
     workers = max(1, params.runtime.workers)
     reused = supernet.reuse is not None
-    width = _paths(params, supernet.sampling)
+    width = _paths(pace, supernet.sampling)
     trained = 0 if reused else rows["source"]
     opened = rows["training"] + rows["validation"] + rows["test"]
     found = dict.fromkeys(STEPS, START)
@@ -105,7 +105,7 @@ def seconds(params: Params, rows: Mapping[str, int], pace: Pace) -> dict[str, fl
     if adapt.strategy != "none":
         recipe = getattr(adapt, adapt.strategy)
         each = pace.evaluation if adapt.strategy == "head" else pace.training
-        paths = _paths(params, adapt.sampling)
+        paths = _paths(pace, adapt.sampling)
         found["adapt"] += recipe.epochs * rows["training"] * (paths * each + pace.decoding / workers)
     if search.judged:
         scored = min(search.calibration.rows, rows["training"]) + rows["validation"]
@@ -126,16 +126,9 @@ def candidates(params: Params) -> int:
     return search.population * search.generations if bred else search.candidates
 
 
-def _paths(params: Params, sampling: str) -> int:
+def _paths(pace: Pace, sampling: str) -> int:
     """Return the paths of one optimiser step."""
-    choices = len(params.space.shufflenet.choices)
-    if params.space.name == "mobile":
-        choices = len(params.space.mobile.kernels) * len(params.space.mobile.expansions) + params.space.mobile.skip
-    if params.space.name == "nasbench201":
-        choices = 5
-    if params.space.name == "resnet":
-        choices = 1
-    return {"fair": choices, "sandwich": 4}.get(sampling, 1)
+    return {"fair": pace.choices, "sandwich": 4}.get(sampling, 1)
 
 
 def _unread(params: Params, root: Path) -> dict[str, Images]:

@@ -26,6 +26,8 @@ LEAST_SECONDS, MOST_TIMES = 0.25, 8
 """A part is run again until it has taken so long, at most so often."""
 WORK = {"cpu": 1_500_000_000, "cuda": 1_500_000_000_000}
 """Multiplications of one forward pass of the trial: batches that take more are timed with fewer images."""
+TIMED = ("shufflenet", "mobile", "resnet", "nasbench201")
+"""Spaces whose supernet is a sum of paths that cost about the same in any training."""
 PATHS = 4
 """Random paths that are timed: they differ in cost."""
 DECODED = 24
@@ -42,15 +44,15 @@ class Pace:
     device: str
     images: int
     """Images in a batch of the trial."""
+    choices: int
+    """Of the widest choice block: a fair step takes as many paths."""
 
 
 def untimed(params: Params) -> str:
     """Return why a chain cannot be timed by random paths of its space, "" where it can."""
     if params.space.name == "darts" or params.search.method == "darts":
         return "gradient descent on a continuous architecture"
-    if params.space.name == "implant":
-        return "the space implant"
-    return ""
+    return "" if params.space.name in TIMED else f"the space {params.space.name}"
 
 
 def trial(params: Params, classes: int, raw: Raw | None = None) -> Pace:
@@ -92,7 +94,8 @@ def trial(params: Params, classes: int, raw: Raw | None = None) -> Pace:
     model.eval()
     evaluation = _seconds(evaluate, runtime)
     each = count * PATHS
-    return Pace(training / each, evaluation / each, _decoding(params, raw), runtime.device_name, count)
+    decoding = _decoding(params, raw)
+    return Pace(training / each, evaluation / each, decoding, runtime.device_name, count, max(space.choices))
 
 
 def _augment(params: Params, shape: Shape) -> Augment:
