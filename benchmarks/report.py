@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import single_path
+
 from imbnas import page_record
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/results/speed.md"
@@ -65,6 +67,17 @@ def _peers(part: dict[str, Any]) -> str:
         head = ["system", "images/s", *(f"over {title}" for title in others.values()), "over the bare subnet"]
         body.append(f"NAS-Bench-201 cells, {word}, batch {part[task]['batch']}:\n\n{_table(head, rows)}")
     return _section("Supernets beside their peers", part, "\n".join(body))
+
+
+def _single_path(part: dict[str, Any]) -> str:
+    head = ["system", "images/s", "over the plain loop", "over the version before"]
+    body = [
+        f"Single Path One-Shot's units, {word}, batch {part[task]['batch']}:\n\n"
+        + _table(head, single_path.table(part[task]))
+        for task, word in TASKS.items()
+    ]
+    text = "Here figures are medians: of the images per second, and of the ratios of each turn."
+    return _section("A plain loop of Single Path One-Shot", part, "\n".join([text + "\n", *body]))
 
 
 def _bare(name: str, speed: dict[str, float]) -> str:
@@ -134,6 +147,7 @@ def _flat(title: str) -> Any:
 
 SECTIONS = {
     "peers": _peers,
+    "single-path": _single_path,
     "throughput": _throughput,
     "trie": _trie,
     "head": _flat("Training the head alone"),

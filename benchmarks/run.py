@@ -12,12 +12,14 @@ import os
 import platform
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import peers
 import report
+import single_path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
@@ -39,13 +41,15 @@ MEASURES = ("trie", "head", "cache", "costs")
 class Worker:
     """A system in a process of its own, idle until it is asked."""
 
-    def __init__(self, name: str, options: argparse.Namespace) -> None:
-        """Start it; a peer in its own environment."""
+    def __init__(
+        self, name: str, options: argparse.Namespace, script: str = "worker.py", source: Path | None = None
+    ) -> None:
+        """Start it; a peer in its own environment, imbnas by default from the sources beside this script."""
         python = peers.python_of(name) if name in peers.STEPS else Path(sys.executable)
-        command = [str(python), str(HERE / "worker.py"), name, options.device, str(options.threads)]
+        command = [str(python), str(HERE / script), name, options.device, str(options.threads)]
         # A waiting process must leave the cores to the one that is measured, and NNI writes below HOME.
         env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (_source(), os.environ.get("PYTHONPATH"))))
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source or _source()), os.environ.get("PYTHONPATH"))))
         if python != Path(sys.executable):
             env["PYTHONPATH"] = ""
         if name in peers.STEPS:
@@ -53,11 +57,11 @@ class Worker:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
         self._clock = {"wall": 0, "cpu": 1}[options.clock]
 
-    def seconds(self, task: str, path: list[int], repeat: int = 1) -> float:
+    def seconds(self, task: str, path: list[int], batch: int, repeat: int = 1) -> float:
         """Return the seconds of one task on a path, the mean of `repeat`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        request = {"task": task, "path": path, "batch": BATCHES[task], "repeat": repeat}
+        request = {"task": task, "path": path, "batch": batch, "repeat": repeat}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
@@ -88,7 +92,7 @@ def beside_peers(options: argparse.Namespace) -> dict[str, Any]:
             best: dict[str, float] = {}
             for turn in range(options.rounds + 1):
                 for name, worker in workers.items():
-                    spent = worker.seconds(task, path, options.repeat)
+                    spent = worker.seconds(task, path, batch, options.repeat)
                     # The first turn warms up.
                     best[name] = spent if turn < 2 else min(best[name], spent)
             for name in names:
@@ -101,6 +105,10 @@ def beside_peers(options: argparse.Namespace) -> dict[str, Any]:
     for worker in workers.values():
         worker.stop()
     return found
+
+
+def _single_path(options: argparse.Namespace, name: str, source: Path | None) -> Worker:
+    return Worker(name, options, "single_path_worker.py", source)
 
 
 def _python(script: str, *arguments: str) -> dict[str, Any]:
@@ -149,7 +157,7 @@ def conditions(part: str, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("peers", "throughput", *MEASURES, *COMMANDS)
+    parts = ("peers", "single-path", "throughput", *MEASURES, *COMMANDS)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of every system")
     parser.add_argument("--rounds", type=int, default=5, help="turns of which the least counts")
@@ -157,6 +165,7 @@ def main() -> None:
     parser.add_argument(
         "--peers", nargs="*", choices=peers.STEPS, default=list(peers.STEPS), help="which to compare with"
     )
+    parser.add_argument("--before", type=Path, help="src/ of an earlier version, for single-path to compare with too")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS["cuda"], help="default: all of the device")
     parser.add_argument("--memory", type=float, default=4.0, help="GiB that the trie may keep")
     parser.add_argument(
@@ -174,6 +183,8 @@ def main() -> None:
         how = conditions(part, options)
         if part == "peers":
             measured = beside_peers(options)
+        elif part == "single-path":
+            measured = single_path.beside_plain(options, partial(_single_path, options))
         elif part == "throughput":
             measured = _python(
                 "throughput.py", options.device, str(options.threads), str(options.rounds), *options.precisions

@@ -9,11 +9,15 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from imbnas.params.space_options import SpaceParams
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -114,12 +118,12 @@ class Ours(System):
 
     precision = "fp32"
     bare = False
+    clip = 5.0
 
     def __init__(self, device: torch.device) -> None:
         """Build the model and its optimiser."""
         from imbnas.params.recipe import OptimizerParams
         from imbnas.params.shared import Numerics
-        from imbnas.params.space_options import SpaceParams, Stages
         from imbnas.spaces.registry import make_space
         from imbnas.training.optimizer import make_optimizer
         from imbnas.training.runtime import Runtime
@@ -127,14 +131,20 @@ class Ours(System):
         threads = torch.get_num_threads()
         numerics = Numerics(device=device.type, precision=self.precision, threads=threads, deterministic=True)
         self.runtime = Runtime(numerics)
-        stages = Stages(channels=[16, 32, 64], repeats=[5, 5, 5], strides=[1, 2, 2])
-        self.space = make_space(SpaceParams(name="nasbench201", stages=stages, last_channels=None))
+        self.space = make_space(self.space_params())
         self.loss = nn.CrossEntropyLoss()
         self.arguments: tuple[Any, ...] = ()
         self.recorded = ExitStack()
         if not self.bare:
             self.model = self.runtime.place(self.space.build_supernet(CLASSES, 3))
             self.optimizer = make_optimizer(self.model, OptimizerParams())
+
+    def space_params(self) -> SpaceParams:
+        """Return the search space."""
+        from imbnas.params.space_options import SpaceParams, Stages
+
+        stages = Stages(channels=[16, 32, 64], repeats=[5, 5, 5], strides=[1, 2, 2])
+        return SpaceParams(name="nasbench201", stages=stages, last_channels=None)
 
     def take(self, path: list[int]) -> None:
         """Make the path the one of the next forward passes."""
@@ -158,7 +168,8 @@ class Ours(System):
         loss = self.loss(self.runtime.forward(self.model, images, *self.arguments), labels)
         loss.backward()
         if not self.bare:
-            self.optimizer.clip(5.0)
+            if self.clip:
+                self.optimizer.clip(self.clip)
             self.optimizer.step()
 
     def evaluate(self, images: torch.Tensor, labels: torch.Tensor) -> None:
@@ -209,15 +220,18 @@ SYSTEMS = {
 }
 
 
-def main() -> None:
-    """Serve one system: each request is a task, a path and a batch size, each answer its wall and CPU seconds."""
+def serve(systems: Mapping[str, Callable[[torch.device], System]]) -> None:
+    """Serve the system that the command line names.
+
+    Each request is a task, a path and a batch size, each answer its wall and CPU seconds.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with answers
     name, device_name, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     device = torch.device(device_name)
     torch.manual_seed(0)
-    system = SYSTEMS[name](device)
+    system = systems[name](device)
     batches: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     taken = task = None
     for line in sys.stdin:
@@ -246,4 +260,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(SYSTEMS)

@@ -134,7 +134,40 @@ def test_a_part_says_what_it_was_measured_with(monkeypatch: pytest.MonkeyPatch) 
 def test_every_measurement_has_a_section_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     run, report = load("run"), load("report")
-    assert set(report.SECTIONS) == {"peers", "throughput", *run.MEASURES, *run.COMMANDS}
+    assert set(report.SECTIONS) == {"peers", "single-path", "throughput", *run.MEASURES, *run.COMMANDS}
+
+
+def test_the_plain_loop_of_single_path_computes_what_the_space_does() -> None:
+    import torch
+
+    plain, single_path = load("single_path_plain"), load("single_path")
+    model = plain.SinglePathPlain(10)
+    outline = {"channels": [*plain.WIDTHS], "repeats": [*plain.REPEATS], "strides": [*plain.STRIDES]}
+    stem = {"channels": plain.STEM, "stride": 1}
+    space = make_space(
+        SpaceParams.model_validate({"name": "shufflenet", "stem": stem, "stages": outline, "last_channels": plain.LAST})
+    )
+    assert len(single_path.PATHS[0]) == len(space.choices)
+    assert {len(set(choices)) for choices in zip(*single_path.PATHS, strict=True)} == {4}, "a fair step"
+
+    def weights(module: torch.nn.Module) -> Counter[tuple[int, ...]]:
+        return Counter(tuple(p.shape) for p in module.parameters() if p.ndim > 1)
+
+    path = single_path.PATHS[1]
+    chosen = [candidates[choice] for candidates, choice in zip(model.blocks, path, strict=True)]
+    used = torch.nn.ModuleList([model.stem, *chosen, model.last, model.head])
+    assert weights(used) == weights(space.subnet_on_meta(path, 10, 3))
+    assert model.eval()(torch.zeros(2, 3, 32, 32), path).shape == (2, 10)
+
+
+def test_ratios_of_the_single_path_loop_are_medians_of_turns() -> None:
+    single_path = load("single_path")
+    seconds = {"plain": [4.0, 8.0, 6.0], "before": [3.0, 9.0, 3.0], "imbnas": [2.0, 2.0, 3.0]}
+    turns = [dict(zip(seconds, values, strict=True)) for values in zip(*seconds.values(), strict=True)]
+    found = single_path.figures(turns, 12)
+    assert found["images_per_second"] == {"plain": 2.0, "before": 4.0, "imbnas": 6.0}
+    assert found["over"] == {"imbnas": {"plain": 2.0, "before": 1.5}}
+    assert single_path.table(found) == [["plain", 2.0, "", ""], ["before", 4.0, "", ""], ["imbnas", 6.0, 2.0, 1.5]]
 
 
 def results(rows: str = "", spread: float = 0.0, **scores: list[float]) -> dict[str, list[Any]]:
