@@ -127,7 +127,7 @@ NAN, INF = float("nan"), float("inf")
             0,
             "search.max_params: found 0, expected a number above 0 or a share of the largest up to 1, such as 0.6x",
         ),
-        ("runtime.channels_last", 1, "runtime.channels_last: found 1, expected true or false"),
+        ("runtime.channels_last", 1, "runtime.channels_last: found 1, expected true or false or tiled"),
         ("source.root", 3, "source.root: found 3, expected text"),
         ("space", [1], "space: found [1], expected a mapping of parameters"),
         ("space.stem", None, "space.stem: found null, expected a mapping of parameters"),

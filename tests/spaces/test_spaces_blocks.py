@@ -110,7 +110,7 @@ def test_branches_as_published():
         (1, False, 1),
     ]
     names = [type(layer).__name__ for layer in shuffle_unit(8, 8, 1, 3).branch]
-    assert names == ["Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "BatchNorm2d", "Conv2d", "BatchNorm2d", "ReLU"]
+    assert names == ["Conv2d", "BatchNorm2d", "ReLU", "DepthwiseConv2d", "BatchNorm2d", "Conv2d", "BatchNorm2d", "ReLU"]
 
 
 def test_inverted_residual_adds_its_input_only_where_the_shape_is_kept():
@@ -128,7 +128,7 @@ def test_inverted_residual_adds_its_input_only_where_the_shape_is_kept():
 
 def test_inverted_residual_is_linear_at_its_end_and_expands_first():
     names = [type(layer).__name__ for layer in InvertedResidual(6, 6, 1, 3, 4).branch]
-    assert names == ["Conv2d", "BatchNorm2d", "ReLU6", "Conv2d", "BatchNorm2d", "ReLU6", "Conv2d", "BatchNorm2d"]
+    assert names == ["Conv2d", "BatchNorm2d", "ReLU6", "DepthwiseConv2d", "BatchNorm2d", "ReLU6", "Conv2d", "BatchNorm2d"]
     assert InvertedResidual(6, 6, 1, 3, 4).branch[0].out_channels == 24
     assert len(InvertedResidual(6, 6, 1, 3, 1).branch) == 5
 

@@ -82,8 +82,10 @@ class Numerics(Section):
     `bf16` computes them in bfloat16: faster on CUDA and AVX512-BF16."""
     threads: Some = 2
     """CPU threads of the arithmetic; another number gives other bits, so it does not follow the machine."""
-    channels_last: bool = True
-    """Memory layout NHWC: 1.2 to 1.8 times faster convolutions on CPUs, other bits."""
+    channels_last: bool | Literal["tiled"] = True
+    """Memory layout NHWC: 1.2 to 1.8 times faster convolutions on CPUs, other bits. With `tiled` trainings on CPUs also
+    sum the gradients of depthwise convolutions by a few columns of the kernel at a time: faster in `shufflenet` and
+    `mobile`, again other bits."""
     deterministic: bool = True
     """Refuse operations that give other bits on a second run."""
 

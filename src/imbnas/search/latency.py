@@ -177,7 +177,7 @@ def write(file: Path, wanted: Wanted, found: Measured, processor: str) -> Path:
     first = found.rows[0]
     written: dict[str, Any] = {
         **{name: first[name] for name in SETTING},
-        "channels_last": wanted.numerics.channels_last,
+        "channels_last": bool(wanted.numerics.channels_last),
         "processor": processor,
         "torch": torch.__version__,
         "rounds": wanted.rounds,

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbnas.depthwise import DepthwiseConv2d
+
 Part = TypeVar("Part", bound=nn.Module)
 
 
@@ -25,7 +27,6 @@ def conv_norm(
     outputs: int,
     kernel: int,
     stride: int = 1,
-    groups: int = 1,
     activation: type[nn.Module] | None = None,
 ) -> list[nn.Module]:
     """Return a convolution without bias, padded to keep the size at stride 1, then BatchNorm and the activation.
@@ -33,10 +34,11 @@ def conv_norm(
     `activation` is a class that takes `inplace`, such as nn.ReLU; None ends with BatchNorm. In place is safe here,
     because the activation's input is always BatchNorm's fresh output.
     """
-    layers: list[nn.Module] = [
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-    ]
+    return _normed(nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), activation)
+
+
+def _normed(conv: nn.Conv2d, activation: type[nn.Module] | None) -> list[nn.Module]:
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(conv.out_channels)]
     return layers if activation is None else [*layers, activation(inplace=True)]
 
 
@@ -44,7 +46,7 @@ def depthwise(
     channels: int, kernel: int, stride: int = 1, activation: type[nn.Module] | None = None
 ) -> list[nn.Module]:
     """Return a depthwise convolution with BatchNorm and, unless None, the activation."""
-    return conv_norm(channels, channels, kernel, stride, groups=channels, activation=activation)
+    return _normed(DepthwiseConv2d(channels, kernel, stride), activation)
 
 
 def interleave_channels(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from imbnas.depthwise import mark_tiled
 from imbnas.errors import UserError
 from imbnas.params.shared import Numerics, TrainingNumerics
 from imbnas.training import open_queues
@@ -56,6 +57,7 @@ class Runtime:
             keep_to_share(self.device)
         self.mixed = numerics.precision == "bf16"
         self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
+        self._tiled = numerics.channels_last == "tiled"
 
     @property
     def device_name(self) -> str:
@@ -68,7 +70,8 @@ class Runtime:
         return self.device.type == "cuda" and self.ranks.count == 1
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move a module to the device in the chosen memory layout."""
+        """Move a module to the device in the chosen memory layout, and choose how its gradients are summed."""
+        mark_tiled(module, self._tiled)
         return module.to(device=self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def seed(self, seed: int) -> None:
