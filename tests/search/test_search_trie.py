@@ -198,3 +198,24 @@ def test_shared_steps_are_the_same_modules() -> None:
             pairs = zip(supernet.steps(first), supernet.steps(second), strict=name != "stages")
             same = [operations(a) == operations(b) for a, b in pairs]
             assert same.index(False) == supernet.shared_steps(first, second)
+
+
+@pytest.mark.parametrize("name", ["shufflenet", "mobile", "nasbench201", "implant"])
+def test_folded_scores_differ_by_rounding_and_leave_the_supernet_as_it_was(name: str) -> None:
+    common = setting(name)
+    supernet, paths = common[1], population(name)[:5]
+    logits = watched(supernet)
+    list(TrieScorer(*common, LARGE)(paths))
+    plain = torch.cat(logits)
+    before, kinds = supernet.state_dict(), [type(module) for module in supernet.modules()]
+    logits.clear()
+    list(TrieScorer(*common, LARGE, fold=True)(paths))
+    folded = torch.cat(logits)
+    torch.testing.assert_close(folded, plain, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(folded, plain), "BatchNorm was folded"
+    assert [type(module) for module in supernet.modules()] == kinds
+    after = supernet.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items() if "running" not in key)
+    logits.clear()
+    list(TrieScorer(*common, 0, fold=True)(paths))
+    assert torch.equal(torch.cat(logits), folded), "whatever the memory"

@@ -53,6 +53,19 @@ def test_two_parts_are_interleaved_as_their_join_is_with_equal_gradients(first, 
     assert made[0][0].stride() == made[1][0].stride()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [16, 32, 40])
+def test_parts_without_gradient_are_interleaved_bit_for_bit(width, dtype):
+    x = torch.randn(3, 2 * width, 5, 4).to(dtype).contiguous(memory_format=torch.channels_last)
+    x[0, :4, 0, 0] = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0])
+    y = torch.randn(3, width, 5, 4).to(dtype).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        found, expected = interleaved(x[:, :width], y), interleave_channels(torch.cat((x[:, :width], y), dim=1))
+    assert found.stride() == expected.stride()
+    bits = torch.int32 if dtype == torch.float32 else torch.int16
+    assert torch.equal(found.view(bits), expected.view(bits))
+
+
 def test_interleave_keeps_channels_last_away_from_the_cpu():
     x = torch.empty(2, 6, 3, 5, device="meta").contiguous(memory_format=torch.channels_last)
     assert interleave_channels(x).is_contiguous(memory_format=torch.channels_last)
@@ -128,7 +141,16 @@ def test_inverted_residual_adds_its_input_only_where_the_shape_is_kept():
 
 def test_inverted_residual_is_linear_at_its_end_and_expands_first():
     names = [type(layer).__name__ for layer in InvertedResidual(6, 6, 1, 3, 4).branch]
-    assert names == ["Conv2d", "BatchNorm2d", "ReLU6", "DepthwiseConv2d", "BatchNorm2d", "ReLU6", "Conv2d", "BatchNorm2d"]
+    assert names == [
+        "Conv2d",
+        "BatchNorm2d",
+        "ReLU6",
+        "DepthwiseConv2d",
+        "BatchNorm2d",
+        "ReLU6",
+        "Conv2d",
+        "BatchNorm2d",
+    ]
     assert InvertedResidual(6, 6, 1, 3, 4).branch[0].out_channels == 24
     assert len(InvertedResidual(6, 6, 1, 3, 1).branch) == 5
 

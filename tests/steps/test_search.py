@@ -159,7 +159,12 @@ def test_another_limit_rule_or_objective_scores_nothing_again(
 def test_other_calibration_rows_are_another_score(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     monkeypatch.setattr(search_scoring, "path_scorer", None)
-    for change in ({"search__calibration": {"rows": 65}}, {"search__batch_size": 100}, {"seed": 1}):
+    for change in (
+        {"search__calibration": {"rows": 65}},
+        {"search__batch_size": 100},
+        {"search__fold_batchnorm": True},
+        {"seed": 1},
+    ):
         with pytest.raises(TypeError, match="not callable"):
             tiny_chain.run(root, "search", **change)
 

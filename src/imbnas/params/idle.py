@@ -60,7 +60,11 @@ RULES: tuple[Rule, ...] = (
         lambda params: bool(params.search.shifting.updates),
         "search.shifting.updates is 0",
     ),
-    (("search.objective",), lambda params: params.search.judged, "no validation rows score candidates"),
+    (
+        ("search.objective", "search.fold_batchnorm"),
+        lambda params: params.search.judged,
+        "no validation rows score candidates",
+    ),
     (
         ("search.darts.share",),
         lambda params: params.search.darts.optimization == "bilevel" or params.search.method != "darts",

@@ -7,6 +7,7 @@ a walk through it, depth first, calibrates and runs each of its nodes once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from imbnas.data.augment import Augment
 from imbnas.spaces.networks import Architecture, Supernet, classify
 from imbnas.training.batchnorm import averaged
+from imbnas.training.folding import folded
 from imbnas.training.runtime import Runtime
 from imbnas.training.scoring import Batches, Tally, tally
 
@@ -44,11 +46,12 @@ class TrieScorer:
         augment: Augment,
         num_classes: int,
         memory: int,
+        fold: bool = False,
     ) -> None:
         """Place the supernet; `augment` is used without a generator, which is plain normalisation.
 
         At most `memory` bytes of activations are kept besides those of the batch at work; where more would be shared,
-        some are computed again.
+        some are computed again. With `fold` convolutions do the work of settled BatchNorm layers: other bits.
         """
         self._runtime = runtime
         self._supernet = supernet
@@ -58,6 +61,7 @@ class TrieScorer:
         self._augment = augment
         self._num_classes = num_classes
         self._memory = memory
+        self._folded = folded if fold else lambda part: nullcontext()
         self._sizes: list[int] = []
 
     def __call__(self, architectures: Iterable[Architecture]) -> Iterator[tuple[Architecture, Tally]]:
@@ -95,9 +99,10 @@ class TrieScorer:
         return _through(part, averaged(part, kept[-1].calibration if kept else self._images(self._calibration)))
 
     def _validated(self, steps: list[nn.Module], kept: list[_Kept], end: int) -> Iterator[Tensor]:
-        """Yield what leaves step `end` for the validation rows."""
+        """Yield what leaves step `end` for the validation rows; to be finished before the steps are used elsewhere."""
         part = _part(steps, kept, end).eval()
-        return _through(part, kept[-1].validation if kept else self._images(self._validation))
+        with self._folded(part):
+            yield from _through(part, kept[-1].validation if kept else self._images(self._validation))
 
     def _affordable(self, steps: Sequence[nn.Module], kept: list[_Kept], wanted: list[int]) -> list[int]:
         """Return the wanted depths whose activations fit into the memory, the deepest first to be taken."""

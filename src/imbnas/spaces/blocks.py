@@ -68,6 +68,9 @@ def _interleave_nhwc(x: Tensor) -> Tensor:
 NARROW = 24
 """Channels up to which one interleaving copy of two NHWC halves is faster on CPUs than joining and then shuffling them:
 3 to 10 times at 8 to 24, slower at 32 (measured at 8 to 32 pixels, one thread and two)."""
+PAIRED = 64
+"""Channels up to which pairs of numbers, written as complex ones, are faster still than joining and shuffling float32:
+1.7 times at 64 channels and 32 pixels, no gain at 160. They have no gradient here."""
 
 
 def interleaved(first: Tensor, second: Tensor) -> Tensor:
@@ -75,11 +78,15 @@ def interleaved(first: Tensor, second: Tensor) -> Tensor:
 
     The parts may differ in width; they are in the same memory layout, which is kept.
     """
-    narrow = first.shape[1] == second.shape[1] <= NARROW // 2
+    width = first.shape[1] + second.shape[1]
     nhwc = second.is_contiguous(memory_format=torch.channels_last) and not second.is_contiguous()
-    if first.device.type == "cpu" and narrow and nhwc and first.stride(1) == 1:
+    copied = first.device.type == "cpu" and first.shape[1] == second.shape[1] and nhwc and first.stride(1) == 1
+    if copied and width <= NARROW:
         halves = torch.stack((first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)), dim=4)
         return halves.flatten(3).permute(0, 3, 1, 2)
+    if copied and width <= PAIRED and first.dtype == second.dtype == torch.float32 and not torch.is_grad_enabled():
+        pairs = torch.complex(first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1))
+        return torch.view_as_real(pairs).flatten(3).permute(0, 3, 1, 2)
     return interleave_channels(torch.cat((first, second), dim=1))
 
 

@@ -26,4 +26,5 @@ def path_scorer(step: TrainingStep, view: SearchView, validation: Rows, supernet
         step.augment(None),
         step.classes,
         int(step.context.memory * 2**30),
+        view.search.fold_batchnorm,
     )

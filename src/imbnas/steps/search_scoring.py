@@ -133,7 +133,8 @@ def _kept(
     Where the supernet has moved, the digest of the generations after which it did is a part of that.
     """
     context = step.context
-    acting = {"calibration": view.search.calibration, "batch_size": view.search.batch_size, "method": method}
+    names = ("calibration", "batch_size", "fold_batchnorm")
+    acting = {**{name: getattr(view.search, name) for name in names}, "method": method}
     if generations:
         acting |= {"shifting": view.search.shifting, "generations": view.search.generations}
     depends = view.model_copy(update={"search": SearchParams().model_copy(update=acting)})
