@@ -76,7 +76,10 @@ def _single_path(part: dict[str, Any]) -> str:
         + _table(head, single_path.table(part[task]))
         for task, word in TASKS.items()
     ]
-    text = "Here figures are medians: of the images per second, and of the ratios of each turn."
+    text = (
+        "Here figures are medians: of the images per second, and of the ratios of each turn. `imbnas-fast` has\n"
+        "`runtime.channels_last: tiled` in training and `search.fold_batchnorm` in evaluation, which change bits."
+    )
     return _section("A plain loop of Single Path One-Shot", part, "\n".join([text + "\n", *body]))
 
 

@@ -1,7 +1,8 @@
 """The part `single-path`: imbnas beside a plain loop of Single Path One-Shot, and beside an earlier version of itself.
 
 Every system is a process of its own and they are asked in turn, path by path. A ratio is the median over all turns of
-the seconds of the plain loop, or of the earlier version, over those of imbnas in the same turn.
+the seconds of the plain loop, or of the earlier version, over those of imbnas in the same turn. `imbnas-fast` has the
+parameters that change bits: `runtime.channels_last: tiled` in training, `search.fold_batchnorm` in evaluation.
 """
 
 from __future__ import annotations
@@ -29,11 +30,9 @@ class Asked(Protocol):
 
 def beside_plain(options: argparse.Namespace, start: Callable[[str, Path | None], Asked]) -> dict[str, Any]:
     """Return images per second of every system, and the ratios; `start` takes a system and its version's sources."""
-    names = ["plain", "imbnas"]
-    if "bf16" in options.precisions:
-        names.append("imbnas-bf16")
-    if options.before:
-        names[1:1] = [name.replace("imbnas", "before") for name in names[1:]]
+    endings = ["", "-bf16"][: 1 + ("bf16" in options.precisions)]
+    kinds = (*(("before",) if options.before else ()), "imbnas", "imbnas-fast")
+    names = ["plain", *(kind + ending for ending in endings for kind in kinds)]
     workers = {name: start(name, options.before if name.startswith("before") else None) for name in names}
     found: dict[str, Any] = {}
     for task, batch in BATCHES.items():
@@ -56,9 +55,16 @@ def figures(turns: list[dict[str, float]], batch: int) -> dict[str, Any]:
     over: dict[str, dict[str, float]] = {}
     for name in rates:
         if name.startswith("imbnas"):
-            against = [other for other in ("plain", name.replace("imbnas", "before")) if other in rates]
-            over[name] = {other: median(turn[other] / turn[name] for turn in turns) for other in against}
+            over[name] = {
+                other: median(turn[other] / turn[name] for turn in turns)
+                for other in ("plain", _before(name))
+                if other in rates
+            }
     return {"images_per_second": rates, "over": over}
+
+
+def _before(name: str) -> str:
+    return "before" + "-bf16" * name.endswith("bf16")
 
 
 def table(found: Mapping[str, Any]) -> list[list[Any]]:
@@ -66,6 +72,6 @@ def table(found: Mapping[str, Any]) -> list[list[Any]]:
     rows = []
     for name, rate in found["images_per_second"].items():
         over = found["over"].get(name, {})
-        before = over.get(name.replace("imbnas", "before"), "")
+        before = over.get(_before(name), "")
         rows.append([name, rate, over.get("plain", ""), before])
     return rows

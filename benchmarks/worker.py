@@ -119,6 +119,7 @@ class Ours(System):
     precision = "fp32"
     bare = False
     clip = 5.0
+    channels_last: Any = True
 
     def __init__(self, device: torch.device) -> None:
         """Build the model and its optimiser."""
@@ -129,7 +130,13 @@ class Ours(System):
         from imbnas.training.runtime import Runtime
 
         threads = torch.get_num_threads()
-        numerics = Numerics(device=device.type, precision=self.precision, threads=threads, deterministic=True)
+        numerics = Numerics(
+            device=device.type,
+            precision=self.precision,
+            threads=threads,
+            channels_last=self.channels_last,
+            deterministic=True,
+        )
         self.runtime = Runtime(numerics)
         self.space = make_space(self.space_params())
         self.loss = nn.CrossEntropyLoss()

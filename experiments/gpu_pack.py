@@ -48,6 +48,8 @@ BROUGHT = ("pydantic",)
 """What such a machine lacks, although newer versions of packages that it has need it."""
 DATABASES = ("alembic", "greenlet", "mako", "sqlalchemy")
 """What Optuna keeps studies in databases with, which imbnas does not: half of the wheels' size stays behind."""
+PEER = "xautodl==1.0.0 --hash=sha256:04028888fca8ee544fb6c813094d9f94b83c0b760b2a11e653a01357efb6cf0e"
+"""What imbnas is measured beside; all that it imports there is brought or there."""
 PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
 STEPS = ("source", "target", "imbalance", "supernet", "adapt", "search")
@@ -167,12 +169,12 @@ def locked(names: list[str], lock: Path = ROOT / "requirements.lock") -> str:
 
 
 def fetch_wheels(folder: Path) -> None:
-    """Fetch the wheels of what is lacking, in the versions of the lock file, for Linux on x86-64."""
+    """Fetch the wheels of what is lacking, in the versions of the lock file, and the peer's, for Linux on x86-64."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON, "--require-hashes"]
     command += [word for name in PLATFORMS for word in ("--platform", name)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
-        wanted.write(locked(lacking()))
+        wanted.write(f"{locked(lacking())}{PEER}\n")
         wanted.flush()
         done = subprocess.run([*command, "-r", wanted.name, "-d", str(folder)], check=False)
     if done.returncode:

@@ -22,6 +22,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import ceilings
 import gpu_beside
+import gpu_wholes
 import throughput
 import torch
 
@@ -31,7 +32,8 @@ from imbnas.training.loop import Trainer
 from imbnas.training.state import ResumeState
 
 Measurement = Callable[[], dict[str, Any]]
-CODE = ("src", "benchmarks", "experiments/gpu_ratios.py", "experiments/gpu_beside.py")
+CODE = ("src", "benchmarks", "presets", *(f"experiments/gpu_{name}.py" for name in ("ratios", "beside", "wholes")))
+"""What figures depend on."""
 STEPS, ROUNDS = 64, 3
 TOGETHER = 8
 """Trainings at once."""
@@ -72,6 +74,7 @@ def measurements(setting: Setting) -> dict[str, Measurement]:
             found[f"passes together {space} {precision}"] = partial(_passes, bench, space, precision)
         for space in ("resnet", "nasbench201"):
             found[f"processes at once {space} {precision}"] = partial(_at_once, setting, space, precision)
+        found |= gpu_wholes.measurements(setting, bench, precision)
     return found
 
 

@@ -314,3 +314,24 @@ def test_a_rehearsal_that_begins_not_every_part_is_no_success(tmp_path: Path) ->
         for device in ("cpu", "cuda")
     }
     assert codes == {"cpu": [0, 1, 1], "cuda": [0, 0, 1]}
+
+
+def test_whole_steps_are_timed_with_the_preset_s_space_and_a_short_budget(tmp_path: Path) -> None:
+    import gpu_pack
+    import gpu_ratios
+    import gpu_setting
+    import peers
+
+    from imbnas.params import presets
+
+    setting = gpu_setting.Setting("cuda", tmp_path, tmp_path)
+    wholes, plain = gpu_ratios.gpu_wholes, presets.params("cifar10-lt")
+    params = wholes.chain(setting, "bf16")
+    assert params.space == plain.space
+    assert (params.runtime.device, params.runtime.precision, params.supernet.epochs) == ("cuda", "bf16", 0)
+    assert params.search.population * params.search.generations == 100
+    tail = wholes.ROWS["target"] / params.imbalance.ratio
+    assert tail >= 20, "the rarest class has rows"
+    names = [name for name, _ in wholes.measurements(setting, gpu_ratios.benchmark(setting), "tf32")]
+    assert len(names) == len(set(names)) == 5
+    assert gpu_pack.PEER.startswith(f"xautodl=={peers.VERSIONS['xautodl']} --hash=sha256:")
