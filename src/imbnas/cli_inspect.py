@@ -41,7 +41,7 @@ def inspect(
     advice = advise(params, train, plan, _has_gpu(), preset)
     odd = problems(found, plan)
     try:
-        time = expect(params, train.raw, plan).line(root)
+        time = expect(params, train.raw, plan, root).line(root)
     except UserError as error:
         time = f"expected minutes: not known: {error}"
     first = [summary(found, plan), advice_block(advice), *([odd] if odd else [])]

@@ -24,6 +24,7 @@ from imbnas.inspection.inspection_page import summary
 from imbnas.inspection.own_directory import own_params
 from imbnas.inspection.split_plan import plan_splits
 from imbnas.inspection.trial import Pace
+from imbnas.params.config import parse
 
 SIZES = {"ant": 40, "bee": 24, "cat": 12, "dog": 6}
 
@@ -170,6 +171,16 @@ def test_recommendations_follow_what_was_found(folder: Path, found: dict[str, Im
     assert advice["target.image_size"].value == "32"
     assert advice["retrain.loss"].value == "balanced-softmax"
     assert advice["target.validation.per_class"].value == "5"
+    # Rows are reserved before a tail is cut: it has nothing to do with how many there can be.
+    cut = own_params(folder).tree()
+    cut["imbalance"] = {"profile": "exponential", "ratio": 6.0}
+    cut["retrain"]["rows"] = "train"
+    tail = parse(cut, "params.yaml")
+    before, after = plan, plan_splits(tail, found, Path())
+    assert after.training.sum() < before.training.sum()
+    assert [each.why for each in advise(tail, train, after, False, None) if "per_class" in each.name] == [
+        advice["target.validation.per_class"].why
+    ]
     large = Images(train.raw, train.content, train.widths * 9, train.heights * 9)
     sized = {gpu: advise(params, large, plan, gpu, "own-64")[:2] for gpu in (False, True)}
     assert [each.value for each in sized[False]] == ["own-64", "64"]

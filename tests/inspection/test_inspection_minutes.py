@@ -55,6 +55,16 @@ def test_a_reused_supernet_takes_no_time() -> None:
     assert found["retrain"] == pytest.approx(4 * 3 * 240 * 1e-3)
 
 
+def test_the_rows_of_another_source_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: PACE)
+    assert minutes.expect_unread(presets.params("cifar10-lt"), tmp_path).rows["source"] == 50_000
+    half = minutes.expect_unread(presets.params("cifar10-lt-self"), tmp_path).rows
+    assert half["source"] == 25_000
+    # The tail is cut from the other half.
+    assert half["training"] + half["validation"] < 25_000
+    assert half["test"] == 10_000
+
+
 def test_a_trial_needs_no_data() -> None:
     pace = trial(parse(changed(), "params.yaml"), 10)
     assert 0.0 < pace.evaluation < pace.training < 1.0

@@ -73,7 +73,7 @@ def _size(train: Images, gpu: bool) -> tuple[int, str]:
 def _validation(params: Params, plan: SplitPlan) -> Advice:
     """Return how many validation rows of each class give a usable score."""
     classes = len(plan.training)
-    available = plan.rows["training"] + plan.rows["validation"]
+    available = plan.available
 
     def error(rows: int) -> float:
         each = np.minimum(rows, available // 4)

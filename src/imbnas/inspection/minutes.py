@@ -16,7 +16,7 @@ from imbnas.inspection.image_findings import Images
 from imbnas.inspection.split_plan import SplitPlan, plan_splits
 from imbnas.inspection.trial import Pace, trial
 from imbnas.params.config import Params
-from imbnas.params.dataset import PATH_DATASETS, PUBLISHED
+from imbnas.params.dataset import PATH_DATASETS, PUBLISHED, DatasetParams, same_images
 from imbnas.params.medmnist import MEDMNIST
 from imbnas.run.graph import PATHS, STEPS, cost_details
 from imbnas.sealed import DamagedError, read_record
@@ -66,10 +66,15 @@ def finished(root: Path) -> float | None:
         return None
 
 
-def expect(params: Params, train: Raw, plan: SplitPlan) -> Expectation:
-    """Return what the chain takes on images that lie at hand, after a trial; UserError where paths cannot be timed."""
-    pace = trial(params, len(train.classes), train)
+def expect(params: Params, train: Raw, plan: SplitPlan, root: Path) -> Expectation:
+    """Return what the chain takes on images that lie at hand, after a trial; UserError where paths cannot be timed.
+
+    It is raised too where another dataset is the source and its rows are not known.
+    """
     rows = {name: int(counts.sum()) for name, counts in plan.rows.items()}
+    if params.supernet.reuse is None and not same_images(params.source, params.target):
+        rows["source"] = round(params.source.share * len(_unread(params.source, root, "source")["train"].raw))
+    pace = trial(params, len(train.classes), train)
     return Expectation(seconds(params, rows, pace), pace, rows)
 
 
@@ -78,11 +83,11 @@ def expect_unread(params: Params, root: Path) -> Expectation:
 
     UserError says what has to be there first.
     """
-    found = _unread(params, root)
+    found = _unread(params.target, root, "target")
     plan = plan_splits(params, found, root)
     if plan.faults:
         raise UserError(plan.faults[0])
-    return expect(params, found["train"].raw, plan)
+    return expect(params, found["train"].raw, plan, root)
 
 
 def seconds(params: Params, rows: Mapping[str, int], pace: Pace) -> dict[str, float]:
@@ -131,19 +136,21 @@ def _paths(pace: Pace, sampling: str) -> int:
     return {"fair": pace.choices, "sandwich": 4}.get(sampling, 1)
 
 
-def _unread(params: Params, root: Path) -> dict[str, Images]:
-    target = params.target
-    if target.dataset in PATH_DATASETS:
-        read = READERS[target.dataset](root / target.root, target.named, "target")
+def _unread(given: DatasetParams, root: Path, section: str) -> dict[str, Images]:
+    """Return the splits of the dataset of `section`, no image opened; UserError where its rows are not known."""
+    if given.dataset in PATH_DATASETS:
+        read = READERS[given.dataset](root / given.root, given.named, section)
         return {split: _unopened(listing.raw) for split, listing in read.items() if listing is not None}
-    if target.name is not None:
-        published = MEDMNIST[target.name]
+    if given.name is not None:
+        published = MEDMNIST[given.name]
         splits = zip(("train", "validation", "test"), published.rows, strict=True)
         return {split: _even(count, len(published.classes)) for split, count in splits}
-    if target.dataset not in PUBLISHED:
-        raise UserError(f"target.dataset: rows of {target.dataset} are not known before they are read: imbnas inspect")
-    known = PUBLISHED[target.dataset]
-    if target.dataset == "digits":
+    if given.dataset not in PUBLISHED:
+        raise UserError(
+            f"{section}.dataset: rows of {given.dataset} are not known before they are read: imbnas inspect"
+        )
+    known = PUBLISHED[given.dataset]
+    if given.dataset == "digits":
         return {"train": _even(known.rows, known.classes)}
     return {"train": _even(known.rows - TESTED, known.classes), "test": _even(TESTED, known.classes)}
 

@@ -29,6 +29,8 @@ class SplitPlan:
     rows: dict[str, np.ndarray]
     groups: list[str]
     rule: str
+    available: np.ndarray
+    """Rows of each class for training and validation together, before the imbalance."""
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -51,15 +53,17 @@ def plan_splits(params: Params, found: dict[str, Images], root: Path) -> SplitPl
     rows: dict[str, np.ndarray] = {**dict.fromkeys(SPLITS, none), "training": train.counts}
     faults: list[str] = []
     warnings: list[str] = []
+    available = train.counts
     try:
         _draw(params, found, rows, warnings)
+        available = rows["training"] + rows["validation"]
         rows["training"], held = _tail(params, rows["training"], train, root)
         rows["validation"] = rows["validation"] + held
     except UserError as error:
         faults.append(str(error))
     thresholds = params.evaluate.thresholds
     rule = make_rule(params.evaluate.shots, thresholds.many, thresholds.few)
-    return SplitPlan(rows, shot_groups(rows["training"], rule), rule_text(rule), faults, warnings)
+    return SplitPlan(rows, shot_groups(rows["training"], rule), rule_text(rule), available, faults, warnings)
 
 
 def _draw(params: Params, found: dict[str, Images], rows: dict[str, np.ndarray], warnings: list[str]) -> None:
