@@ -39,8 +39,8 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
-# cred_expire is also how long a requeued job waits before it starts again: 120 s unless set. A node that takes longer to
-# launch a job refuses it, and a busy machine may stand still for seconds.
+# cred_expire is also how long a requeued job waits before it starts again: 120 s unless set. A node that takes
+# longer to launch a job refuses it, and a busy machine may stand still for seconds.
 AuthInfo=socket={folder}/munge.sock,cred_expire=20
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
