@@ -197,7 +197,7 @@ def test_published_validation_rows_are_left_out_and_test_rows_among_the_training
         "row": [0, 2],
         "path": ["validation-of/cat/25.png", "validation-of/dog/25.png"],
     }
-    overlap = {"train": 0, "validation": 1, "source": 0, "training": 2}
+    overlap = {"train": 0, "validation": 1, "source": 0, "training": 2, "near": 2}
     assert json.loads((project / "data/target/test/info.json").read_text())["overlap"] == overlap
 
 

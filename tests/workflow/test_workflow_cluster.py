@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from workflow_project import ROOT
 
@@ -159,6 +161,10 @@ def test_a_lists_lines_count_as_rows(tmp_path: Path) -> None:
     tree = load(PRESETS / "imagenet-lt.yaml").tree()
     tree["target"]["root"], tree["target"]["splits"]["train"] = str(tmp_path), "train.txt"
     assert sizes.rows(parse(tree, "params.yaml"), "target") == 7
+    table = pa.table({"path": [f"{k}.png" for k in range(9)], "label": [0] * 9})
+    pq.write_table(table, tmp_path / "train.parquet")
+    tree["target"]["splits"]["train"] = "train.parquet"
+    assert sizes.rows(parse(tree, "params.yaml"), "target") == 9
 
 
 def test_an_output_that_changed_after_the_plan_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

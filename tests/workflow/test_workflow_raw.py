@@ -17,8 +17,10 @@ from workflow_project import ROOT, Project
 
 sys.path.insert(0, str(ROOT / "workflow/lib"))
 import outputs
+import raw_changes
 
 from imbnas.data import fingerprints
+from imbnas.params.config import parse
 from imbnas.run.output_record import OutputRecord
 
 pytestmark = pytest.mark.workflow
@@ -175,6 +177,31 @@ def _digests(project: Project) -> list[str]:
     plans = (project.path / ".imbnas/runs").glob("*/study.json")
     cells = json.loads(max(plans, key=lambda plan: plan.stat().st_mtime_ns).read_text())
     return sorted({cell["target"] for cell in cells})
+
+
+def test_other_groups_are_another_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for k in range(4):
+        paint(tmp_path / f"photos/{'ab'[k % 2]}/{k}.png", k)
+    table = tmp_path / "photos/groups.csv"
+    table.write_text("path,group\na/0.png,x\na/2.png,y\nb/1.png,z\nb/3.png,z\n")
+    section = {"dataset": "folder", "root": "photos", "groups": "groups.csv"}
+    params = parse({"source": section, "target": {**section, "image_size": 8}}, "params.yaml")
+    output = tmp_path / "data/target/train"
+
+    def look(accept: bool, record: str | None) -> str | None:
+        read = raw_changes.RawFiles().of("target", params, accept)
+        assert read is not None
+        return read(output, record)
+
+    made = look(True, None)
+    assert made is not None
+    assert look(False, made) == made
+    text = table.read_text()
+    table.write_text(text.replace("a/2.png,y", "a/2.png,x"))
+    assert look(False, made) == raw_changes.CHANGED
+    table.write_text(text)
+    assert look(False, made) == made
 
 
 def test_a_record_says_what_became_of_raw_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
