@@ -93,6 +93,8 @@ def pack_rows(pack: Path, making: Path, device: str, data: Path | None) -> dict[
     (pack / "chain").mkdir(parents=True)
     for name in gpu_rows.CHAIN:
         shutil.copy(literature[name], pack / "chain" / literature[name].name)
+    for name in gpu_rows.DESCRIBED:
+        shutil.copy(literature[name] / gpu_rows.INFO, pack / "chain" / f"{name}.json")
     splits = {name: literature[name] for name in gpu_rows.LITERATURE}
     found = gpu_rows.pack(pack, {**splits, **gpu_rows.places_of(table)})
     again = making / "again"

@@ -32,6 +32,8 @@ LITERATURE = ("target_train", "target_validation", "target_test")
 """Splits of the literature's experiments, as `graph.PATHS` names them."""
 CHAIN = ("longtail", "imbalance", "search", "search_facts", "front", "architecture", "handed")
 """Other files that `retrain` and `evaluate` read there."""
+DESCRIBED = ("source_train", "source_validation")
+"""Splits that `retrain` names as inputs and reads under `retrain.rows: all` alone: described, without images."""
 TRUTH = "truth-"
 """Begins the names of the truth table's splits in a pack."""
 POOLS = "pools.json"
@@ -59,7 +61,7 @@ class Pool:
 
 def chain_places(root: Path) -> dict[str, Path]:
     """Return where the literature's inputs lie below a directory, for `run_step`."""
-    return {name: root / PATHS[name] for name in (*LITERATURE, *CHAIN)}
+    return {name: root / PATHS[name] for name in (*LITERATURE, *DESCRIBED, *CHAIN)}
 
 
 def places_of(table: Table) -> dict[str, Path]:
@@ -125,6 +127,9 @@ def copy_files(folder: Path, places: Mapping[str, Path]) -> None:
     for name in CHAIN:
         places[name].parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "chain" / places[name].name, places[name])
+    for name in DESCRIBED:
+        places[name].mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "chain" / f"{name}.json", places[name] / INFO)
 
 
 def narrow(train: Path, longtail: Path, imbalance: Path, into: Mapping[str, Path]) -> None:

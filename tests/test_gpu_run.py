@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -100,7 +101,15 @@ def test_a_training_on_the_tail_alone_is_the_same_bit_for_bit(chain: Path, tmp_p
     import gpu_rows
 
     whole = gpu_rows.chain_places(chain)
-    places = {**whole, **{name: tmp_path / PATHS[name] for name in ("target_train", "longtail", "imbalance")}}
+    own = ("target_train", "longtail", "imbalance", *gpu_rows.CHAIN, *gpu_rows.DESCRIBED)
+    places = {**whole, **{name: tmp_path / PATHS[name] for name in own}}
+    (tmp_path / "pack/chain").mkdir(parents=True)
+    for name in gpu_rows.CHAIN:
+        shutil.copy(whole[name], tmp_path / "pack/chain" / whole[name].name)
+    for name in gpu_rows.DESCRIBED:
+        shutil.copy(whole[name] / gpu_rows.INFO, tmp_path / f"pack/chain/{name}.json")
+    gpu_rows.copy_files(tmp_path / "pack", places)
+    assert [file.name for file in places["source_train"].iterdir()] == [gpu_rows.INFO], "no images"
     gpu_rows.narrow(whole["target_train"], whole["longtail"], whole["imbalance"], places)
     assert len(read_split(places["target_train"])) < len(read_split(whole["target_train"])) / 2
     params = parse(tiny_chain.PARAMS, "params.yaml")
