@@ -110,7 +110,7 @@ def test_the_step_names_them_in_log_report_and_description(tmp_path: Path) -> No
         "test/a/copy.png",
     )
     log = (tmp_path / "logs/target.log").read_text()
-    assert "warning: 1 pairs of images in different splits look alike (at most 24 of 256 bits" in log
+    assert "warning: 1 pair of images in different splits look alike (at most 24 of 256 bits" in log
     assert "train/a/4.png and test test/a/copy.png" in log
     assert '"near": 1' in (tmp_path / "data/target/test/info.json").read_text()
     change["target"]["near_duplicates"] = None

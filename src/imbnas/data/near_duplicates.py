@@ -104,8 +104,9 @@ def describe(pairs: Pairs, place: Callable[[str, int], str], bits: int) -> str:
     differing, one, row, other, other_row = pairs.rows[0].tolist()
     first, second = (pairs.names[one], row), (pairs.names[other], other_row)
     return (
-        f"warning: {pairs.count:,} pairs of images in different splits look alike (at most {bits} of {BITS} bits of "
-        f"their perceptual hashes differ), {pairs.near:,} {pairs.names[-1]} rows among them; the most alike: "
+        f"warning: {pairs.count:,} pair{'s' * (pairs.count != 1)} of images in different splits look alike (at most "
+        f"{bits} of {BITS} bits of their perceptual hashes differ), {pairs.near:,} {pairs.names[-1]} "
+        f"row{'s' * (pairs.near != 1)} among them; the most alike: "
         f"{first[0]} {place(*first)} and {second[0]} {place(*second)} ({differing} bits)"
     )
 

@@ -40,7 +40,7 @@ def tell_look_alikes(
     def place(split: str, row: int) -> str:
         name, chosen = parts[split]
         raw, at = raws[name], int(chosen[row])
-        return raw.paths[at] if raw is not None and raw.paths is not None else f"{name} row {at}"
+        return raw.paths[at] if raw is not None and raw.paths is not None else f"row {at}"
 
     if not hashes or params.near_duplicates is None:
         write_report(directory, None, place)
