@@ -16,6 +16,7 @@ from imbnas.inspection.trial import Pace, trial
 from imbnas.params import presets
 from imbnas.params.budget_time import parse_budget
 from imbnas.params.config import load, parse
+from imbnas.run import machine
 from imbnas.sealed import write_record
 
 PACE = Pace(training=1e-3, evaluation=2e-4, decoding=0.0, device="cpu", images=64, choices=4)
@@ -65,7 +66,7 @@ def test_the_rows_of_another_source_count(tmp_path: Path, monkeypatch: pytest.Mo
     assert half["test"] == 10_000
 
 
-def test_a_trial_needs_no_data() -> None:
+def test_a_trial_needs_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     pace = trial(parse(changed(), "params.yaml"), 10)
     assert 0.0 < pace.evaluation < pace.training < 1.0
     assert (pace.device, pace.decoding, pace.choices) == ("cpu", 0.0, 4)
@@ -73,6 +74,9 @@ def test_a_trial_needs_no_data() -> None:
         trial(presets.params("darts-digits"), 10)
     with pytest.raises(UserError, match="the space implant"):
         trial(presets.params("implant-digits"), 10)
+    monkeypatch.setattr(machine, "available", lambda: 2**12)
+    with pytest.raises(UserError, match="the memory of this machine"):
+        trial(parse(changed(), "params.yaml"), 10)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800.0), ("90s", 90.0), ("1.5h", 5400.0)])

@@ -17,6 +17,7 @@ from imbnas.data.raw import Raw, Reading, Shape, resize_rule
 from imbnas.errors import UserError
 from imbnas.params.config import Params
 from imbnas.params.dataset import PATH_DATASETS
+from imbnas.run.machine import check_memory
 from imbnas.seeds import derive, stream
 from imbnas.spaces.registry import make_space
 from imbnas.training.optimizer import make_optimizer
@@ -62,6 +63,8 @@ def trial(params: Params, classes: int, raw: Raw | None = None) -> Pace:
     """
     if why := untimed(params):
         raise UserError(f"{why}: not to be timed by paths, expected a search over subnets")
+    # A network that no step could hold is not built here either.
+    check_memory("supernet", params)
     runtime = Runtime(params.runtime)
     space = make_space(params.space)
     shape = Shape(*params.target.shape)
