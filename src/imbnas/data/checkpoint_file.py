@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ PIXELS: dict[str, Any] = {
 }
 """The images on which published ImageNet classifiers were trained."""
 CLASSES = 1000
+
+
+def torch_cache() -> Path:
+    """Return where torch keeps the checkpoints that a user has downloaded through it."""
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{home}/torch")).expanduser() / "hub" / "checkpoints"
 
 
 def is_checkpoint(path: Path) -> bool:

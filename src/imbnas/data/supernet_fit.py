@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from imbnas.data.checkpoint_file import PIXELS, is_checkpoint
+from imbnas.data.checkpoint_file import PIXELS, is_checkpoint, torch_cache
 from imbnas.data.raw import resize_rule
 from imbnas.data.supernet_file import NAME, reused_meta
 from imbnas.errors import UserError
@@ -27,11 +27,13 @@ def check_reused(supernet: SupernetParams, space: SpaceParams, target: TargetPar
     if supernet.reuse is None:
         return None
     path = root / supernet.reuse
+    if space.name == "torchvision" and not path.exists() and (cached := torch_cache() / path.name).exists():
+        raise UserError(f"{NAME}: {path}: not found, expected the file that torch's cache has: cp {cached} {path}")
     published = is_checkpoint(path)
     if published and not space.reads_checkpoints:
         raise UserError(
             f"{NAME}: {path}: a checkpoint of torch in the space {space.name}, expected models/supernet.safetensors of "
-            "another project, or the space ofa-mobilenetv3, which reads its published checkpoints"
+            "another project, or the spaces ofa-mobilenetv3 and torchvision, which read published ones"
         )
     meta = PIXELS if published else reused_meta(path)
     digest = digest_file(path)

@@ -222,8 +222,12 @@ def _check_architecture(space: SpaceParams, search: SearchParams) -> None:
         )
 
 
-def check_cells(space: SpaceParams, retrain: RetrainParams) -> None:
-    """Raise ValueError where the final training has options of derived networks and the space is another one."""
+def check_cells(space: SpaceParams, retrain: RetrainParams, channels: int) -> None:
+    """Raise ValueError where the final training, or the images, are none that networks of the space take."""
+    if space.name == "torchvision" and retrain.branches != "one":
+        raise ValueError(f"retrain.branches is {retrain.branches} in the space torchvision, expected one")
+    if space.name == "torchvision" and channels != 3:
+        raise ValueError(f"target.channels is {channels} in the space torchvision, expected 3: it takes colour")
     for name in ("auxiliary", "drop_path"):
         value = getattr(retrain, name)
         if value and space.name != "darts":

@@ -85,7 +85,7 @@ class Params(Section):
         across.check_source(self.source, self.target, self.supernet)
         across_space.check_space(self.space, self.supernet, self.adapt, self.search, self.runtime.processes)
         across.check_precision(self.runtime, self.search)
-        across_space.check_cells(self.space, self.retrain)
+        across_space.check_cells(self.space, self.retrain, self.target.shape[2])
         across.check_validation(self.target, self.adapt, self.search, self.retrain)
         across.check_rows(self.source, self.target, self.imbalance, self.supernet, self.retrain.rows)
         across.check_padding(

@@ -7,6 +7,7 @@ from typing import Any
 
 from imbnas.params.config import Params, defaults
 from imbnas.params.shifting_options import ShiftingParams
+from imbnas.params.space_options import FIXED_SIZES
 
 Rule = tuple[tuple[str, ...], Callable[[Params], bool], str]
 TRAINED = {"head", "finetune", "scratch"}
@@ -83,10 +84,11 @@ RULES: tuple[Rule, ...] = (
         for name in ("shufflenet", "mobile", "nasbench201", "darts")
     ),
     (("space.ofa",), _is_space("ofa-mobilenetv3"), "space.name is another than ofa-mobilenetv3"),
+    (("space.torchvision",), _is_space("torchvision"), "space.name is another than torchvision"),
     (
         ("space.stem", "space.stages", "space.last_channels"),
-        lambda params: params.space.name != "ofa-mobilenetv3",
-        "space.name is ofa-mobilenetv3, whose sizes are given",
+        lambda params: params.space.name not in FIXED_SIZES,
+        "space.name is ofa-mobilenetv3 or torchvision, whose sizes are given",
     ),
     (
         ("imbalance.ratio",),

@@ -10,6 +10,7 @@ from imbnas.params.cell_options import CellChoices, ImplantChoices
 from imbnas.params.ofa_options import DEPTHS, EXPANSIONS, KERNELS, OfaChoices
 from imbnas.params.section import Section
 from imbnas.params.shared import Depth, Even, Width
+from imbnas.params.torchvision_options import TorchvisionChoices
 
 MOST_STAGES = 64
 MOST_BLOCKS = 1000
@@ -119,14 +120,29 @@ class DartsChoices(Section):
         return self
 
 
+SpaceName = Literal[
+    "shufflenet",
+    "mobile",
+    "resnet",
+    "implant",
+    "nasbench201",
+    "darts",
+    "ofa-mobilenetv3",
+    "torchvision",
+]
+FIXED_SIZES = ("ofa-mobilenetv3", "torchvision")
+"""Spaces whose sizes are given: of the section they take their own options alone."""
+
+
 class SpaceParams(Section):
     """The search space: which networks exist."""
 
-    name: Literal["shufflenet", "mobile", "resnet", "implant", "nasbench201", "darts", "ofa-mobilenetv3"] = "shufflenet"
+    name: SpaceName = "shufflenet"
     """`shufflenet`: Single Path One-Shot; `mobile`: inverted residuals, searched depth; `resnet`: one CIFAR ResNet;
     `implant`: the same with a searched cell in each stage, for `adapt.strategy: implant`; `nasbench201`: one searched
     cell of six edges, repeated, as in the tabular benchmark; `darts`: a normal and a reduction cell of fourteen edges
-    each, stacked; `ofa-mobilenetv3`: Once-for-All's MobileNetV3, whose published supernets `supernet.reuse` reads."""
+    each, stacked; `ofa-mobilenetv3`: Once-for-All's MobileNetV3, whose published supernets `supernet.reuse` reads;
+    `torchvision`: one classifier of that library, pretrained where `supernet.reuse` names its checkpoint."""
     stem: Stem = Stem()
     """The first convolution."""
     stages: Stages = Stages()
@@ -145,6 +161,8 @@ class SpaceParams(Section):
     """Used when `name` is darts, which takes nothing else but the stem's stride."""
     ofa: OfaChoices = OfaChoices()
     """Used when `name` is ofa-mobilenetv3, which takes nothing else."""
+    torchvision: TorchvisionChoices = TorchvisionChoices()
+    """Used when `name` is torchvision, which takes nothing else."""
 
     @model_validator(mode="after")
     def _skeleton(self) -> Self:
@@ -178,9 +196,9 @@ class SpaceParams(Section):
     @property
     def described(self) -> dict[str, Any]:
         """The section as the metadata of networks tell it: what came later than the others is there where it acts."""
-        if self.name == "ofa-mobilenetv3":
-            return self.model_dump(mode="json", include={"name", "ofa"})
-        acting = {"implant": self.name == "implant", "nasbench201": self.staged, "ofa": False}
+        if self.name in FIXED_SIZES:
+            return self.model_dump(mode="json", include={"name", self.name.partition("-")[0]})
+        acting = {"implant": self.name == "implant", "nasbench201": self.staged, "ofa": False, "torchvision": False}
         return self.model_dump(mode="json", exclude={name for name, acts in acting.items() if not acts})
 
     @property
@@ -194,7 +212,7 @@ class SpaceParams(Section):
     @property
     def reads_checkpoints(self) -> bool:
         """Whether `supernet.reuse` takes the checkpoints that the space's authors have published."""
-        return self.name == "ofa-mobilenetv3"
+        return self.name in FIXED_SIZES
 
     @property
     def staged(self) -> bool:
@@ -211,6 +229,8 @@ class SpaceParams(Section):
             return (5,) * 6
         if self.name == "implant":
             return ((5,) * 6 if self.implant.kind == "cells" else (2,)) * len(self.stages.channels)
+        if self.name == "torchvision":
+            return (1,)
         if self.name == "ofa-mobilenetv3":
             forms, always = len(KERNELS) * len(EXPANSIONS), min(DEPTHS)
             stage = (forms,) * always + (forms + 1,) * (max(DEPTHS) - always)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -58,30 +58,35 @@ def plain_name(name: str) -> str:
     return name
 
 
-def from_published(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_published(
+    found: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    name_of: Callable[[str], str] = published_name,
+    whose: str = "a supernet of Once-for-All's MobileNetV3",
+) -> dict[str, Tensor]:
     """Return a checkpoint's tensors under the names of the supernet whose state is like `expected`.
 
-    Counters of batches, which old checkpoints lack, are 0 there. Raises UserError for a tensor that is missing, of
-    another shape, or of no supernet.
+    `name_of` says what a checkpoint calls the supernet's tensors, and `whose` it is. Counters of batches, which old
+    checkpoints lack, are 0 there. Raises UserError for a tensor that is missing, of another shape, or of no supernet.
     """
     theirs = {plain_name(name): name for name in found}
     state: dict[str, Tensor] = {}
     for ours, like in expected.items():
-        name = published_name(ours)
+        name = name_of(ours)
         if name not in theirs and name.endswith(_COUNTER):
             state[ours] = like.new_zeros((), device="cpu")
             continue
         if name not in theirs:
-            raise UserError(f"has no tensor {name}, expected a supernet of Once-for-All's MobileNetV3")
+            raise UserError(f"has no tensor {name}, expected {whose}")
         tensor = found[theirs.pop(name)]
         if tensor.shape != like.shape:
             raise UserError(
                 f"found a tensor {name} of shape {list(tensor.shape)}, expected {list(like.shape)}: made for another "
-                "number of channels, classes or width (space.ofa.width)"
+                "number of channels or classes, or another width (space.ofa.width) or model (space.torchvision.model)"
             )
         state[ours] = tensor.to(like.dtype).contiguous()
     if theirs:
-        raise UserError(f"found a tensor {min(theirs.values())}, expected none of that name in such a supernet")
+        raise UserError(f"found a tensor {min(theirs.values())}, expected none of that name in {whose}")
     return state
 
 

@@ -8,6 +8,7 @@ from imbnas.params.space_options import SpaceParams
 from imbnas.spaces.chain import Outline
 from imbnas.spaces.darts import DartsSpace, Size
 from imbnas.spaces.implant_kinds import AdapterImplants, CellImplants
+from imbnas.spaces.library import TorchvisionSpace
 from imbnas.spaces.mobile import MobileSpace
 from imbnas.spaces.nasbench201 import NasBench201Space
 from imbnas.spaces.ofa import OfaSpace
@@ -38,6 +39,7 @@ SPACES: dict[str, Callable[[SpaceParams, Outline], SearchSpace]] = {
         params.darts.partial,
     ),
     "ofa-mobilenetv3": lambda params, outline: OfaSpace(params.ofa),
+    "torchvision": lambda params, outline: TorchvisionSpace(params.torchvision),
 }
 """The maker of each `space.name`."""
 

@@ -15,6 +15,7 @@ from imbnas.files import digest_file
 from imbnas.params.supernet import SupernetView
 from imbnas.run.context import ELSEWHERE, Context
 from imbnas.sealed import read_record
+from imbnas.spaces.library import TorchvisionSpace
 from imbnas.spaces.ofa_names import from_published
 from imbnas.spaces.registry import make_space
 from imbnas.steps.supernets import read_supernet
@@ -51,10 +52,14 @@ def _own(path: Path, view: SupernetView) -> tuple[dict[str, Tensor], dict[str, A
 def _published(path: Path, view: SupernetView) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of a published checkpoint under the supernet's names, and what is known of it."""
     meta = checkpoint_meta()
-    like = make_space(view.space).supernet_on_meta(len(meta["classes"]), meta["shape"][2]).state_dict()
+    space = make_space(view.space)
+    like = space.supernet_on_meta(len(meta["classes"]), meta["shape"][2]).state_dict()
     found = read_checkpoint(path)
     try:
-        weights = from_published(found, like)
+        if isinstance(space, TorchvisionSpace):
+            weights = from_published(found, like, space.published_name, f"torchvision's {space.model}")
+        else:
+            weights = from_published(found, like)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return weights, {**meta, "space": view.space.described}
