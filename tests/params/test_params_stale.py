@@ -25,8 +25,8 @@ SHARED = {
     "head_options",
     "inheritance",
     "longtail",
-    "medmnist",
     "loss_options",
+    "medmnist",
     "ofa_options",
     "origins",
     "recipe",
@@ -34,6 +34,7 @@ SHARED = {
     "section",
     "shared",
     "space_options",
+    "torchvision_options",
 }
 """Modules of params that serve several sections."""
 
