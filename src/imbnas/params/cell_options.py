@@ -1,12 +1,13 @@
-"""Options of the spaces of NAS-Bench-201's cells, repeated or implanted."""
+"""Options of the spaces of cells: those of DARTS, and of NAS-Bench-201, repeated or implanted."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from imbnas.params.section import Section
+from imbnas.params.shared import Even
 
 
 class CellChoices(Section):
@@ -39,3 +40,40 @@ class ImplantChoices(Section):
     2405.03420), or `adapters`, a bottleneck convolution or nothing, which the cells are compared with."""
     budget: Annotated[int, Field(gt=0, lt=2**31)] = 10_000
     """Of `adapters`: parameters of those of all stages together, from which their widths follow."""
+
+
+DartsOperation = Literal[
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+]
+
+
+class DartsChoices(Section):
+    """Options of the `darts` space."""
+
+    channels: Even = 16
+    """Channels of the search network's first cells; the stem has three times as many."""
+    layers: Annotated[int, Field(ge=3, le=1000)] = 8
+    """Cells of the search network; those at a third and two thirds halve the resolution."""
+    derived_channels: Even = 36
+    """Channels of a derived network's first cells."""
+    derived_layers: Annotated[int, Field(ge=3, le=1000)] = 20
+    """Cells of a derived network."""
+    operations: list[DartsOperation] = list(get_args(DartsOperation))
+    """The operations on every edge, without repetition; their order is that of the indices."""
+    partial: Literal[1, 2, 4, 8] = 1
+    """The search network's operations see one channel in so many, the others bypass them (PC-DARTS: 4)."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len(set(self.operations)) != len(self.operations) or not set(self.operations) - {"none"}:
+            raise ValueError(f"operations are {self.operations}, expected none twice and at least one besides none")
+        if self.channels % (2 * self.partial) and self.partial > 1:
+            raise ValueError(f"channels is {self.channels}, expected a multiple of {2 * self.partial}: twice partial")
+        return self

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from imbnas.params.cell_options import CellChoices, ImplantChoices
+from imbnas.params.cell_options import CellChoices, DartsChoices, ImplantChoices
 from imbnas.params.ofa_options import DEPTHS, EXPANSIONS, KERNELS, OfaChoices
 from imbnas.params.section import Section
-from imbnas.params.shared import Depth, Even, Width
+from imbnas.params.shared import Depth, Width
 from imbnas.params.torchvision_options import TorchvisionChoices
 
 MOST_STAGES = 64
@@ -80,43 +80,6 @@ class MobileChoices(Section):
         for name, values in (("kernels", self.kernels), ("expansions", self.expansions)):
             if len(set(values)) != len(values) or not values:
                 raise ValueError(f"{name} are {values}, expected at least one and none twice")
-        return self
-
-
-DartsOperation = Literal[
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-]
-
-
-class DartsChoices(Section):
-    """Options of the `darts` space."""
-
-    channels: Even = 16
-    """Channels of the search network's first cells; the stem has three times as many."""
-    layers: Annotated[int, Field(ge=3, le=1000)] = 8
-    """Cells of the search network; those at a third and two thirds halve the resolution."""
-    derived_channels: Even = 36
-    """Channels of a derived network's first cells."""
-    derived_layers: Annotated[int, Field(ge=3, le=1000)] = 20
-    """Cells of a derived network."""
-    operations: list[DartsOperation] = list(get_args(DartsOperation))
-    """The operations on every edge, without repetition; their order is that of the indices."""
-    partial: Literal[1, 2, 4, 8] = 1
-    """The search network's operations see one channel in so many, the others bypass them (PC-DARTS: 4)."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if len(set(self.operations)) != len(self.operations) or not set(self.operations) - {"none"}:
-            raise ValueError(f"operations are {self.operations}, expected none twice and at least one besides none")
-        if self.channels % (2 * self.partial) and self.partial > 1:
-            raise ValueError(f"channels is {self.channels}, expected a multiple of {2 * self.partial}: twice partial")
         return self
 
 
