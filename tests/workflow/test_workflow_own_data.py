@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from workflow_docs import commands
 from workflow_project import ROOT, Project, ran
 
-pytestmark = [pytest.mark.workflow, pytest.mark.pages, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.workflow, pytest.mark.pages, pytest.mark.timeout(3600)]
 BIRDS = {"jay": 120, "owl": 80, "wren": 50, "rook": 30, "kite": 20}
 
 
@@ -40,11 +41,16 @@ def test_the_page_on_own_images_works_as_typed(fresh: Project, tmp_path: Path) -
     begin = time.monotonic()
     for line in commands("own-data.md"):
         words = line.split()
-        done = (
-            project.run(*words)
-            if words[0] == "snakemake"
-            else project.shell("sh", "-c", line, HOME=str(tmp_path / "home"))
-        )
+        if words[0] == "snakemake":
+            said[" ".join(words[:2])] = project.run(*words).output
+            continue
+        done = project.shell("sh", "-c", line, expect=None, HOME=str(tmp_path / "home"))
+        if least := re.search("--budget .*found less than the ([0-9]+) min ", done.output):
+            # A busy machine: the reader gives what the refusal asks for, and some more.
+            assert done.code == 2
+            line = line.replace("8m", f"{2 * int(least[1])}m")
+            done = project.shell("sh", "-c", line, expect=None, HOME=str(tmp_path / "home"))
+        assert done.code == 0, f"{line} returned {done.code}:\n{done.output}"
         said[" ".join(words[:2])] = done.output
     print(f"{time.monotonic() - begin:.0f} s, and the command check said: {said['imbnas check']}")
     assert "300 in 5 classes, 120 to 20 each" in said["imbnas inspect"]
