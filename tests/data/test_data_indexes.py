@@ -107,6 +107,7 @@ def test_the_json_of_inaturalist(images: Path) -> None:
         ({"annotations": []}, "image 10 has no annotation"),
         ({"categories": [{"id": 7}]}, r"KeyError \(3\)"),
         ({"images": [{"id": 10, "file_name": "../x.png"}]}, r"image 10: '\.\./x\.png': contains"),
+        ({"images": [{"id": 10, "file_name": 7}]}, "image 10: file_name is 7, expected iNaturalist's JSON"),
         ({"images": 5}, "TypeError"),
         ({"annotations": [{"image_id": 10, "category_id": c} for c in (3, 7)]}, "image 10 has several categories"),
     ],
@@ -122,6 +123,7 @@ def test_other_json_is_refused(images: Path, change: dict[str, object], message:
     [
         ("file,label\na/1.png,x\n", r"no column 'path' among file, label, expected a table with the columns path and"),
         ("path,label\n", "no rows found"),
+        ("path,label,label\na/1.png,x,y\n", "2 columns 'label', expected one"),
         ("path,label\na/1.png,x,y\n", r"cannot be read as CSV \(.*Expected 2 columns, got 3"),
         ("path,label\n../1.png,x\n", r"row 1: '\.\./1\.png': contains"),
         ("path,label\na/1.png,x\n,x\n", "row 2: '': names the root"),
@@ -167,6 +169,13 @@ def test_groups_of_a_folder_come_from_a_table(images: Path) -> None:
     (images / "groups.csv").write_text("path,group\na/1.png,x\na/1.png,y\n")
     with pytest.raises(UserError, match=r"groups\.csv: a/1\.png is in the groups 'x' and 'y', expected one"):
         load_dataset("folder", images, splits=splits)
+
+
+def test_spaces_around_a_group_part_nothing(images: Path) -> None:
+    (images / "all.csv").write_text("path,label,group\na/1.png,x,p1\na/2.png,x, p1 \nb/3.png,x, \n")
+    assert listings(images, train="all.csv")["train"].raw.groups == ["p1", "p1", "b/3.png"]
+    (images / "g.csv").write_text("path,group\n" + "".join(f"./{path},{path[0]} \n" for path in PATHS))
+    assert load_dataset("folder", images, splits={"groups": "g.csv"}).train.groups == ["a", "a", "b", "b", "b"]
 
 
 def test_published_splits_with_a_group_in_common_are_refused(images: Path) -> None:

@@ -18,7 +18,7 @@ from imbnas.cli import main
 from imbnas.data.partition import source_parts, target_parts
 from imbnas.inspection import image_facts, minutes
 from imbnas.inspection.advice import advise
-from imbnas.inspection.image_facts import first_occurrences, look_at
+from imbnas.inspection.image_facts import first_occurrences, look_at, misnamed
 from imbnas.inspection.image_findings import Images, read_images
 from imbnas.inspection.inspection_page import summary
 from imbnas.inspection.own_directory import own_params
@@ -84,6 +84,15 @@ def test_each_oddity_is_found_once_and_named(found: dict[str, Images]) -> None:
     assert found["train"].duplicates == 2
     assert found["train"].counts.tolist() == [40, 24, 12, 6]
     assert found["train"].modes == {"RGB": 80}
+
+
+def test_a_phones_jpeg_of_two_pictures_is_a_jpeg(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", size) for size in ((40, 30), (20, 15))]
+    for name in ("a.jpg", "b.png"):
+        pictures[0].save(tmp_path / name, format="MPO", save_all=True, append_images=pictures[1:])
+    facts = look_at(tmp_path, ["a.jpg", "b.png"])
+    assert [each.format for each in facts] == ["JPEG", "JPEG"]
+    assert [misnamed(name, each) for name, each in zip(("a.jpg", "b.png"), facts, strict=True)] == [False, True]
 
 
 def test_large_files_of_one_size_are_compared_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

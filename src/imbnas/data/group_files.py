@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from posixpath import normpath
 
-from imbnas.data.indexes import TABLES, columns_of, texts
+from imbnas.data.indexes import TABLES, columns_of, group_names, texts
 from imbnas.data.raw import relative_path
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, read_text
@@ -28,7 +29,7 @@ def read_group_file(file: Path) -> dict[str, str]:
         raise UserError(f"{file}: a group file of the kind {file.suffix!r}, expected {' or '.join(TABLES)}")
     found = columns_of(file, ("path", "group"))
     groups: dict[str, str] = {}
-    for path, group in zip(texts(found["path"]), texts(found["group"]), strict=True):
+    for path, group in zip(map(normpath, texts(found["path"])), group_names(found["group"]), strict=True):
         if groups.setdefault(path, group) != group:
             raise UserError(f"{file}: {path} is in the groups {groups[path]!r} and {group!r}, expected one")
     return groups

@@ -104,10 +104,19 @@ def columns_of(file: Path, required: tuple[str, ...], optional: tuple[str, ...] 
     missing = [name for name in required if name not in there]
     if missing:
         raise UserError(f"{file}: no column {missing[0]!r} among {_some(there)}, {expected}")
+    twice = [name for name in (*required, *optional) if there.count(name) > 1]
+    if twice:
+        raise UserError(f"{file}: {there.count(twice[0])} columns {twice[0]!r}, expected one")
     if not len(table):
         raise UserError(f"{file}: no rows found, {expected}")
     found = {name: table[name].combine_chunks() for name in (*required, *optional) if name in there}
     return {name: _plain(file, name, column) for name, column in found.items()}
+
+
+def group_names(column: pa.Array) -> list[str]:
+    """Return the group of each row, "" where it is empty, without spaces around it."""
+    # With them one group would look like two, which different splits may get.
+    return [text.strip() for text in texts(column)]
 
 
 def texts(column: pa.Array) -> list[str]:
@@ -143,7 +152,7 @@ def _read_table(file: Path) -> Index:
         if wrong is not None:
             raise refuse(wrong, f"split {said[wrong]!r}, expected train, validation (or val) or test")
         splits = np.array([SPLITS[split] for split in said])
-    groups = texts(found["group"]) if "group" in found else None
+    groups = group_names(found["group"]) if "group" in found else None
     return Index(Lines(file, paths, labels, rows, _ROW), names, splits, groups)
 
 
@@ -179,6 +188,9 @@ def _read_json(file: Path) -> Index:
     lost = next((number for number, _ in images if number not in label_of), None)
     if lost is not None or not images:
         raise UserError(f"{file}: {f'image {lost} has no annotation' if images else 'no images'}, {expected}")
+    nameless = next((place for place in images if not isinstance(place[1], str)), None)
+    if nameless is not None:
+        raise UserError(f"{file}: image {nameless[0]}: file_name is {nameless[1]!r}, {expected}")
     paths = [checked_path(f"{file}: image {number}", path) for number, path in images]
     labels = np.array([label_of[number] for number, _ in images], dtype=np.int64)
     names = [categories[number] for number in order]

@@ -123,7 +123,9 @@ def _look(file: Path) -> ImageFacts:
 
 def _facts(file: Path, image: Image.Image, nbytes: int, digest: bytes, end: bytes) -> ImageFacts:
     fault, plain = "", False
-    mark = _ENDS.get(image.format or "")
+    # PIL's name for a JPEG of several pictures, as phones write it.
+    kind = "JPEG" if image.format == "MPO" else image.format or ""
+    mark = _ENDS.get(kind)
     if image.mode == "F":
         fault = fault_of(file, full=False) or ""
     elif image.width * image.height <= DECODED:
@@ -131,7 +133,7 @@ def _facts(file: Path, image: Image.Image, nbytes: int, digest: bytes, end: byte
         plain = _is_plain(image)
     elif mark is not None and mark not in end:
         fault = fault_of(file, full=True) or ""
-    return ImageFacts(image.width, image.height, image.mode, image.format or "", nbytes, digest, fault, plain)
+    return ImageFacts(image.width, image.height, image.mode, kind, nbytes, digest, fault, plain)
 
 
 def _is_plain(image: Image.Image) -> bool:
