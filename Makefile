@@ -28,13 +28,13 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 # $(call given,NAME,MEANING) ends a recipe with one line where the variable NAME is empty.
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
-.PHONY: help setup run test test-quick lint format lock sync schema record accept experiments longtail table table-plan \
+.PHONY: help setup run test test-quick lint format lock sync record accept experiments longtail table table-plan \
 	transfer ranking ablation seeds-results wins handmade spread adaptation reuse approximation inheritance \
 	implants gap golden latent-diffusion coverage bench gpu-pack gpu darts-results darts-speed regret regret-darts \
 	adapted-heads search-claims figures rerun docs clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(READY) ## the environment in .venv
 
@@ -45,7 +45,7 @@ run: $(READY) ## the default chain, and a table of its results
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test-quick: $(READY) ## the tests of the library, without steps and workflow: for a contributor's loop
+test-quick: $(READY) ## the tests of the library, without steps and workflow
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(QUICK) \
 		-m 'not slow and not workflow and not data and not slurm and not pages'
 
@@ -79,76 +79,76 @@ record: $(READY) ## lets DVC record what Snakemake made, unless something is sta
 		{ echo 'error: not up to date, or not runnable: see `snakemake -n`, run `snakemake` first' >&2; exit 1; }
 	@$(BIN)/python workflow/lib/record.py
 
-accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply` brought, unless DVC finds it changed
+accept: $(READY) ## lets Snakemake accept what `dvc checkout` or `dvc exp apply` brought, if DVC agrees
 	@$(BIN)/python workflow/lib/code_digests.py
 	@$(BIN)/dvc status --quiet $(STAGES) || { echo 'error: not what dvc.lock says: see `dvc status`' >&2; exit 1; }
 	$(BIN)/snakemake --touch --cores 1
 
-experiments: $(READY) ## the table of DVC's experiments: main scores, cost, parameters that differ (SHOW=--md: Markdown)
+experiments: $(READY) ## the table of DVC's experiments (SHOW=--md: Markdown)
 	@$(BIN)/dvc exp show --no-pager --only-changed $(SHOW) \
 		--keep 'balanced_accuracy|few|macs|seconds' \
 		--drop 'Created|State|Executor|accuracy|many|medium|macro_f1|ece|params|random_mean|over_random|largest|code\..*|.*/.*|requirements.lock'
 
-longtail: $(READY) ## long-tailed methods side by side on CIFAR-10-LT (DATA=DIR holds it), into docs/results/
+longtail: $(READY) ## long-tailed methods side by side: docs/results/cifar10-lt.md (DATA=DIR: CIFAR-10)
 	$(BIN)/python experiments/longtail.py --data $(DATA)
 
-table: $(READY) ## trains what a truth table lacks (SPEC=tables/NAME.yaml, DATA=DIR, JOBS=processes, SNAKE='--profile slurm')
+table: $(READY) ## trains what a truth table lacks (SPEC=tables/NAME.yaml, DATA=DIR, JOBS=N, SNAKE='--profile slurm')
 	$(BIN)/snakemake --snakefile workflow/table.smk $(if $(SNAKE),,--cores $(CORES)) --forceall --quiet host reason $(SNAKE) \
 		--config table=$(SPEC) parts=$(JOBS) $(if $(wildcard $(DATA)),data=$(DATA)) \
 		$(if $(filter $(TABLE_SPEC),$(SPEC)),page=docs/results/truth-table.md)
 
-table-plan: $(READY) ## how many trainings a truth table lacks, and about how many hours they take (SPEC, DATA)
+table-plan: $(READY) ## how many trainings a truth table lacks, and about how many hours (SPEC, DATA)
 	$(BIN)/imbnas truth plan $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA))
 
-rerun: $(READY) ## a small part of the claims again, drawn by SEED=0, and compared to the last bit (DATA=DIR; RERUN=--plan tells)
+rerun: $(READY) ## a small part of the figures again, to the last bit (SEED=0, DATA=DIR; RERUN=--plan tells)
 	$(BIN)/python experiments/rerun.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) --seed $(SEED) $(RERUN)
 
-figures: $(READY) ## files of figures beside the pages of docs/results, after an edit of a page by hand
+figures: $(READY) ## files of figures beside docs/results, after a page was edited by hand
 	$(BIN)/python experiments/renew_figures.py
 
-transfer: $(READY) ## do ranks on balanced rows tell those on a long tail: docs/results/transfer.md (TABLE=file.csv: control)
+transfer: $(READY) ## do balanced ranks tell long-tailed ones: docs/results/transfer.md (TABLE=file.csv: control)
 	$(BIN)/python experiments/transfer.py $(SPEC:.yaml=.parquet) $(if $(TABLE),--published $(TABLE)) $(TRANSFER)
 
-ranking: $(READY) ## how supernets, proxies and costs rank a truth table's cells: docs/results/ranking.md (SPEC, DATA)
+ranking: $(READY) ## how supernets, proxies and costs rank a table's cells: docs/results/ranking.md (SPEC, DATA)
 	$(BIN)/python experiments/ranking.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(RANKING)
 
-ablation: $(READY) ## where a truth table's ranking is lost, change by change: docs/results/ablation.md (hours; ABLATION=--plan tells)
+ablation: $(READY) ## where a ranking is lost: docs/results/ablation.md (hours; SPEC, DATA; ABLATION=--plan tells)
 	$(BIN)/python experiments/ablation.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(ABLATION)
 
-seeds-results: $(READY) ## searches on a truth table's long tail, seed by seed: docs/results/seeds.md (hours; SEEDS=--plan tells)
+seeds-results: $(READY) ## searches on a table's long tail: docs/results/seeds.md (hours; SPEC, DATA; SEEDS=--plan tells)
 	$(BIN)/python experiments/seeds_results.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(SEEDS)
 
-wins: $(READY) ## found networks beside random and free ones, whole chains: docs/results/wins.md (hours; WINS=--plan tells; DATA=DIR)
+wins: $(READY) ## found networks beside random and free ones: docs/results/wins.md (hours; DATA; WINS=--plan tells)
 	$(BIN)/python experiments/wins.py $(if $(wildcard $(DATA)),--data $(DATA)) $(WINS)
 
-handmade: $(READY) ## found networks beside ShuffleNetV2 and a ResNet of their MACs: docs/results/handmade.md (hours; DATA=DIR)
+handmade: $(READY) ## the same beside ShuffleNetV2 and a ResNet: docs/results/handmade.md (hours; DATA; HANDMADE=--plan)
 	$(BIN)/python experiments/handmade.py $(if $(wildcard $(DATA)),--data $(DATA)) $(HANDMADE)
 
-spread: $(READY) ## do a preset's architectures differ by more than seeds do? (PRESET=cells-32, DATA=DIR: CIFAR-10; minutes with SPREAD)
+spread: $(READY) ## do architectures of a preset differ by more than seeds do (PRESET=cells-32, DATA=DIR: CIFAR-10)
 	$(BIN)/python experiments/spread.py --preset $(PRESET) $(if $(wildcard $(DATA)),--data $(DATA)) $(SPREAD)
 
-search-claims: $(READY) ## searches that claims compare, on a table's long tail: docs/results/search-claims.md (CLAIMS=--plan tells)
+search-claims: $(READY) ## searches that claims compare: docs/results/search-claims.md (hours; DATA; CLAIMS=--plan tells)
 	$(BIN)/python experiments/search_claims.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(CLAIMS)
 
-adaptation: $(READY) ## seconds of each adaptation on digits, and how well it ranks subnets: docs/results/adaptation.md
+adaptation: $(READY) ## adaptations on digits, their seconds and ranks: docs/results/adaptation.md
 	$(BIN)/python experiments/adaptation.py $(ADAPTATION)
 
-reuse: $(READY) ## seconds of a second target with a supernet of another project, on digits: docs/results/reuse.md
+reuse: $(READY) ## a second target with a reused supernet, on digits: docs/results/reuse.md
 	$(BIN)/python experiments/reuse.py $(REUSE)
 
-inheritance: $(READY) ## inherited weights beside training from scratch (hours; DATA=DIR: CIFAR-10 and -100): docs/results/
+inheritance: $(READY) ## inherited weights beside new ones: docs/results/inheritance.md (hours; DATA=DIR: both CIFARs)
 	$(BIN)/python experiments/inheritance.py $(if $(wildcard $(DATA)),--data $(DATA)) $(INHERITANCE)
 
-approximation: $(READY) ## accuracy and energy by approximate multiplier, on digits: docs/results/approximation.md (minutes)
+approximation: $(READY) ## accuracy and energy by multiplier, on digits: docs/results/approximation.md (minutes)
 	$(BIN)/python experiments/approximation.py $(APPROXIMATION)
 
-adapted-heads: $(READY) ## adaptations of a supernet of CIFAR-100 on a table's cells: docs/results/adapted-heads.md (HEADS=--plan tells)
+adapted-heads: $(READY) ## adaptations of a CIFAR-100 supernet: docs/results/adapted-heads.md (hours; DATA; HEADS=--plan tells)
 	$(BIN)/python experiments/adapted_heads.py $(SPEC) $(if $(wildcard $(DATA)),--data $(DATA)) $(HEADS)
 
-implants: $(READY) ## implanted cells beside adapters, finetuning and a new head, on digits: docs/results/implants.md
+implants: $(READY) ## implanted cells beside other adaptations, on digits: docs/results/implants.md
 	$(BIN)/python experiments/implants.py $(IMPLANTS)
 
-gap: $(READY) ## discretisation gap of the differentiable searches, on digits: docs/results/discretisation-gap.md (minutes)
+gap: $(READY) ## discretisation gap of differentiable searches, on digits: docs/results/discretisation-gap.md (minutes)
 	$(BIN)/python experiments/gap.py $(GAP)
 
 golden: $(READY) ## heads on published networks' features (GOLDEN=DIR holds them): docs/results/golden.md
@@ -157,18 +157,18 @@ golden: $(READY) ## heads on published networks' features (GOLDEN=DIR holds them
 latent-diffusion: $(READY) ## heads on generated features (GOLDEN=DIR): docs/results/latent-diffusion.md
 	$(BIN)/python experiments/latent_diffusion.py --data $(GOLDEN)
 
-coverage: $(READY) ## how often intervals over seeds exclude 0 where there is no difference: docs/results/intervals.md
+coverage: $(READY) ## how often intervals exclude 0 without a difference: docs/results/intervals.md
 	$(BIN)/python experiments/interval_coverage.py
 
-gpu-pack: $(READY) ## all that `make gpu` needs on a bare machine without a network, into .gpu/pack (DATA=DIR: CIFAR-10)
+gpu-pack: $(READY) ## what `make gpu` needs on a machine without a network, into .gpu/pack (DATA=DIR: CIFAR-10)
 	$(BIN)/python experiments/gpu_pack.py --data $(DATA)
 
 # On the bare machine no environment is set up: its own Python has torch, and brings the rest from the pack.
-gpu: ## tests, ratios and trainings on a GPU within BUDGET=300 seconds, into OUT=DIR (DEVICE=cpu: a rehearsal, tiny)
+gpu: ## tests, ratios and trainings on a GPU (BUDGET=300 seconds, OUT=DIR; DEVICE=cpu: a rehearsal, tiny)
 	$(if $(wildcard $(READY)),$(BIN)/python,python3) experiments/gpu_run.py --device $(DEVICE) --budget $(BUDGET) \
 		$(if $(OUT),--out $(OUT)) $(GPU)
 
-bench: $(READY) ## speed beside xautodl and NNI, which it installs in benchmarks/.peers: benchmarks/results.json
+bench: $(READY) ## speed beside xautodl and NNI, installed in benchmarks/.peers: docs/results/speed.md
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 darts-results: $(READY) ## differentiable searches on digits, seed by seed: docs/results/darts.md (an hour)
@@ -189,7 +189,7 @@ docs: $(VENV)/.docs ## the documentation as a site: docs/_build/html/docs/index.
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs -b html . docs/_build/html
 	@echo 'docs/_build/html/docs/index.html'
 
-clean: ## removes outputs and the state of runs; DVC's cache, raw data and the environment stay
+clean: ## removes outputs and the state of runs, but no raw data, DVC cache or environment
 	rm -rf data models results study/*/ study/*.csv study/*.html study/*.parquet logs benchmarks/*.tsv benchmarks/study \
 		.snakemake .imbnas code.json
 
