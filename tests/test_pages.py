@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from imbnas.cli import app
+from imbnas.params.edit import set_parameters
 from imbnas.params.head_options import HEADS
 from imbnas.params.loss_options import LOSSES
 from imbnas.params.reference import parameters
@@ -59,6 +62,16 @@ def test_commands_and_parameters_of_a_page_exist(page: Path) -> None:
     }
     ours = {name for name in named if name.partition(".")[0] in SECTIONS and not FILE.search(name)}
     assert ours <= PLACES, ours - PLACES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_sets_is_accepted_line_by_line(page: Path, tmp_path: Path) -> None:
+    """Each block of commands starts from the default params.yaml; files that it names need not be there."""
+    file = tmp_path / "params.yaml"
+    for block in re.findall(r"(?:^ {4,}\S.*\n)+", page.read_text().replace("\\\n", " "), re.MULTILINE):
+        shutil.copyfile(ROOT / "params.yaml", file)
+        for given in re.findall(r"^ +imbnas params set (.*)$", block, re.MULTILINE):
+            set_parameters(file, shlex.split(given, comments=True))
 
 
 def test_the_readme_counts_what_there_is() -> None:
