@@ -133,7 +133,11 @@ class TestErrors:
 
     def test_no_image_at_all(self, model: Path, tmp_path: Path) -> None:
         (tmp_path / "text.png").write_text("hello")
-        self.expect(model, [tmp_path / "text.png"], r"text\.png: cannot be read as an image")
+        self.expect(model, [tmp_path / "text.png"], r"text\.png: cannot be read as an image \(not one by its content\)")
+
+    def test_pixels_that_a_step_refuses(self, model: Path, tmp_path: Path) -> None:
+        Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "float.tif")
+        self.expect(model, [tmp_path / "float.tif"], r"float\.tif: .*pixels are floating-point numbers, expected 8 or")
 
     def test_directory(self, model: Path, tmp_path: Path) -> None:
         self.expect(model, [tmp_path], r"cannot be read as an image")
@@ -445,6 +449,18 @@ class TestCommand:
         code, out, err = self.run(capfd, model, photos[0], "--output", tmp_path / "a.txt")
         told = f"error: {tmp_path / 'a.txt'}: expected a name that ends in .csv, .json or .parquet\n"
         assert (code, out, err) == (2, "", told)
+
+    def test_an_output_that_cannot_be_is_refused_before_any_image_is_read(
+        self, photos: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "a.csv"
+        folder.mkdir()
+        # There is no such network, which would be told of first.
+        code, _, err = self.run(capfd, tmp_path / "none", photos[0], "--output", folder)
+        assert (code, err) == (2, f"error: {folder}: a directory, expected a file\n")
+        code, _, err = self.run(capfd, tmp_path / "none", photos[0], "--output", tmp_path / "b.csv", "--json")
+        assert code == 2
+        assert err.startswith("error: --json and --output: found both, expected one of them")
 
     def test_lines_and_errors(self, model: Path, photos: list[Path]) -> None:
         done = CliRunner().invoke(app, ["predict", str(model), str(photos[0]), str(photos[1]), "--top", "2"])

@@ -61,12 +61,14 @@ def predict(
     """
     if not images and not lists:
         raise typer.BadParameter("found no IMAGE and no --list, expected image files", param_hint="IMAGE...")
-    from imbnas.deploy.answers_file import check_suffix, write_predictions
+    from imbnas.deploy.answers_file import check_output, write_predictions
     from imbnas.deploy.image_list import image_files
     from imbnas.predict import predict, print_predictions
 
     if output is not None:
-        check_suffix(output)
+        if as_json:
+            raise UserError("--json and --output: found both, expected one of them; a name that ends in .json is JSON")
+        check_output(output)
     files, absent = image_files(images or [], lists or [])
     found, faults = predict(model, files, top, max_pixels, abstain, device.value)
     if output is None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from imbnas.cli import main
 from imbnas.data.partition import source_parts, target_parts
+from imbnas.errors import UserError
 from imbnas.inspection import image_facts, minutes
 from imbnas.inspection.advice import advise
 from imbnas.inspection.image_facts import first_occurrences, look_at, misnamed
@@ -168,9 +169,12 @@ def test_a_class_too_small_for_its_splits_is_a_fault_of_the_plan(tmp_path: Path)
         photo(tmp_path / "ant" / f"{k}.png", k)
     photo(tmp_path / "bee/0.png", 99)
     params = own_params(tmp_path)
-    plan = plan_splits(params, read_images(params.target, tmp_path, "target"), Path())
+    found = read_images(params.target, tmp_path, "target")
+    plan = plan_splits(params, found, Path())
     assert len(plan.faults) == 1
     assert "'bee' has 1 distinct image" in plan.faults[0]
+    with pytest.raises(UserError, match="'bee' has 1 distinct image"):
+        minutes.expect(params, found["train"].raw, plan, Path())
 
 
 def test_recommendations_follow_what_was_found(folder: Path, found: dict[str, Images]) -> None:

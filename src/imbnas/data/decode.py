@@ -66,7 +66,10 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def eight_bit(image: Image.Image, channels: int) -> Image.Image:
-    """Return an opened image with 8 bits per value, in grey (1 channel) or colour (3)."""
+    """Return an opened image with 8 bits per value, in grey (1 channel) or colour (3); ValueError for other pixels."""
+    if image.mode == "F":
+        # A step refuses these, which PIL would clip to whole numbers up to 255.
+        raise ValueError("pixels are floating-point numbers, expected 8 or 16 bits")
     if image.mode.startswith("I"):
         # PIL's own conversion clips 16-bit values at 255, which turns a radiograph white.
         values = np.asarray(image).astype(np.int64)

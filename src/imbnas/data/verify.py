@@ -206,9 +206,12 @@ def open_image(file: Path, size: SizeLimit | None = None) -> Iterator[Image.Imag
 
 
 def unreadable(error: Exception) -> str:
-    """Return one line for whatever PIL raised on a damaged image file."""
+    """Return one line for whatever PIL raised on a damaged image file, or on another file."""
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         # Not the file's name once more, which may be long.
         reason = error.strerror
+    if isinstance(error, UnidentifiedImageError):
+        # PIL's own words name an opened stream.
+        reason = "not one by its content"
     return f"cannot be read as an image ({reason}), expected a complete JPEG, PNG, WebP, BMP, PPM, PGM or TIFF"

@@ -32,15 +32,17 @@ class Prediction:
     abstained: bool | None = None
 
 
-def check_suffix(path: Path) -> None:
-    """Raise UserError for a file of another suffix, before any image is read."""
+def check_output(path: Path) -> None:
+    """Raise UserError for a file of another suffix, or a directory, before any image is read."""
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: expected a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if path.is_dir():
+        raise UserError(f"{path}: a directory, expected a file")
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write a row per image and class (CSV, Parquet), or an entry per image (JSON)."""
-    check_suffix(path)
+    check_output(path)
     if path.suffix == ".json":
         write_bytes(path, (predictions_json(predictions, unicode=True) + "\n").encode())
     elif path.suffix == ".csv":

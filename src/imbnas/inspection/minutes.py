@@ -69,8 +69,11 @@ def finished(root: Path) -> float | None:
 def expect(params: Params, train: Raw, plan: SplitPlan, root: Path) -> Expectation:
     """Return what the chain takes on images that lie at hand, after a trial; UserError where paths cannot be timed.
 
-    It is raised too where another dataset is the source and its rows are not known.
+    It is raised too where a step would refuse the images, and where another dataset is the source and its rows are not
+    known.
     """
+    if plan.faults:
+        raise UserError(plan.faults[0])
     rows = {name: int(counts.sum()) for name, counts in plan.rows.items()}
     if params.supernet.reuse is None and not same_images(params.source, params.target):
         rows["source"] = round(params.source.share * len(_unread(params.source, root, "source")["train"].raw))
@@ -85,8 +88,6 @@ def expect_unread(params: Params, root: Path) -> Expectation:
     """
     found = _unread(params.target, root, "target")
     plan = plan_splits(params, found, root)
-    if plan.faults:
-        raise UserError(plan.faults[0])
     return expect(params, found["train"].raw, plan, root)
 
 
