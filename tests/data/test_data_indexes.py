@@ -123,6 +123,8 @@ def test_other_json_is_refused(images: Path, change: dict[str, object], message:
     [
         ("file,label\na/1.png,x\n", r"no column 'path' among file, label, expected a table with the columns path and"),
         ("path,label\n", "no rows found"),
+        ("path,label,Group\na/1.png,x,y\n", "a column 'Group', expected 'group' for it, or another name"),
+        ("path, label\na/1.png,x\n", "a column ' label', expected 'label' for it"),
         ("path,label,label\na/1.png,x,y\n", "2 columns 'label', expected one"),
         ("path,label\na/1.png,x,y\n", r"cannot be read as CSV \(.*Expected 2 columns, got 3"),
         ("path,label\n../1.png,x\n", r"row 1: '\.\./1\.png': contains"),

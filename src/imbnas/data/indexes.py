@@ -101,6 +101,11 @@ def columns_of(file: Path, required: tuple[str, ...], optional: tuple[str, ...] 
         raise UserError(f"{file}: cannot be read as {file.suffix[1:].upper()} ({reason}), {expected}") from None
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}, {expected}") from None
+    wanted = {*required, *optional} - {*there}
+    # Passed over, a column Group or Split would let rows cross what they are not to cross.
+    alike = next((name for name in there if name.strip().lower() in wanted), None)
+    if alike is not None:
+        raise UserError(f"{file}: a column {alike!r}, expected {alike.strip().lower()!r} for it, or another name")
     missing = [name for name in required if name not in there]
     if missing:
         raise UserError(f"{file}: no column {missing[0]!r} among {_some(there)}, {expected}")
