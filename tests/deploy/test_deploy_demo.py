@@ -110,3 +110,14 @@ def test_a_port_that_is_taken(project: Path, port: int) -> None:
     demo = Demo(open_classifier(project / PATHS["final"]), 3, "kang", SizeLimit(10_000, ""))
     with pytest.raises(UserError, match=rf"^--port {port}: .* in use, expected a free port, or 0 for any$"):
         make_server(demo, port)
+
+
+def test_a_page_that_does_not_wait_leaves_no_traceback(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo = Demo(open_classifier(project / PATHS["final"]), 3, "kang", SizeLimit(10_000, "--max-pixels"))
+    with make_server(demo, 0) as server:
+        for error, told in ((BrokenPipeError(), False), (ConnectionResetError(), False), (KeyError("own"), True)):
+            try:
+                raise error
+            except Exception:
+                server.handle_error(None, ("127.0.0.1", 1))  # type: ignore[arg-type]
+            assert ("Traceback" in capsys.readouterr().err) is told

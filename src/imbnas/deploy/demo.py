@@ -7,6 +7,7 @@ this machine as their host and carry a header that browsers let no other site se
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import threading
 from functools import partial
@@ -144,9 +145,18 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep requests from the terminal."""
 
 
+class _Server(ThreadingHTTPServer):
+    """A thread per request."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print the traceback of an error, but for a page that was closed or loaded anew before it had its answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def make_server(demo: Demo, port: int) -> ThreadingHTTPServer:
     """Return a server on this machine alone; port 0 is a free one. UserError where the port is taken."""
     try:
-        return ThreadingHTTPServer((LOCAL, port), partial(_Handler, demo))
+        return _Server((LOCAL, port), partial(_Handler, demo))
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}, expected a free port, or 0 for any") from None
