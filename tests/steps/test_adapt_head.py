@@ -16,6 +16,7 @@ from imbnas.errors import Interrupted
 from imbnas.steps import adapt_head
 from imbnas.training.checkpoint import load_weights
 from imbnas.training.loop import Trainer
+from imbnas.training.turns import Turns
 
 SUPERNET, ADAPTED = "models/supernet.safetensors", "models/adapted.safetensors"
 HEADS = ["linear", "cosine", "crt", "lws", "tau-norm", "ncm", "logit-adjustment"]
@@ -131,16 +132,16 @@ def test_a_kill_between_the_stages_of_lws_repeats_nothing_and_changes_no_bit(
 ) -> None:
     root = tiny_chain.copy(chain, tmp_path)
     change = {"adapt__head": {"epochs": 2, "name": "lws", "tau": 0.5}}
-    real, trained = Trainer.fit, []
+    real, trained = Trainer.turns, []
 
-    def stopped(trainer: Trainer) -> list[float]:
+    def stopped(trainer: Trainer) -> Turns[list[float]]:
         if trainer.training.name == "adapt-scales":
             raise Interrupted("stop")
         return real(trainer)
 
-    monkeypatch.setattr(Trainer, "fit", stopped)
+    monkeypatch.setattr(Trainer, "turns", stopped)
     assert tiny_chain.run(root, "adapt", **change) == 143
-    monkeypatch.setattr(Trainer, "fit", real)
+    monkeypatch.setattr(Trainer, "turns", real)
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self, *a: (trained.append(self.training.name), step(self, *a))[1])
     assert tiny_chain.run(root, "adapt", **change) == 0

@@ -107,7 +107,7 @@ class Evil:
         (lambda state: {**state, "more": torch.zeros(1)}, "found a tensor more, expected none of that name"),
         (
             lambda state: published_state(OfaSpace(OfaChoices(width=0.25))),
-            r"found a tensor \S+ of shape \[.*\], expected \[.*\]: made for another number of channels, classes or wid",
+            r"found a tensor \S+ of shape \[.*\], expected \[.*\]: made for another number of channels or classes",
         ),
         (lambda state: {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "has no tensor first_conv.conv.weight, expected"),
         (

@@ -31,6 +31,7 @@ from imbnas.training.checkpoint import save_weights
 from imbnas.training.definition import Training
 from imbnas.training.distillation import in_place
 from imbnas.training.state import ResumeState
+from imbnas.training.turns import finished
 
 
 def run(view: AdaptView, context: Context) -> None:
@@ -42,7 +43,7 @@ def run(view: AdaptView, context: Context) -> None:
     states: list[ResumeState] = []
     if view.adapt.strategy == "head":
         stage = AdaptHead(step, view, supernet, held_out)
-        head, states = HEAD_STAGES[view.adapt.head.name](stage), stage.states
+        head, states = finished(HEAD_STAGES[view.adapt.head.name](stage)), stage.states
     elif view.adapt.strategy != "none":
         states = [_train(step, view.adapt, supernet)]
     if not step.runtime.ranks.first:

@@ -27,6 +27,7 @@ from imbnas.training.batchnorm import batch_statistics
 from imbnas.training.cache import CachedSampler, CachedStore
 from imbnas.training.definition import Objective, Training
 from imbnas.training.frozen import FrozenBackbone, compute_features
+from imbnas.training.turns import Trainings
 
 FEATURE_BATCH = 256
 """Rows whose statistics normalise a batch of features, as in the search's calibration."""
@@ -61,12 +62,12 @@ class AdaptHead(HeadStage):
         if described != LINEAR:
             self.supernet.head = make_head(described, self.step.space.num_features, len(self.counts))
 
-    def plain(self) -> nn.Linear:
+    def plain(self) -> Trainings[nn.Linear]:
         """Return the new linear head, trained with plain cross-entropy on the rows as they are."""
-        self.train("ce", INSTANCE)
+        yield from self.train("ce", INSTANCE)
         return own_head(self.supernet.head)
 
-    def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> None:
+    def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> Trainings[None]:
         """Train the supernet's present head."""
         name = f"adapt-{part}" if self.states else "adapt"
         step, recipe = self.step, self.adapt.head
@@ -79,7 +80,7 @@ class AdaptHead(HeadStage):
         else:
             training = self._on_features(name, self.cache, rows, objective, capturable(loss))
         state = step.state(name)
-        step.trainer(training, state).fit()
+        yield step.trainer(training, state).turns()
         self.states.append(state)
 
     def _on_images(self, name: str, sampler: Sampler, objective: Objective, capturable: bool) -> Training:

@@ -21,7 +21,7 @@ from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.trained import Kept, Trained
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.state import ResumeState
-from imbnas.training.turns import Turns, finished
+from imbnas.training.turns import Trainings, finished
 
 
 @dataclass
@@ -94,8 +94,8 @@ def first_stage(
     spent: Callable[[], float],
     role: str = "",
     teacher: Teacher | None = None,
-) -> Turns[FirstStage]:
-    """Return a network after its first stage, turn by turn; add to the outcome what that has brought.
+) -> Trainings[FirstStage]:
+    """Return a network after its first stage; add to the outcome what that has brought.
 
     `spent` returns the seconds that it has taken, `role` tells states apart.
 

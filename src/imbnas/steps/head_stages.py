@@ -21,6 +21,7 @@ from imbnas.progress import Log
 from imbnas.spaces.networks import Subnet, Supernet
 from imbnas.steps.objective import describe_head
 from imbnas.training.state import ResumeState
+from imbnas.training.turns import Trainings
 
 INSTANCE = SamplerParams(name="instance")
 """How a head is trained that lws, tau-norm or logit-adjustment then corrects: the rows as they are."""
@@ -59,11 +60,11 @@ class HeadStage(ABC):
         """Give the network a new head of this description, see `longtail.heads.make_head`."""
 
     @abstractmethod
-    def plain(self) -> nn.Linear:
+    def plain(self) -> Trainings[nn.Linear]:
         """Return the linear head that plain training has given the network."""
 
     @abstractmethod
-    def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> None:
+    def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> Trainings[None]:
         """Train the network's present head and keep the training's state; `part` names a second training."""
 
     @abstractmethod
@@ -75,50 +76,52 @@ class HeadStage(ABC):
         """Return the nearest-class-mean head of the training rows."""
 
 
-def _own(stage: HeadStage) -> dict[str, Any]:
+def _own(stage: HeadStage) -> Trainings[dict[str, Any]]:
     """Train a new head with the section's loss and sampler."""
     described = describe_head(stage.head.name, stage.scale)
     stage.renew(described)
-    stage.train(stage.loss, stage.sampler)
+    yield from stage.train(stage.loss, stage.sampler)
     return described
 
 
-def _crt(stage: HeadStage) -> dict[str, Any]:
+def _crt(stage: HeadStage) -> Trainings[dict[str, Any]]:
     """Train a new linear head on class-aware batches (Kang et al. 2020)."""
     stage.renew(dict(LINEAR))
-    stage.train("ce", class_aware(stage.sampler))
+    yield from stage.train("ce", class_aware(stage.sampler))
     return dict(LINEAR)
 
 
-def _lws(stage: HeadStage) -> dict[str, Any]:
+def _lws(stage: HeadStage) -> Trainings[dict[str, Any]]:
     """Train the scales of a trained head's logits on class-aware batches (Kang et al. 2020)."""
-    scaled = ScaledHead(stage.plain())
+    scaled = ScaledHead((yield from stage.plain()))
     stage.network.head = scaled
-    stage.train("ce", class_aware(stage.sampler), "scales")
+    yield from stage.train("ce", class_aware(stage.sampler), "scales")
     stage.network.head = scaled.linear()
     return dict(LINEAR)
 
 
-def _tau_norm(stage: HeadStage) -> dict[str, Any]:
+def _tau_norm(stage: HeadStage) -> Trainings[dict[str, Any]]:
     """Normalise a trained head's weights (Kang et al. 2020)."""
-    plain = stage.plain()
+    plain = yield from stage.plain()
     stage.network.head = normalised(plain, stage.head.tau, stage.judges(), stage.log)
     return dict(LINEAR)
 
 
-def _ncm(stage: HeadStage) -> dict[str, Any]:
+def _ncm(stage: HeadStage) -> Trainings[dict[str, Any]]:
     """Take the class means of the features (Kang et al. 2020)."""
+    yield from ()  # nothing is trained
     stage.network.head = stage.class_means()
     return {"name": "ncm"}
 
 
-def _logit_adjustment(stage: HeadStage) -> dict[str, Any]:
+def _logit_adjustment(stage: HeadStage) -> Trainings[dict[str, Any]]:
     """Take the log-priors from a trained head's biases (Menon et al. 2021)."""
-    stage.network.head = prior_adjusted(stage.plain(), stage.counts, stage.head.adjustment)
+    plain = yield from stage.plain()
+    stage.network.head = prior_adjusted(plain, stage.counts, stage.head.adjustment)
     return dict(LINEAR)
 
 
-HEAD_STAGES: dict[str, Callable[[HeadStage], dict[str, Any]]] = {
+HEAD_STAGES: dict[str, Callable[[HeadStage], Trainings[dict[str, Any]]]] = {
     "linear": _own,
     "cosine": _own,
     "crt": _crt,

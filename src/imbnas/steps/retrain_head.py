@@ -24,6 +24,7 @@ from imbnas.training.batchnorm import batchnorms
 from imbnas.training.definition import Objective, Training
 from imbnas.training.frozen import FeatureStore, FrozenBackbone, ViewSampler, compute_features, feature_views
 from imbnas.training.state import ResumeState
+from imbnas.training.turns import Trainings
 
 FEATURE_BATCH = 512
 """Rows in one forward pass of a network in evaluation mode."""
@@ -52,8 +53,9 @@ class SecondStage(HeadStage):
         self._network.head = make_head(described, self._step.space.subnet_features, len(self.counts))
         self._step.runtime.place(self._network)
 
-    def plain(self) -> nn.Linear:
+    def plain(self) -> Trainings[nn.Linear]:
         """Return the head with which the network was trained."""
+        yield from ()  # it is trained already
         return own_head(self._network.head)
 
     def judges(self) -> tuple[Tensor, Tensor] | None:
@@ -69,7 +71,7 @@ class SecondStage(HeadStage):
         batches = step.store(rows).ordered(FEATURE_BATCH)
         return compute_features(self._network, batches, step.augment(None, rows), step.runtime, None)
 
-    def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> None:
+    def train(self, loss: LossName, sampler: SamplerParams, part: str = "") -> Trainings[None]:
         """Train the network's present head."""
         ending = f"head-{part}" if self.states else "head"
         name, network, head = f"retrain-{ending}", self._network, self._retrain.head
@@ -80,7 +82,7 @@ class SecondStage(HeadStage):
             training = self._on_features(name, loss, sampler)
         else:
             training = self._on_images(name, loss, sampler)
-        self._step.trainer(training, state).fit()
+        yield self._step.trainer(training, state).turns()
         for layer in batchnorms(network):
             layer.track_running_stats = True
         network.eval()
@@ -113,7 +115,7 @@ class SecondStage(HeadStage):
         seed, augment = derive(step.seed, name, "views"), step.augment(head.augment)
         return feature_views(self._network, step.store(), augment, step.runtime, head.views, FEATURE_BATCH, seed)
 
-    def train_enlarged(self) -> None:
+    def train_enlarged(self) -> Trainings[None]:
         """Go on training the network's present head, on the features of the training rows and generated ones."""
         step, head, network, name = self._step, self._retrain.head, self._network, SEED
         if not head.epochs:
@@ -139,7 +141,7 @@ class SecondStage(HeadStage):
             seed=step.seed,
             capturable=capturable(head.loss) and not enlarged.paired,
         )
-        step.trainer(training, self._state("")).fit()
+        yield step.trainer(training, self._state("")).turns()
         network.eval()
 
     def _state(self, part: str) -> ResumeState:
@@ -163,14 +165,14 @@ class SecondStage(HeadStage):
         )
 
 
-def _enlarged(stage: SecondStage) -> dict[str, Any]:
+def _enlarged(stage: SecondStage) -> Trainings[dict[str, Any]]:
     """Go on training the trained head on real and generated features (Han et al. 2024)."""
     own_head(stage.network.head)
-    stage.train_enlarged()
+    yield from stage.train_enlarged()
     return dict(LINEAR)
 
 
-SECOND_STAGES: dict[str, Callable[[SecondStage], dict[str, Any]]] = {
+SECOND_STAGES: dict[str, Callable[[SecondStage], Trainings[dict[str, Any]]]] = {
     **HEAD_STAGES,
     **dict.fromkeys(GENERATORS, _enlarged),
 }

@@ -24,7 +24,7 @@ from imbnas.training.definition import Training
 from imbnas.training.distillation import distilled
 from imbnas.training.inputs import batches_of
 from imbnas.training.state import ResumeState
-from imbnas.training.turns import Turns
+from imbnas.training.turns import Trainings
 
 
 def new_network(
@@ -50,8 +50,8 @@ def train_network(
     model: Subnet | BilateralSubnet,
     tag: str,
     teacher: nn.Module | None = None,
-) -> Turns[tuple[list[float], list[ResumeState]]]:
-    """Train a network in place, turn by turn, after its pretraining if there is one; `tag` tells states apart.
+) -> Trainings[tuple[list[float], list[ResumeState]]]:
+    """Train a network in place, after its pretraining if there is one; `tag` tells states apart.
 
     It follows the teacher as `recipe.distill` says. Returns the loss of each epoch of the last training, and the states
     of all.
@@ -62,7 +62,7 @@ def train_network(
         trainings.insert(0, (pretraining(step, training, model, recipe), step.state(f"pretrain-{tag}")))
     losses: list[float] = []
     for one, state in trainings:
-        losses = yield from step.trainer(one, state, tag).turns()
+        losses = yield step.trainer(one, state, tag).turns()
     stop_dropping(model)
     return losses, [state for _, state in trainings]
 

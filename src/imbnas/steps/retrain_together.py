@@ -16,7 +16,7 @@ from imbnas.steps.retrain_head import SECOND_STAGES, SecondStage
 from imbnas.steps.rows import Rows
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.lanes import lanes, workers_each
-from imbnas.training.turns import Clock, Job, Turns, in_turn
+from imbnas.training.turns import Clock, Job, Trainings, finished, in_turn, stepwise
 
 
 def train_all(
@@ -37,13 +37,20 @@ def train_all(
         if names.setdefault(tuple(entry["architecture"]), name) != name:
             context.log(f"{name} is the same architecture as an earlier one and is not trained twice")
     places = lanes(context.together, step.runtime.device, len(names), step.runtime.ranks.count)
-    train, jobs = _Networks(step, view, outcome, teacher, judges), []
-    for architecture, name in names.items():
-        clock = Clock()
-        jobs.append(Job(name, partial(train, architecture, name, clock), clock))
-    before = train.unassigned(names) / min(places.count, len(jobs))
-    for job in jobs[: places.count]:
-        job.clock.seconds = before
+    train, clocks = _Networks(step, view, outcome, teacher, judges), [Clock() for _ in names]
+    before = train.unassigned(names) / min(places.count, len(names))
+    for clock in clocks[: places.count]:
+        clock.seconds = before
+    works = [partial(train, *each, clock) for each, clock in zip(names.items(), clocks, strict=True)]
+    if places.count == 1:
+        for work, clock in zip(works, clocks, strict=True):
+            with clock.running():
+                finished(work())
+        return
+    jobs = [
+        Job(name, partial(stepwise, work), clock)
+        for name, work, clock in zip(names.values(), works, clocks, strict=True)
+    ]
     whole, context.workers = context.workers, workers_each(context.workers, places.count)
     try:
         in_turn(jobs, places, context.log)
@@ -61,8 +68,8 @@ class _Networks:
     teacher: Teacher | None
     judges: Rows | None
 
-    def __call__(self, architecture: Architecture, name: str, clock: Clock) -> Turns[None]:
-        """Train one network turn by turn; a head's training afterwards is one turn."""
+    def __call__(self, architecture: Architecture, name: str, clock: Clock) -> Trainings[None]:
+        """Train one network, and its head anew where a second stage follows."""
         step, view, outcome = self.step, self.view, self.outcome
         first = first_stage(step, view, architecture, outcome, clock, teacher=self.teacher)
         model, tag, losses = yield from first
@@ -70,7 +77,7 @@ class _Networks:
             assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
             begin = time.monotonic()
             stage = SecondStage(step, view.retrain.acting, model, self.judges, tag)
-            outcome.head = SECOND_STAGES[view.retrain.head.name](stage)
+            outcome.head = yield from SECOND_STAGES[view.retrain.head.name](stage)
             outcome.seconds += time.monotonic() - begin
             outcome.states += stage.states
         outcome.losses[architecture] = losses

@@ -26,7 +26,7 @@ from imbnas.training.resident import Resident
 from imbnas.training.runtime import Runtime, drawing
 from imbnas.training.snapshots import Snapshots
 from imbnas.training.state import ResumeState
-from imbnas.training.turns import Turns, finished
+from imbnas.training.turns import Turns
 from imbnas.waiting import StoppedWaiting
 
 Passes = Sequence[tuple[Any, ...]]
@@ -61,7 +61,12 @@ class Trainer:
         loss or, at the end, the network stops being finite, Interrupted after a signal, PeerLost when another of the
         processes that train together has ended.
         """
-        return finished(self.turns())
+        turns = self.turns()
+        try:
+            while True:
+                next(turns)
+        except StopIteration as end:
+            return list(end.value)
 
     def turns(self) -> Turns[list[float]]:
         """Do what `fit` does, and stop after each step, so that other trainings can take theirs (`training.turns`)."""
@@ -128,35 +133,29 @@ class Trainer:
         # Each process has a stream of its own: one for all would give their rows the same draws.
         stream = ("global", self.done) if ranks.first else ("global", self.done, ranks.rank)
         self.runtime.seed(derive(training.seed, training.name, *stream))
-        passes = training.passes(self.done)
-        if self._resident is not None:
-            return self._step_of(passes, batch.shape[1], batch, ())
+        passes, resident, numbers = training.passes(self.done), self._resident, batch
+        last = self.done == self.steps - 1
+        if resident is not None and (last or not self._sums):
+            batch, labels = resident.made(numbers)
         target: Any = labels
         if training.mix is not None:
             draws = torch.Generator().manual_seed(derive(training.seed, training.name, "mix", self.done))
             batch, target = training.mix(batch, labels, draws)
         # All processes have the whole batch: what is drawn for it, and what is mixed, is then the same in each.
-        rows = len(batch) // training.views_in * training.views_out
+        rows = (len(batch) if resident is None else len(labels)) // training.views_in * training.views_out
         own = self.runtime.lay_out(ranks.own(batch, training.views_in))
-        if self.done == self.steps - 1:
+        if last:
             self._last = (passes, rows, own, target)
-        return self._step_of(passes, rows, own, target)
-
-    def _step_of(self, passes: Passes, rows: int, own: Tensor, target: Any) -> Tensor:
-        """Learn from a batch of `rows` outputs, or from the numbers that stand for one; maybe by a recording."""
         key: Hashable = tuple(passes)
         learn: Callable[[Tensor, Any], Tensor] = partial(self._learn, passes, rows)
         if self._one_pass is not None:
             self._one_pass.route(passes)
             key = len(passes)
-            learn = partial(self._one_pass.learn, self.training, self.optimizer, self.loss_of, self.done, key)
-        if self._resident is not None:
-            if self.done == self.steps - 1:
-                images, labels = self._resident.made(own)
-                self._last = (passes, rows, self.runtime.lay_out(images), labels)
-            learn = partial(self._make_and_learn, self._resident, learn)
+            learn = partial(self._one_pass.learn, training, self.optimizer, self.loss_of, self.done, key)
         if self._graphed is None:
             return learn(own, target)
+        if resident is not None:
+            own, target, learn = numbers, (), partial(self._make_and_learn, resident, learn)
         return self._graphed((self.loss_of, key, rows), learn, own, target)
 
     def _make_and_learn(

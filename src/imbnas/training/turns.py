@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -22,6 +22,11 @@ from imbnas.training.lanes import Lanes
 T = TypeVar("T")
 Turns = Generator[int, None, T]
 """Work that stops after each optimiser step and yields the images that it took; 0 where it has but begun."""
+Trainings = Generator[Turns[list[float]], list[float], T]
+"""Work whose trainings its caller makes: it yields each one's turns, and is sent the loss of each of its epochs.
+
+While one is made, the frames of this work are not below it: a traceback out of a loss stays short.
+"""
 WARM = 5
 """Steps that a training takes before the next one begins: on a GPU its step is recorded by then, for which all wait."""
 _STARVED = ("out of memory", "ALLOC_FAILED")
@@ -30,14 +35,34 @@ _BROKEN = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "device-side assert")
 """Words in torch's messages about a device of which nobody knows the state."""
 
 
-def finished(turns: Turns[T]) -> T:
-    """Do all of the work at once and return its result."""
+def finished(work: Trainings[T]) -> T:
+    """Make all trainings of some work at once and return its result."""
+    sent: Any = None
     while True:
         try:
-            next(turns)
+            turns = work.send(sent)
         except StopIteration as end:
             result: T = end.value
             return result
+        sent = yet = object()
+        while sent is yet:
+            try:
+                next(turns)
+            except StopIteration as end:
+                sent = end.value
+
+
+def stepwise(begin: Callable[[], Trainings[T]]) -> Turns[T]:
+    """Begin some work, make its trainings turn by turn, and return its result."""
+    work = begin()
+    sent: Any = None
+    while True:
+        try:
+            turns = work.send(sent)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        sent = yield from turns
 
 
 class Clock:

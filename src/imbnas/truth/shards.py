@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from imbnas.errors import UserError
@@ -13,7 +14,7 @@ from imbnas.run.context import Context
 from imbnas.sealed import DamagedError, read_record, write_record
 from imbnas.spaces.registry import make_space
 from imbnas.training.lanes import lanes, workers_each
-from imbnas.training.turns import Clock, Job, Turns, finished, in_turn
+from imbnas.training.turns import Clock, Job, Trainings, finished, in_turn, stepwise
 from imbnas.truth.data_rows import groups
 from imbnas.truth.places import Table
 from imbnas.truth.records import Cell, Kept, Records, differences, made_by
@@ -40,7 +41,7 @@ def train_shard(table: Table, seed: int, part: int, parts: int, log: Log) -> Non
     def job(cell: Cell) -> Job[None]:
         clock, name = Clock(), f"{cell.condition} {text_of(cell.architecture)}"
 
-        def told() -> Turns[None]:
+        def told() -> Trainings[None]:
             nonlocal ended
             # What an attempt before took stands in its record.
             clock.seconds = 0.0
@@ -49,7 +50,7 @@ def train_shard(table: Table, seed: int, part: int, parts: int, log: Log) -> Non
             figures = f"validation {row['validation']:.4f}, test {row['test']:.4f}"
             log(f"{ended} of {len(left)}: {name}: {figures} ({clock():.0f} s)")
 
-        return Job(name, told, clock)
+        return Job(name, partial(stepwise, told), clock)
 
     in_turn([job(cell) for cell in left], places, log)
 
@@ -72,8 +73,10 @@ def check_cells(table: Table) -> None:
             raise UserError(f"{table.file}: cells[{number}]: {error}") from None
 
 
-def trained(records: Records, cell: Cell, log: Log, clock: Clock | None, workers: int, keep: bool = True) -> Turns[Row]:
-    """Train a cell turn by turn, and keep its record unless told otherwise; return its row.
+def trained(
+    records: Records, cell: Cell, log: Log, clock: Clock | None, workers: int, keep: bool = True
+) -> Trainings[Row]:
+    """Train a cell, and keep its record unless told otherwise; return its row.
 
     `clock` tells the seconds of a cell among others, None those of one that is alone; `workers` make its batches ahead.
     """

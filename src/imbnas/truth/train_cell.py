@@ -26,7 +26,7 @@ from imbnas.steps.retrain_network import new_network, train_network
 from imbnas.steps.rows import image_meta, read_tail
 from imbnas.steps.workbench import TrainingStep
 from imbnas.training.state import ResumeState
-from imbnas.training.turns import Turns
+from imbnas.training.turns import Trainings
 
 BATCH = 512
 """Rows in one forward pass when a network is judged."""
@@ -42,8 +42,8 @@ class Trained:
 
 def train_cell(
     view: RetrainView, context: Context, architecture: Architecture, groups: Sequence[str]
-) -> Turns[Trained]:
-    """Train one architecture, turn by turn, and judge it on the validation and the test rows.
+) -> Trainings[Trained]:
+    """Train one architecture and judge it on the validation and the test rows.
 
     `groups` names the shot group of each class. Figures are shares in [0, 1]; `adjusted` ones are those of the same
     network after post-hoc logit adjustment by its training rows (Menon et al. 2021, tau 1).
