@@ -133,7 +133,7 @@ def main() -> int:
             if (value := getattr(options, name)) is not None and value < least:
                 raise UserError(f"--{name} {value}: expected at least {least}")
         table = made(options.preset, options)
-        train(table, table, Log("spread"), share_rows=False)
+        train([], table, Log("spread"))
         print(told(options.preset, table))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
