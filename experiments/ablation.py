@@ -12,21 +12,19 @@ takes what no other one has begun. The rule of what becomes a default was decide
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from ablation_changes import DEFAULT, TOGETHER, Lengths, Tree, together
 from ablation_plan import plan
 from ablation_scores import Ablation
+from experiment_command import run
 from shared_steps import turn
 from table_options import table_parser
 
-from imbnas.errors import Interrupted, UserError
+from imbnas.errors import UserError
 from imbnas.files import read_json, write_json
 from imbnas.progress import Log
-from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
 from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
 
@@ -72,42 +70,36 @@ def chosen_together(ablation: Ablation, names: list[str] | None) -> list[str]:
 
 def main() -> int:
     """Do what is missing and write the page, or print the plan."""
-    options = _options()
-    table, log = Table(options.table, options.root, options.data), Log("ablation")
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        _check(options, table)
-        with turn(table.work / "prepare.lock"):
-            prepare(table)
-        other = other_source(options.data, table.spec.source.share)
-        ablation = Ablation(table, options.condition, Lengths(options.supernet, options.head), other)
-        names, seeds = list(ablation.changes), range(options.seeds)
-        for given in (options.only, options.together):
-            if unknown := set(given or ()) - set(names):
-                raise UserError(f"{sorted(unknown)[0]}: not a change, expected some of {', '.join(names)}")
-        joined, anew = chosen_together(ablation, options.together), range(options.seeds, 2 * options.seeds)
-        if options.plan:
-            print(plan(ablation, options.only or names, seeds, log))
-            return 0
-        if other is None:
-            log("no CIFAR-100 in the directory of raw data: the change `other classes` is left out")
-        if not options.together:
-            measure(ablation, options.only or names, seeds, log)
-        if joined:
-            measure(ablation, [DEFAULT, TOGETHER], anew, log)
-        if options.only:
-            return 0
-        from ablation_page import write_page
+    return run(lambda: _work(_options()))
 
-        write_page(options.output, ablation, seeds, joined, anew)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER
-    except (Interrupted, KeyboardInterrupt):
-        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
-        return EXIT_STOPPED
-    print(options.output.read_text(encoding="utf-8"))
-    return 0
+
+def _work(options: argparse.Namespace) -> str:
+    """Do what is missing and return the page, or the plan."""
+    table, log = Table(options.table, options.root, options.data), Log("ablation")
+    _check(options, table)
+    with turn(table.work / "prepare.lock"):
+        prepare(table)
+    other = other_source(options.data, table.spec.source.share)
+    ablation = Ablation(table, options.condition, Lengths(options.supernet, options.head), other)
+    names, seeds = list(ablation.changes), range(options.seeds)
+    for given in (options.only, options.together):
+        if unknown := set(given or ()) - set(names):
+            raise UserError(f"{sorted(unknown)[0]}: not a change, expected some of {', '.join(names)}")
+    joined, anew = chosen_together(ablation, options.together), range(options.seeds, 2 * options.seeds)
+    if options.plan:
+        return plan(ablation, options.only or names, seeds, log)
+    if other is None:
+        log("no CIFAR-100 in the directory of raw data: the change `other classes` is left out")
+    if not options.together:
+        measure(ablation, options.only or names, seeds, log)
+    if joined:
+        measure(ablation, [DEFAULT, TOGETHER], anew, log)
+    if options.only:
+        return ""
+    from ablation_page import write_page
+
+    write_page(options.output, ablation, seeds, joined, anew)
+    return options.output.read_text(encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -131,11 +123,6 @@ def _check(options: argparse.Namespace, table: Table) -> None:
     for name in ("supernet", "head"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)
-    raise Interrupted("asked to stop")
 
 
 if __name__ == "__main__":

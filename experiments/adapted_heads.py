@@ -11,20 +11,19 @@ rule of the verdict was decided before any result: docs/decisions/0038.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from ablation import measure, other_source
 from ablation_changes import HEAD, OPTIMIZER, Change, Lengths, Tree
 from ablation_plan import plan
 from ablation_scores import Ablation
+from experiment_command import run
+from shared_steps import turn
 from table_options import table_parser
 
-from imbnas.errors import Interrupted, UserError
+from imbnas.errors import UserError
 from imbnas.progress import Log
-from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
 from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
 
@@ -63,37 +62,32 @@ class Heads(Ablation):
 
 def main() -> int:
     """Do what is missing and write the page, or print the plan."""
-    options = _options()
-    table, log = Table(options.table, options.root, options.data), Log("adapted heads")
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        _check(options, table)
-        other = other_source(options.data, table.spec.source.share)
-        if other is None:
-            raise UserError(f"--data {options.data}: no CIFAR-100 there, expected cifar100.npz or cifar-100-python")
-        prepare(table)
-        lengths = Lengths(options.supernet, options.head)
-        heads = Heads(table, options.condition, lengths, other, options.scratch)
-        names, seeds = list(heads.changes), range(options.seeds)
-        if unknown := set(options.only or ()) - set(names):
-            raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
-        if options.plan:
-            print(plan(heads, options.only or names, seeds, log))
-            return 0
-        measure(heads, options.only or names, seeds, log)
-        if options.only:
-            return 0
-        from adapted_heads_page import write_heads
+    return run(lambda: _work(_options()))
 
-        write_heads(options.output, heads, seeds)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER
-    except (Interrupted, KeyboardInterrupt):
-        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
-        return EXIT_STOPPED
-    print(options.output.read_text(encoding="utf-8"))
-    return 0
+
+def _work(options: argparse.Namespace) -> str:
+    """Do what is missing and return the page, or the plan."""
+    table, log = Table(options.table, options.root, options.data), Log("adapted heads")
+    _check(options, table)
+    other = other_source(options.data, table.spec.source.share)
+    if other is None:
+        raise UserError(f"--data {options.data}: no CIFAR-100 there, expected cifar100.npz or cifar-100-python")
+    with turn(table.work / "prepare.lock"):
+        prepare(table)
+    lengths = Lengths(options.supernet, options.head)
+    heads = Heads(table, options.condition, lengths, other, options.scratch)
+    names, seeds = list(heads.changes), range(options.seeds)
+    if unknown := set(options.only or ()) - set(names):
+        raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
+    if options.plan:
+        return plan(heads, options.only or names, seeds, log)
+    measure(heads, options.only or names, seeds, log)
+    if options.only:
+        return ""
+    from adapted_heads_page import write_heads
+
+    write_heads(options.output, heads, seeds)
+    return options.output.read_text(encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -117,11 +111,6 @@ def _check(options: argparse.Namespace, table: Table) -> None:
     for name in ("supernet", "head", "scratch"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)
-    raise Interrupted("asked to stop")
 
 
 if __name__ == "__main__":

@@ -11,24 +11,23 @@ run again; given several times at once, each process takes what no other one has
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections import Counter
 from pathlib import Path
 from statistics import mean
 
+from experiment_command import run
 from handmade_arms import HANDMADE, OURS, STARTS, Arms, Setting
-from wins import data_changes, stop
+from wins import data_changes
 from wins_chain import Trained
 from wins_page import LEVEL, gain, shown
 from wins_plan import expected
 
 from imbnas import page_record
-from imbnas.errors import Interrupted, UserError
+from imbnas.errors import UserError
 from imbnas.longtail.student import Estimate, holm
 from imbnas.params.config import Params
 from imbnas.run.context import processor_model
-from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
 
 PAGE = """# The chosen network beside hand-made ones
 
@@ -131,6 +130,27 @@ def plan(arms: Arms) -> str:
 
 def main() -> int:
     """Run what is missing and write the page, or print the plan."""
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Do what is missing and return the page, or the plan."""
+    if options.seeds < 2 or options.supernet < 1:
+        raise UserError(
+            f"--seeds {options.seeds}, --supernet {options.supernet}: expected at least 2 seeds, as one has no "
+            "interval, and at least 1 epoch"
+        )
+    setting = Setting(options.seeds, options.limit, options.supernet)
+    arms = Arms(options.work.resolve(), setting, data_changes(options.data))
+    if options.plan:
+        return plan(arms)
+    arms.run()
+    content = page(arms)
+    page_record.write_page(options.output, content, "make handmade")
+    return content
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("datasets"), help="where CIFAR-10 and CIFAR-100 are")
     parser.add_argument("--work", type=Path, default=Path(".imbnas/wins"), help="where the jobs go, `make wins`'s too")
@@ -139,30 +159,7 @@ def main() -> int:
     parser.add_argument("--limit", default=Setting.limit, help="of the chain's MACs, as 0.7x")
     parser.add_argument("--supernet", type=int, default=Setting.supernet, help="epochs on the source")
     parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        if options.seeds < 2 or options.supernet < 1:
-            raise UserError(
-                f"--seeds {options.seeds}, --supernet {options.supernet}: expected at least 2 seeds, as one has no "
-                "interval, and at least 1 epoch"
-            )
-        setting = Setting(options.seeds, options.limit, options.supernet)
-        arms = Arms(options.work.resolve(), setting, data_changes(options.data))
-        if options.plan:
-            print(plan(arms))
-            return 0
-        arms.run()
-        content = page(arms)
-        page_record.write_page(options.output, content, "make handmade")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER
-    except (Interrupted, KeyboardInterrupt):
-        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
-        return EXIT_STOPPED
-    print(content)
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -11,18 +11,18 @@ and of NAME-seeds. The rule of the verdicts was decided before any result: docs/
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
+from experiment_command import run
 from seeds_methods import MACS, RANDOM, Epochs, Method, Tree, darts, methods
-from seeds_results import Experiment, check, stop
+from seeds_results import Experiment, check
 from seeds_search import Searches
+from shared_steps import turn
 from table_options import table_parser
 
-from imbnas.errors import Interrupted, UserError
+from imbnas.errors import UserError
 from imbnas.progress import Log
-from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
 from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
 
@@ -54,35 +54,30 @@ def experiment(table: Table, condition: str, epochs: Epochs, seeds: int, trainin
 
 def main() -> int:
     """Do what is missing and write the page, or print the plan."""
-    options = _options()
-    table, log = Table(options.table, options.root, options.data), Log("claims")
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        check(options, table)
-        prepare(table)
-        epochs = Epochs(search=options.search)
-        own = experiment(table, options.condition, epochs, options.seeds, options.trainings)
-        names = list(own.searches.methods)
-        if unknown := set(options.only or ()) - set(names):
-            raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
-        if options.plan:
-            print(own.plan(log))
-            return 0
-        own.search(options.only or names, log)
-        if options.only:
-            return 0
-        cells = own.train(log, not options.own_rows)
-        from search_claims_page import write_claims
+    return run(lambda: _work(_options()))
 
-        write_claims(options.output, own, cells, own.measured(cells))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER
-    except (Interrupted, KeyboardInterrupt):
-        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
-        return EXIT_STOPPED
-    print(options.output.read_text(encoding="utf-8"))
-    return 0
+
+def _work(options: argparse.Namespace) -> str:
+    """Do what is missing and return the page, or the plan."""
+    table, log = Table(options.table, options.root, options.data), Log("claims")
+    check(options, table)
+    with turn(table.work / "prepare.lock"):
+        prepare(table)
+    epochs = Epochs(search=options.search)
+    own = experiment(table, options.condition, epochs, options.seeds, options.trainings)
+    names = list(own.searches.methods)
+    if unknown := set(options.only or ()) - set(names):
+        raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
+    if options.plan:
+        return own.plan(log)
+    own.search(options.only or names, log)
+    if options.only:
+        return ""
+    cells = own.train(log, not options.own_rows)
+    from search_claims_page import write_claims
+
+    write_claims(options.output, own, cells, own.measured(cells))
+    return options.output.read_text(encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:

@@ -12,13 +12,12 @@ search on several cores, give it several times with other methods behind --only.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from types import FrameType
 
+from experiment_command import run
 from seeds_methods import APPROXIMATE, DRAWS, Epochs, Method, Tree
 from seeds_search import Searches
 from seeds_table import SEEDS, each_training, lacking, rows_of, tables_of, train, write_spec
@@ -26,9 +25,8 @@ from shared_steps import turn
 from table_options import table_parser
 
 from imbnas.data.stored import read_info
-from imbnas.errors import Interrupted, UserError
+from imbnas.errors import UserError
 from imbnas.progress import Log
-from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
 from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
 from imbnas.truth.shards import opened
@@ -146,36 +144,30 @@ class Experiment:
 
 def main() -> int:
     """Do what is missing and write the page, or print the plan."""
-    options = _options()
-    table, log = Table(options.table, options.root, options.data), Log("seeds")
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        check(options, table)
-        with turn(table.work / "prepare.lock"):
-            prepare(table)
-        epochs = Epochs(options.supernet, options.head, options.search)
-        experiment = Experiment(Searches(table, options.condition, epochs), epochs, options.seeds, options.trainings)
-        if options.plan:
-            print(experiment.plan(log))
-            return 0
-        names = list(experiment.searches.methods)
-        if unknown := set(options.only or ()) - set(names):
-            raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
-        experiment.search(options.only or names, log)
-        if options.only:
-            return 0
-        own = experiment.train(log, not options.own_rows)
-        from seeds_page import write_page
+    return run(lambda: _work(_options()))
 
-        write_page(options.output, experiment, own, experiment.measured(own))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER
-    except (Interrupted, KeyboardInterrupt):
-        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
-        return EXIT_STOPPED
-    print(options.output.read_text(encoding="utf-8"))
-    return 0
+
+def _work(options: argparse.Namespace) -> str:
+    """Do what is missing and return the page, or the plan."""
+    table, log = Table(options.table, options.root, options.data), Log("seeds")
+    check(options, table)
+    with turn(table.work / "prepare.lock"):
+        prepare(table)
+    epochs = Epochs(options.supernet, options.head, options.search)
+    experiment = Experiment(Searches(table, options.condition, epochs), epochs, options.seeds, options.trainings)
+    if options.plan:
+        return experiment.plan(log)
+    names = list(experiment.searches.methods)
+    if unknown := set(options.only or ()) - set(names):
+        raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
+    experiment.search(options.only or names, log)
+    if options.only:
+        return ""
+    own = experiment.train(log, not options.own_rows)
+    from seeds_page import write_page
+
+    write_page(options.output, experiment, own, experiment.measured(own))
+    return options.output.read_text(encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -205,12 +197,6 @@ def check(options: argparse.Namespace, table: Table) -> None:
     for name in ("supernet", "head", "search"):
         if getattr(options, name, 1) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """End the experiment where nothing is half-written."""
-    signal.signal(number, signal.SIG_IGN)
-    raise Interrupted("asked to stop")
 
 
 if __name__ == "__main__":

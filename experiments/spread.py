@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from experiment_command import run
 from longtail import merged
 from seeds_table import train
 from study_jobs import Tree
 
-from imbnas.errors import Interrupted, UserError
+from imbnas.errors import UserError
 from imbnas.files import write_bytes
 from imbnas.params import presets
 from imbnas.params.truth import SECTIONS, text_of
 from imbnas.progress import Log
-from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
 from imbnas.seeds import stream
 from imbnas.spaces.networks import Architecture
 from imbnas.spaces.registry import make_space
@@ -119,6 +119,20 @@ def told(preset: str, table: Table) -> str:
 
 def main() -> int:
     """Train what is missing and tell what it shows."""
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Train what is missing and return what it shows."""
+    for name, least in (("cells", 4), ("trainings", 2), ("epochs", 1), ("largest", 1)):
+        if (value := getattr(options, name)) is not None and value < least:
+            raise UserError(f"--{name} {value}: expected at least {least}")
+    table = made(options.preset, options)
+    train([], table, Log("spread"))
+    return told(options.preset, table)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", default="cells-32", help="a preset's name")
     parser.add_argument("--data", type=Path, help="raw files of the target, in place of target.root")
@@ -127,21 +141,7 @@ def main() -> int:
     parser.add_argument("--trainings", type=int, default=2, help="of each architecture, two at the least")
     parser.add_argument("--epochs", type=int, help="of a training, in place of the preset's")
     parser.add_argument("--largest", type=int, help="rows of the largest class, in place of the preset's")
-    options = parser.parse_args()
-    try:
-        for name, least in (("cells", 4), ("trainings", 2), ("epochs", 1), ("largest", 1)):
-            if (value := getattr(options, name)) is not None and value < least:
-                raise UserError(f"--{name} {value}: expected at least {least}")
-        table = made(options.preset, options)
-        train([], table, Log("spread"))
-        print(told(options.preset, table))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER
-    except (Interrupted, KeyboardInterrupt):
-        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
-        return EXIT_STOPPED
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

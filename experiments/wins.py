@@ -11,18 +11,16 @@ command may be killed and given again; given several times at once, each process
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
+from experiment_command import run
 from study_jobs import Tree
 from wins_chain import Setting, Wins
 from wins_plan import plan
 
 from imbnas import page_record
-from imbnas.errors import Interrupted, UserError
-from imbnas.run.launch import EXIT_STOPPED, EXIT_USER
+from imbnas.errors import UserError
 
 
 def data_changes(data: Path) -> Tree:
@@ -38,33 +36,27 @@ def data_changes(data: Path) -> Tree:
 
 def main() -> int:
     """Run what is missing and write the page, or print the plan."""
-    options = _options()
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        if options.seeds < 2:
-            raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
-        names = ("seeds", "random", "finalists", "supernet")
-        setting = Setting(limits=tuple(options.limits), **{name: getattr(options, name) for name in names})
-        for name in names[1:]:
-            if getattr(setting, name) < 1:
-                raise UserError(f"--{name} {getattr(setting, name)}: expected at least 1")
-        wins = Wins(options.work.resolve(), setting, data_changes(options.data))
-        if options.plan:
-            print(plan(wins))
-            return 0
-        wins.run()
-        from wins_page import page
+    return run(lambda: _work(_options()))
 
-        content = page(wins)
-        page_record.write_page(options.output, content, "make wins")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER
-    except (Interrupted, KeyboardInterrupt):
-        print("stopped: nothing was half-written, run the same command again", file=sys.stderr)
-        return EXIT_STOPPED
-    print(content)
-    return 0
+
+def _work(options: argparse.Namespace) -> str:
+    """Do what is missing and return the page, or the plan."""
+    if options.seeds < 2:
+        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
+    names = ("seeds", "random", "finalists", "supernet")
+    setting = Setting(limits=tuple(options.limits), **{name: getattr(options, name) for name in names})
+    for name in names[1:]:
+        if getattr(setting, name) < 1:
+            raise UserError(f"--{name} {getattr(setting, name)}: expected at least 1")
+    wins = Wins(options.work.resolve(), setting, data_changes(options.data))
+    if options.plan:
+        return plan(wins)
+    wins.run()
+    from wins_page import page
+
+    content = page(wins)
+    page_record.write_page(options.output, content, "make wins")
+    return content
 
 
 def _options() -> argparse.Namespace:
@@ -79,12 +71,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--supernet", type=int, default=Setting.supernet, help="epochs on the source")
     parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
     return parser.parse_args()
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """Turn a request to stop into an exception, once."""
-    signal.signal(number, signal.SIG_IGN)
-    raise Interrupted("asked to stop")
 
 
 if __name__ == "__main__":
