@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imbnas.cli_options import ConfigFile, Moves, Root, moved_places
 from imbnas.errors import UserError, visible
+
+if TYPE_CHECKING:
+    from imbnas.export_int8 import Quantised
 
 LARGEST_IMAGE = 178_956_970
 """The same limit as in `params.dataset`, whose import would slow down every command."""
@@ -22,6 +26,14 @@ class Format(StrEnum):
 
     PT2 = "pt2"
     ONNX = "onnx"
+
+
+class Shots(StrEnum):
+    """Rules of `imbnas demo`, as `evaluate.shots` has them."""
+
+    KANG = "kang"
+    OLTR = "oltr"
+    THIRDS = "thirds"
 
 
 class Device(StrEnum):
@@ -85,6 +97,7 @@ def predict(
 
 
 def export(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A network, such as models/final.safetensors.")],
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Default: beside the network, with its suffix.")
@@ -105,36 +118,56 @@ def export(
     pip install 'imbnas[deploy]'. --config, --root and --path say where the rows for --int8 are, and how classes are
     grouped into shots (evaluate.shots).
     """
-    from imbnas.export import export
+    _refuse_idle(context, int8)
+    from imbnas.export import export, output_file
 
+    quantise = None
     if int8:
         if (form or Format.ONNX) is not Format.ONNX or (output and output.suffix != ".onnx"):
             raise UserError("--int8: found without ONNX, expected --format onnx or an --output that ends in .onnx")
         form = Format.ONNX
-        params = _load(config)
+        # What can be wrong is found before the first file is written.
+        quantise = _int8(model, output_file(model, output, "onnx"), config, root, moved_places(path or []))
     written = export(model, output, None if form is None else form.value)
     print(f"{visible(written.path)}: written; {written.proof}\n{written.figures}")
-    if int8:
-        _export_int8(model, written.path, params, root, path or [])
+    if quantise is not None:
+        quantise()
 
 
-def _load(config: Path) -> Any:
-    from imbnas.params.config import load
+def _refuse_idle(context: typer.Context, int8: bool) -> None:
+    """Raise UserError for an option that says where the rows for --int8 are, without that."""
+    for name in ("config", "root", "path"):
+        source = context.get_parameter_source(name)
+        if not int8 and source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"--{name}: found without --int8, expected both: a network needs no project otherwise")
 
-    return load(config)
 
-
-def _export_int8(model: Path, source: Path, params: Any, root: Path, moves: list[str]) -> None:
-    from imbnas.deploy.int8 import AGREEMENT, write_int8
-    from imbnas.deploy.project_rows import project_rows
+def _int8(model: Path, source: Path, config: Path, root: Path, places: dict[str, Path]) -> Callable[[], None]:
+    """Return what writes `source`, once it is there, in 8 bits, after a look at all that this takes."""
+    from imbnas.deploy.eight_bits import refuse_approximate
+    from imbnas.deploy.libraries import NAMES, needed
+    from imbnas.export_int8 import int8_path, write_int8
+    from imbnas.files import check_writable
     from imbnas.longtail.shots import make_rule
+    from imbnas.params.config import load
     from imbnas.saved import load_subnet
+    from imbnas.steps.project_rows import project_rows
 
-    shots = params.evaluate
+    for file in (source, int8_path(source)):
+        check_writable(file)
+    needed(*NAMES)
+    shots = load(config).evaluate
     rule = make_rule(shots.shots, shots.thresholds.many, shots.thresholds.few)
     network = load_subnet(model)
-    rows = project_rows(network, root, moved_places(moves))
-    found = write_int8(source, network, rows, rule)
+    refuse_approximate(network, "--int8")
+    rows = project_rows(network, root, places)
+    return lambda: _told(write_int8(source, network, rows, rule))
+
+
+def _told(found: Quantised) -> None:
+    """Print what became of a network in 8 bits, and warn where that is too much."""
+    from imbnas.export_int8 import AGREEMENT
+
     print("\n".join(found.lines))
     if found.agreement < AGREEMENT:
         print(
@@ -148,9 +181,7 @@ def demo(
     model: Annotated[Path, typer.Argument(help="A network: models/final.safetensors, or an exported .onnx or .pt2.")],
     port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: a free one.")] = 8000,
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Classes to name for each image.")] = 5,
-    shots: Annotated[
-        str, typer.Option("--shots", metavar="RULE", help="kang, oltr or thirds, as evaluate.shots.")
-    ] = "kang",
+    shots: Annotated[Shots, typer.Option("--shots", help="As evaluate.shots.")] = Shots.KANG,
     max_pixels: Annotated[
         int, typer.Option("--max-pixels", metavar="N", min=1, help="Refuse larger images: width times height.")
     ] = LARGEST_IMAGE,
@@ -161,9 +192,10 @@ def demo(
     """
     from imbnas.data.verify import SizeLimit
     from imbnas.deploy.classifier import open_classifier
-    from imbnas.deploy.demo import LOCAL, Demo, make_server
+    from imbnas.deploy.demo import LOCAL, Demo, check_port, make_server
 
-    served = Demo(open_classifier(model), top, shots, SizeLimit(max_pixels, "--max-pixels"))
+    check_port(port)
+    served = Demo(open_classifier(model), top, shots.value, SizeLimit(max_pixels, "--max-pixels"))
     with make_server(served, port) as server:
         print(f"http://{LOCAL}:{server.server_port}/: {visible(model)}; Ctrl-C ends it", flush=True)
         with suppress(KeyboardInterrupt):

@@ -9,6 +9,7 @@ import typer
 
 from imbnas.cli_options import ConfigFile, Root
 from imbnas.errors import UserError, visible
+from imbnas.files import check_writable
 
 if TYPE_CHECKING:
     from imbnas.params.config import Params
@@ -24,6 +25,8 @@ def inspect(
     root: Root = Path(),
 ) -> None:
     """Look at the images before anything trains: classes, splits, sizes, odd files, duplicates, and what fits them."""
+    file = root / output
+    check_writable(file)
     from rich.console import Console
 
     from imbnas.inspection.advice import advise
@@ -47,7 +50,6 @@ def inspect(
     first = [summary(found, plan), advice_block(advice), *([odd] if odd else [])]
     show([*first, class_block(train, plan, SHOWN)], Console())
     title = f"{visible(params.target.root)}: {len(train.raw):,} images in {len(train.raw.classes)} classes"
-    file = root / output
     write_page(file, title, [*first, class_block(train, plan), contact_sheet(train, train.counts)], time)
     print(visible(time))
     print(f"{visible(file)}: the same with all classes, and pictures of the rarest")

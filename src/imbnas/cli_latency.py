@@ -9,6 +9,7 @@ import typer
 
 from imbnas.cli_options import ConfigFile, Root
 from imbnas.errors import visible
+from imbnas.files import check_writable
 
 Output = Annotated[Path, typer.Option("--output", metavar="FILE", help="Table to write: .csv or .parquet.")]
 
@@ -41,6 +42,8 @@ def latency(
         raise UserError(f"--output {output}: expected a file that ends in .csv or .parquet")
     if device not in (None, "auto", "cpu", "cuda"):
         raise UserError(f"--device {device}: expected auto, cpu or cuda")
+    file = root / output
+    check_writable(file)
     params = load(config)
     given = {"threads": threads, "device": device}
     numerics = Numerics.model_validate(
@@ -55,7 +58,6 @@ def latency(
         )
     wanted = measurement.Wanted(params.space, params.target.shape, count, batch, numerics, rounds, params.seed)
     found = measurement.measure(wanted)
-    file = root / output
     beside = measurement.write(file, wanted, found, processor_model())
     print(f"{visible(file)}: {len(found.rows)} rows; {visible(beside)}: how they were measured")
     for line in measurement.sentences(found, batch):

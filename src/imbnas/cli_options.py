@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imbnas.errors import UserError, visible
+from imbnas.files import check_writable
 from imbnas.run.graph import PATHS
 from imbnas.run.output_record import OutputRecord
 
@@ -40,4 +41,7 @@ def output_record(file: Path | None, outputs: list[str] | None) -> OutputRecord 
     if (file is None) == bool(outputs):
         given = f"no file, but {visible(outputs[0])}" if outputs else "no output"
         raise UserError(f"--record: found {given}, expected --record FILE OUTPUT...")
-    return OutputRecord(file, outputs) if file and outputs else None
+    if not (file and outputs):
+        return None
+    check_writable(file)
+    return OutputRecord(file, outputs)

@@ -10,6 +10,7 @@ import typer
 
 from imbnas.cli_options import LogFile, Root
 from imbnas.errors import Interrupted
+from imbnas.files import check_writable
 
 if TYPE_CHECKING:
     from imbnas.progress import Log
@@ -67,6 +68,8 @@ def collect(
     log: LogFile = None,
 ) -> None:
     """Write the table, its seconds and its card from what is finished."""
+    if page is not None:
+        check_writable(page)
     from imbnas.progress import Log
     from imbnas.truth.collecting import collect
     from imbnas.truth.places import Table

@@ -14,10 +14,10 @@ from imbnas.deploy import onnx_file, speed
 from imbnas.deploy.deployed import EXTRA, Deployed, metadata, random_images, trace
 from imbnas.deploy.libraries import NAMES, needed, usable_cores
 from imbnas.errors import UserError
-from imbnas.files import replacing
+from imbnas.files import check_writable, replacing
 from imbnas.saved import Network, load_subnet
 
-__all__ = ["EXTRA", "Deployed", "Format", "Written", "export"]
+__all__ = ["EXTRA", "Deployed", "Format", "Written", "export", "output_file"]
 Format = Literal["pt2", "onnx"]
 SUFFIXES: dict[str, str] = {"pt2": "torch.export programs", "onnx": "ONNX files"}
 VERIFIED = (1, 2, 7)
@@ -39,10 +39,11 @@ def export(model: Path, output: Path | None = None, form: Format | None = None) 
     `form` follows from the suffix of `output`, .pt2 or .onnx, and `output` is by default `model` with that suffix.
     Before the file gets its name it is read back: logits of a torch.export program must equal the network's bit by bit
     for several batch sizes, those of ONNX Runtime to `onnx_file.TOLERANCE` on a thousand images. Raises UserError for a
-    file that is not a single network, for another suffix, for a library that is not installed, and when the logits
-    differ.
+    file that is not a single network, for another suffix, for a library that is not installed, for a place that cannot
+    be written, and when the logits differ.
     """
-    target = _target(model, output, form)
+    target = output_file(model, output, form)
+    check_writable(target)
     if target.suffix == ".onnx":
         needed(*NAMES)
     network = load_subnet(model)
@@ -54,8 +55,8 @@ def export(model: Path, output: Path | None = None, form: Format | None = None) 
     return _write_program(target, program, deployed, network)
 
 
-def _target(model: Path, output: Path | None, form: Format | None) -> Path:
-    """Return the file to write; UserError where its suffix is not that of its format."""
+def output_file(model: Path, output: Path | None = None, form: Format | None = None) -> Path:
+    """Return the file that `export` writes; UserError where its suffix is not that of its format."""
     if output is None:
         return model.with_suffix(f".{form or 'pt2'}")
     expected = [form] if form else list(SUFFIXES)

@@ -103,6 +103,35 @@ def _too_large(found: int, limit: int) -> str:
     return f"found at least {found:,} bytes, expected at most {limit:,} in such a file"
 
 
+def check_writable(path: Path) -> None:
+    """Raise UserError where no file can be written to `path`: before the work whose result it is to hold."""
+    check_place(path, path.parent)
+    for look in (lambda: check_regular(path), lambda: _part(path).lstat()):
+        try:
+            look()
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            raise UserError(f"{path}: a directory, expected a file") from None
+        except OSError as error:
+            # The temporary name may be too long where the other is not.
+            raise UserError(f"{path}: {error.strerror}, expected a file that can be written") from None
+
+
+def check_place(path: Path, folder: Path) -> None:
+    """Raise UserError that begins with `path` where nothing can be written in `folder`, which need not be there yet."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"{path}: {folder} is a file, expected a directory")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UserError(f"{path}: the directory {folder} cannot be written, expected permission to write there")
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
 @contextmanager
 def replacing(path: Path, durable: bool = True, wanted: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, else removed.
@@ -111,7 +140,7 @@ def replacing(path: Path, durable: bool = True, wanted: int | None = None) -> It
     Raises UserError where the file, of `wanted` bytes if that is known, has no room. The file's permissions are those
     that the umask leaves, whatever the library that writes it would give it.
     """
-    part, begun = path.with_name(f".{path.name}.{os.getpid()}.part"), False
+    part, begun = _part(path), False
     try:
         with room_for(path, wanted, lambda: part.stat().st_size if begun and part.exists() else 0):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,8 @@ def predict(
     `abstain`, probabilities are those of the temperature that the network carries, and a prediction whose likeliest
     class has less than that says so. Raises UserError naming a network that cannot be used, or carries no temperature.
     """
+    if abstain is not None and not 0.0 <= abstain <= 1.0:
+        raise UserError(f"--abstain {abstain:g}: expected a probability")
     network, limit = open_classifier(model, device), SizeLimit(max_pixels, "--max-pixels")
     temperature = 1.0 if abstain is None else network.calibration("--abstain")
     found: list[Prediction] = []

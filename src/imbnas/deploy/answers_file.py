@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from imbnas.data.stored import write_table
 from imbnas.errors import UserError, visible, visible_json
-from imbnas.files import write_bytes
+from imbnas.files import check_writable, write_bytes
 from imbnas.report.escape import csv_cell
 
 SUFFIXES = (".csv", ".json", ".parquet")
@@ -33,11 +33,10 @@ class Prediction:
 
 
 def check_output(path: Path) -> None:
-    """Raise UserError for a file of another suffix, or a directory, before any image is read."""
+    """Raise UserError for a file of another suffix, or one that cannot be written, before any image is read."""
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: expected a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
-    if path.is_dir():
-        raise UserError(f"{path}: a directory, expected a file")
+    check_writable(path)
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

@@ -108,10 +108,10 @@ def open_classifier(path: Path, device: Device = "cpu") -> Classifier:
 
 
 def _own(path: Path, device: Device) -> Classifier:
-    network = load_subnet(path)
     cuda = device != "cpu" and torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise UserError("--device cuda: torch sees none on this machine, expected auto or cpu")
+    network = load_subnet(path)
     keep_memory()
     if cuda:
         set_rounding("ieee")

@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -154,9 +155,19 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+def check_port(port: int) -> None:
+    """Raise UserError where a server could not have the port, before a network is read for it."""
+    with _bound(port, BaseHTTPRequestHandler):
+        pass
+
+
 def make_server(demo: Demo, port: int) -> ThreadingHTTPServer:
     """Return a server on this machine alone; port 0 is a free one. UserError where the port is taken."""
+    return _bound(port, partial(_Handler, demo))
+
+
+def _bound(port: int, handler: Callable[..., BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
     try:
-        return _Server((LOCAL, port), partial(_Handler, demo))
+        return _Server((LOCAL, port), handler)
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}, expected a free port, or 0 for any") from None

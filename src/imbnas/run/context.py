@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,17 @@ from typing import Any, Literal
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError, is_utf8
-from imbnas.files import canonical_json, controlled, digest_file, discard, remove_parts, taken, write_json
+from imbnas.files import (
+    canonical_json,
+    check_place,
+    check_writable,
+    controlled,
+    digest_file,
+    discard,
+    remove_parts,
+    taken,
+    write_json,
+)
 from imbnas.progress import Log
 from imbnas.run.graph import PATHS, STEPS, cost_details, maker
 from imbnas.sealed import DamagedError, read_record, write_record
@@ -69,13 +78,10 @@ class Context:
         for name in STEPS[self.step].outputs:
             path = self.path(name)
             _refuse_odd_bytes(path)
-            place = path if path.is_dir() else path.parent
-            while not place.exists():
-                place = place.parent
-            if not place.is_dir():
-                raise UserError(f"{path}: {place} is a file, expected a directory")
-            if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-                raise UserError(f"{path}: the directory {place} cannot be written, expected permission to write there")
+            if Path(PATHS[name]).suffix:
+                check_writable(path)
+            else:
+                check_place(path, path if path.exists() else path.parent)
 
     def sweep(self) -> None:
         """Remove what killed attempts have left half-written; under the step's lock, and `identify` comes first.

@@ -14,17 +14,16 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-import imbnas.deploy.int8 as module
+import imbnas.export_int8 as module
 from imbnas import cli_deploy
 from imbnas.cli import app
 from imbnas.data.stored import read_split
 from imbnas.deploy.classifier import open_classifier
 from imbnas.deploy.deployed import EXTRA
-from imbnas.deploy.project_rows import project_rows
 from imbnas.errors import UserError
 from imbnas.longtail.metrics import summarise
-from imbnas.params.config import load
 from imbnas.saved import load_subnet
+from imbnas.steps.project_rows import project_rows
 from imbnas.training.checkpoint import load_weights, save_weights
 
 onnx = pytest.importorskip("onnx")
@@ -92,12 +91,8 @@ def test_another_answer_is_warned_of(run: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("agreement", "warned"), [(0.97, False), (0.9699, True)])
-def test_the_warning_begins_below_97_percent(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], agreement: float, warned: bool
-) -> None:
-    found = module.Quantised(Path("x.int8.onnx"), agreement, ["lines"])
-    monkeypatch.setattr(module, "write_int8", lambda *given: found)
-    cli_deploy._export_int8(project / FINAL, Path("x.onnx"), load(project / "params.yaml"), project, [])
+def test_the_warning_begins_below_97_percent(capfd: pytest.CaptureFixture[str], agreement: float, warned: bool) -> None:
+    cli_deploy._told(module.Quantised(Path("x.int8.onnx"), agreement, ["lines"]))
     out, err = capfd.readouterr()
     assert out == "lines\n"
     assert bool(err) is warned

@@ -35,30 +35,34 @@ def project_rows(network: Network, root: Path, places: Mapping[str, Path]) -> Pr
     """
     context = Context("export", root, Log("export"), places)
     tail, held_out = read_tail(context)
+    calibration = calibration_rows(network, tail, context.path("target_train"))
+    judges = validation_rows(context, held_out)
+    if not len(judges):
+        return ProjectRows(calibration, tail, "training rows, as no rows were left for validation")
+    trained = (network.meta.get("recipe") or {}).get("rows", "train") != "train"
+    return ProjectRows(calibration, judges, "validation rows" + ", which it was trained on" * trained)
+
+
+def calibration_rows(network: Network, tail: Rows, file: Path) -> Rows:
+    """Return up to CALIBRATION_ROWS of the training rows, of all classes alike as far as they go.
+
+    Raises UserError naming the split's `file` where it is not the one on which the network was trained.
+    """
     info, meta = tail.split.info, network.meta
     expected = (list(info.classes), list(info.shape), info.digest)
     if (meta["classes"], meta["shape"], (meta.get("digests") or {}).get("target_train")) != expected:
         raise UserError(
-            f"{network.path}: was trained on other images than those of {context.path('target_train')}, expected the "
-            "project in which it was trained (--root)"
+            f"{network.path}: was trained on other images than those of {file}, expected the project in which it was "
+            "trained (--root)"
         )
-    judges = validation_rows(context, held_out)
-    if not len(judges):
-        return ProjectRows(_balanced(tail), tail, "training rows, as no rows were left for validation")
-    trained = (meta.get("recipe") or {}).get("rows", "train") != "train"
-    return ProjectRows(_balanced(tail), judges, "validation rows" + ", which it was trained on" * trained)
+    labels = tail.labels
+    by_class = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return tail.at(np.argsort(rank, kind="stable")[:CALIBRATION_ROWS])
 
 
 def store_of(rows: Rows) -> ImageStore:
     """Return the images of the rows as the network takes them."""
     return ImageStore(rows.split, rows.positions, "cpu", 0, side_of(rows.split))
-
-
-def _balanced(rows: Rows) -> Rows:
-    """Return up to CALIBRATION_ROWS rows, of all classes alike as far as they go."""
-    labels = rows.labels
-    by_class = np.argsort(labels, kind="stable")
-    sizes = np.bincount(labels)
-    rank = np.empty(len(labels), dtype=np.int64)
-    rank[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return rows.at(np.argsort(rank, kind="stable")[:CALIBRATION_ROWS])
