@@ -83,7 +83,7 @@ def test_a_directory_or_a_device_is_not_replaced(tmp_path: Path) -> None:
         (["export", NETWORK, "--root", "there"], "--root: found without --int8, expected both"),
         (["export", NETWORK, "--path", "final=x"], "--path: found without --int8, expected both"),
         (["export", NETWORK, "--int8", "--path", "nothing=x"], "--path nothing=x: expected NAME=PATH"),
-        (["export", NETWORK, "--int8", "--config", "none.yaml"], "none.yaml: No such file or directory, expected a parameter file"),
+        (["export", NETWORK, "--int8", "--config", "none.yaml"], "none.yaml: No such file or directory, expected"),
     ],
     ids=lambda value: " ".join(value[2:]) if isinstance(value, list) else "",
 )
