@@ -19,10 +19,10 @@ from ablation_changes import DEFAULT, TOGETHER, Lengths, Tree, together
 from ablation_plan import plan
 from ablation_scores import Ablation
 from experiment_command import run
+from ranking_page import in_order
 from shared_steps import turn
-from table_options import table_parser
+from table_options import check_names, check_options, table_parser
 
-from imbnas.errors import UserError
 from imbnas.files import read_json, write_json
 from imbnas.progress import Log
 from imbnas.truth.data_rows import prepare
@@ -76,23 +76,25 @@ def main() -> int:
 def _work(options: argparse.Namespace) -> str:
     """Do what is missing and return the page, or the plan."""
     table, log = Table(options.table, options.root, options.data), Log("ablation")
-    _check(options, table)
+    check_options(options, table, ("supernet", "head"))
     with turn(table.work / "prepare.lock"):
         prepare(table)
     other = other_source(options.data, table.spec.source.share)
     ablation = Ablation(table, options.condition, Lengths(options.supernet, options.head), other)
     names, seeds = list(ablation.changes), range(options.seeds)
-    for given in (options.only, options.together):
-        if unknown := set(given or ()) - set(names):
-            raise UserError(f"{sorted(unknown)[0]}: not a change, expected some of {', '.join(names)}")
+    check_names("--only", options.only, names)
+    check_names("--together", options.together, names)
     joined, anew = chosen_together(ablation, options.together), range(options.seeds, 2 * options.seeds)
     if options.plan:
         return plan(ablation, options.only or names, seeds, log)
+    if not options.only:
+        # A page without a truth cannot be written: better known now than after hours.
+        in_order(table)
     if other is None:
         log("no CIFAR-100 in the directory of raw data: the change `other classes` is left out")
     if not options.together:
         measure(ablation, options.only or names, seeds, log)
-    if joined:
+    if options.together or (joined and not options.only):
         measure(ablation, [DEFAULT, TOGETHER], anew, log)
     if options.only:
         return ""
@@ -111,18 +113,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
     parser.add_argument("--output", type=Path, default=Path("docs/results/ablation.md"))
     return parser.parse_args()
-
-
-def _check(options: argparse.Namespace, table: Table) -> None:
-    if table.spec.space.name != "nasbench201":
-        raise UserError(f"{table.file}: space.name is {table.spec.space.name}, expected nasbench201")
-    if options.condition not in table.spec.conditions:
-        raise UserError(f"--condition {options.condition}: expected one of {', '.join(table.spec.conditions)}")
-    if options.seeds < 2:
-        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
-    for name in ("supernet", "head"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,14 @@ OPTIMIZER: Tree = {"lr": 0.1, "weight_decay": 5.0e-4}
 SANDWICH_PATHS = 4
 
 
+VOIDED: dict[str | None, tuple[str, ...]] = {
+    "none": ("adapt.", "source.dataset"),
+    "finetune": ("adapt.head.", "adapt.feature_cache."),
+    "ncm": ("adapt.loss", "adapt.head.epochs"),
+}
+"""The parameters that a strategy or a head leaves without effect; the source's head has the source's classes."""
+
+
 @dataclass(frozen=True)
 class Lengths:
     """Epochs of the default's trainings: of the supernet on the source, and of its new head, with fair paths."""
@@ -42,8 +50,16 @@ class Change:
     """Whether it is meant to save time: then it may be the default where it is no worse."""
 
     def excludes(self, other: Change) -> bool:
-        """Say whether both set the same parameter, or judge by other numbers of rows."""
-        return bool(_leaves(self.tree) & _leaves(other.tree)) or None not in (self.per_class, other.per_class)
+        """Say whether both set the same parameter, judge by other numbers of rows, or one voids the other."""
+        if bool(_leaves(self.tree) & _leaves(other.tree)) or None not in (self.per_class, other.per_class):
+            return True
+        return self._voids(other) or other._voids(self)
+
+    def _voids(self, other: Change) -> bool:
+        """Say whether what the other change sets has no effect beside this one, or cannot be."""
+        adapt = self.tree.get("adapt", {})
+        chosen = (adapt.get("strategy"), adapt.get("head", {}).get("name"))
+        return any(leaf.startswith(VOIDED.get(word, ())) for word in chosen for leaf in _leaves(other.tree))
 
     @property
     def proposes(self) -> bool:

@@ -40,7 +40,9 @@ Each change differs from it in one thing, and is paired with it by the seed of t
 
 tau is Kendall's tau-b with the truth, 0 for scores that are all alike. Regret is how far the cell that is taken (the
 best of the five first) is below the best cell, in points; the best of noisy figures is too high, so that no ranking
-reaches 0. Where a search looks at some cells alone it is the mean over {proposals} searches per supernet. Intervals
+reaches 0. Where a search looks at some cells alone it is the mean over {proposals} searches per supernet; a mutant is
+seldom one of the table's cells and a random one then takes its place, so that evolution's rows tell what looking at
+few cells costs, not what breeding brings. Fewer validation rows are drawn anew for each supernet. Intervals
 are 95 %: Student's t over the supernets with the variance of a bootstrap of the cells added; of what has no seed, over
 the cells alone. p is corrected by Holm's method for the comparisons of a table's column. Time is wall time of
 supernet, adaptation and scoring, relative to the default's. The rule was decided beforehand:

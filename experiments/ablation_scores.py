@@ -128,7 +128,8 @@ class Ablation:
         found = self.answers(name, seed)
         assert found is not None
         change, search = self.changes[name], self.params(name, seed).search
-        places = np.arange(len(self.labels)) if change.per_class is None else self._first(change.per_class)
+        every = np.arange(len(self.labels))
+        places = every if change.per_class is None else self._drawn_rows(change.per_class, seed)
         marking = Marking(self.labels[places], self.classes, search.objective)
         whole = Marking(self.labels, self.classes, search.objective)
         bits = [marking.pack(whole.unpack(base64.b64decode(one))[places]) for one in found["answers"]]
@@ -225,9 +226,12 @@ class Ablation:
         height, width, channels = read_tail(context)[0].split.info.shape
         return self.space.cost_table((height, width, channels), self.classes)
 
-    def _first(self, per_class: int) -> np.ndarray:
-        """Return the places of some validation rows of each class, drawn once."""
-        order = stream(0, "ablation", "validation").permutation(len(self.labels))
+    def _drawn_rows(self, per_class: int, seed: int) -> np.ndarray:
+        """Return the places of some validation rows of each class; fewer of a seed are among its more.
+
+        Each seed draws its own, so that the interval over seeds covers the luck of the draw.
+        """
+        order = stream(seed, "ablation", "validation").permutation(len(self.labels))
         chosen = [order[self.labels[order] == label][:per_class] for label in range(self.classes)]
         return np.sort(np.concatenate(chosen))
 

@@ -168,9 +168,12 @@ class Results:
         return value if figure == AGREEMENT else -value / 100.0
 
     def least(self, names: list[str]) -> float:
-        """Return what changes must gain together in tau: where none is better by itself, they may cost a little."""
+        """Return what changes must gain together in tau: those that the rule takes as cheaper alone may cost a little.
+
+        Changes that the rule does not take have to gain, as better ones have.
+        """
         taken = self.taken()
-        return 0.0 if any(taken.get(name) == BETTER for name in names) else -MARGIN
+        return -MARGIN if all(taken.get(name, BETTER) != BETTER for name in names) else 0.0
 
 
 def rank_average(scores: np.ndarray, other: np.ndarray) -> np.ndarray:

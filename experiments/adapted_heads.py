@@ -19,8 +19,9 @@ from ablation_changes import HEAD, OPTIMIZER, Change, Lengths, Tree
 from ablation_plan import plan
 from ablation_scores import Ablation
 from experiment_command import run
+from ranking_page import in_order
 from shared_steps import turn
-from table_options import table_parser
+from table_options import check_names, check_options, table_parser
 
 from imbnas.errors import UserError
 from imbnas.progress import Log
@@ -68,7 +69,7 @@ def main() -> int:
 def _work(options: argparse.Namespace) -> str:
     """Do what is missing and return the page, or the plan."""
     table, log = Table(options.table, options.root, options.data), Log("adapted heads")
-    _check(options, table)
+    check_options(options, table, ("supernet", "head", "scratch"))
     other = other_source(options.data, table.spec.source.share)
     if other is None:
         raise UserError(f"--data {options.data}: no CIFAR-100 there, expected cifar100.npz or cifar-100-python")
@@ -77,10 +78,12 @@ def _work(options: argparse.Namespace) -> str:
     lengths = Lengths(options.supernet, options.head)
     heads = Heads(table, options.condition, lengths, other, options.scratch)
     names, seeds = list(heads.changes), range(options.seeds)
-    if unknown := set(options.only or ()) - set(names):
-        raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
+    check_names("--only", options.only, names)
     if options.plan:
         return plan(heads, options.only or names, seeds, log)
+    if not options.only:
+        # A page without a truth cannot be written: better known now than after hours.
+        in_order(table)
     measure(heads, options.only or names, seeds, log)
     if options.only:
         return ""
@@ -99,18 +102,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
     parser.add_argument("--output", type=Path, default=Path("docs/results/adapted-heads.md"))
     return parser.parse_args()
-
-
-def _check(options: argparse.Namespace, table: Table) -> None:
-    if table.spec.space.name != "nasbench201":
-        raise UserError(f"{table.file}: space.name is {table.spec.space.name}, expected nasbench201")
-    if options.condition not in table.spec.conditions:
-        raise UserError(f"--condition {options.condition}: expected one of {', '.join(table.spec.conditions)}")
-    if options.seeds < 2:
-        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
-    for name in ("supernet", "head", "scratch"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
 
 
 if __name__ == "__main__":

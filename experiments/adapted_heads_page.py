@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from adapted_heads import Heads
 
 Gains = dict[str, tuple[Estimate, float]]
+NORMAL = 1.960
+"""The normal quantile of a two-sided interval of 95 %."""
 PAGE = """# Adapted heads beside their rivals: {name}, {condition}
 
 `make adapted-heads` at commit {commit}, {processor}. A supernet is trained on CIFAR-100 for {supernet} epochs with fair
@@ -47,7 +49,7 @@ supernet's training is counted in full for each.
 """
 
 
-def verdict(gains: Gains, baselines: Gains, supernets: int) -> str:
+def verdict(gains: Gains, baselines: Gains, supernets: int, cells: int) -> str:
     """Return the verdict; gains are the claimed adaptation's, over each rival and over scores without a supernet."""
     low = {name: float(one.ends(LEVEL)[0]) for name, (one, _) in gains.items()}
     better = [name for name, (one, p) in gains.items() if float(one.value) < 0.0 and p < 1.0 - LEVEL]
@@ -66,15 +68,34 @@ def verdict(gains: Gains, baselines: Gains, supernets: int) -> str:
         "It pays: it ranks better than all that is free." if pays else "It is not shown to pay beside what is free."
     ]
     if word == "open":
-        lines.append(enough(gains, supernets))
+        lines.append(enough([one for one, _ in gains.values()], supernets, cells))
     return "\n".join(f"- {line}" for line in lines)
 
 
-def enough(gains: Gains, supernets: int) -> str:
-    """Return how many supernets would shrink the widest interval to the margin, if supernets made all of its width."""
-    widest = max(float(one.ends(LEVEL)[1] - one.ends(LEVEL)[0]) / 2.0 for one, _ in gains.values())
-    wanted = math.ceil(supernets * (widest / MARGIN) ** 2)
-    return f"The widest interval is ±{widest:.2f}; about {wanted} supernets make it ±{MARGIN}, if the cells allow it."
+def enough(gains: list[Estimate], supernets: int, cells: int) -> str:
+    """Return how many supernets would shrink the widest interval to the margin, and cells where these limit it.
+
+    The parts of its variance follow from Satterthwaite's degrees of freedom. That of the supernets falls with their
+    number, that of the cells with the number of cells alone.
+    """
+    widest = max(gains, key=_half)
+    of_supernets = float(widest.error**2) * math.sqrt((supernets - 1) / float(widest.freedom))
+    of_cells = max(0.0, float(widest.error**2) - of_supernets)
+    wanted = (MARGIN / NORMAL) ** 2
+    said = f"The widest interval is ±{_half(widest):.2f}; "
+    if of_cells < wanted:
+        number = max(2, math.ceil(supernets * of_supernets / (wanted - of_cells)))
+        return said + f"about {number} supernets make it ±{MARGIN}."
+    number = max(supernets, math.ceil(supernets * 2.0 * of_supernets / wanted))
+    return (
+        f"{said}{cells} cells alone make it ±{NORMAL * math.sqrt(of_cells):.2f}, however many supernets there are. "
+        f"About {math.ceil(cells * 2.0 * of_cells / wanted)} cells and {number} supernets make it ±{MARGIN}."
+    )
+
+
+def _half(one: Estimate) -> float:
+    low, high = one.ends(LEVEL)
+    return float(high - low) / 2.0
 
 
 def write_heads(path: Path, heads: Heads, seeds: range) -> None:
@@ -103,7 +124,7 @@ def write_heads(path: Path, heads: Heads, seeds: range) -> None:
         seeds=len(seeds),
         cells=len(truth),
         truths=len(found.seeds),
-        verdict=verdict(gains, baselines, len(seeds)),
+        verdict=verdict(gains, baselines, len(seeds), len(truth)),
         table=table_of(results, {**gains, **baselines}, {name: seconds(heads, name, seeds) for name in heads.changes}),
         ceiling=ceiling_text(found, condition),
     )
@@ -134,7 +155,8 @@ def table_of(results: Results, gains: Gains, spent: dict[str, tuple[float, float
 
 def seconds(heads: Heads, name: str, seeds: range) -> tuple[float, float]:
     """Return the mean seconds of an adaptation, without and with those of its supernet."""
-    own, source = [], []
+    own: list[float] = []
+    source: list[float] = []
     for seed in seeds:
         folders = heads.folders(name, seed)
         for step, spent in (("adapt", own), ("supernet", source)):

@@ -16,12 +16,11 @@ from pathlib import Path
 
 from experiment_command import run
 from seeds_methods import MACS, RANDOM, Epochs, Method, Tree, darts, methods
-from seeds_results import Experiment, check
+from seeds_results import Experiment
 from seeds_search import Searches
 from shared_steps import turn
-from table_options import table_parser
+from table_options import check_names, check_options, table_parser
 
-from imbnas.errors import UserError
 from imbnas.progress import Log
 from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
@@ -60,14 +59,13 @@ def main() -> int:
 def _work(options: argparse.Namespace) -> str:
     """Do what is missing and return the page, or the plan."""
     table, log = Table(options.table, options.root, options.data), Log("claims")
-    check(options, table)
+    check_options(options, table, ("search",), ("seeds", "trainings"))
     with turn(table.work / "prepare.lock"):
         prepare(table)
     epochs = Epochs(search=options.search)
     own = experiment(table, options.condition, epochs, options.seeds, options.trainings)
     names = list(own.searches.methods)
-    if unknown := set(options.only or ()) - set(names):
-        raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
+    check_names("--only", options.only, names)
     if options.plan:
         return own.plan(log)
     own.search(options.only or names, log)

@@ -22,10 +22,9 @@ from seeds_methods import APPROXIMATE, DRAWS, Epochs, Method, Tree
 from seeds_search import Searches
 from seeds_table import SEEDS, each_training, lacking, rows_of, tables_of, train, write_spec
 from shared_steps import turn
-from table_options import table_parser
+from table_options import check_names, check_options, table_parser
 
 from imbnas.data.stored import read_info
-from imbnas.errors import UserError
 from imbnas.progress import Log
 from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
@@ -150,16 +149,15 @@ def main() -> int:
 def _work(options: argparse.Namespace) -> str:
     """Do what is missing and return the page, or the plan."""
     table, log = Table(options.table, options.root, options.data), Log("seeds")
-    check(options, table)
+    check_options(options, table, ("supernet", "head", "search"), ("seeds", "trainings"))
     with turn(table.work / "prepare.lock"):
         prepare(table)
     epochs = Epochs(options.supernet, options.head, options.search)
     experiment = Experiment(Searches(table, options.condition, epochs), epochs, options.seeds, options.trainings)
+    names = list(experiment.searches.methods)
+    check_names("--only", options.only, names)
     if options.plan:
         return experiment.plan(log)
-    names = list(experiment.searches.methods)
-    if unknown := set(options.only or ()) - set(names):
-        raise UserError(f"--only {sorted(unknown)[0]}: expected some of {', '.join(names)}")
     experiment.search(options.only or names, log)
     if options.only:
         return ""
@@ -183,20 +181,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
     parser.add_argument("--output", type=Path, default=Path("docs/results/seeds.md"))
     return parser.parse_args()
-
-
-def check(options: argparse.Namespace, table: Table) -> None:
-    """Refuse options that do not fit the table, or that leave nothing to compare."""
-    if table.spec.space.name != "nasbench201":
-        raise UserError(f"{table.file}: space.name is {table.spec.space.name}, expected nasbench201")
-    if options.condition not in table.spec.conditions:
-        raise UserError(f"--condition {options.condition}: expected one of {', '.join(table.spec.conditions)}")
-    for name in ("seeds", "trainings"):
-        if getattr(options, name) < 2:
-            raise UserError(f"--{name} {getattr(options, name)}: expected at least 2, one has no interval")
-    for name in ("supernet", "head", "search"):
-        if getattr(options, name, 1) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
 
 
 if __name__ == "__main__":

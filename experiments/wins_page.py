@@ -32,8 +32,8 @@ reach.
 Figures are balanced accuracy on the {test:,} test rows in percent, after the last epoch. Differences are paired by
 seed; intervals are 95 %: Student's t over the seeds with the variance of the test rows added. p is corrected by
 Holm's method for the comparisons of a table. `{best}` is the ceiling: of the {finalists} cells that look best on the
-test rows among all that were trained within a limit, trained with every seed, it is for each seed the one that is
-best with the other seeds. One training of a cell differs from another by {within:.2f} points (standard deviation).
+test rows among all that the chains of a limit trained, each trained with every seed, it is for each seed the one that
+is best with the other seeds. One training of a cell differs from another by {within:.2f} points (standard deviation).
 
 {tables}
 ## Share of the random references that are beaten

@@ -62,6 +62,38 @@ def test_every_change_has_valid_parameters_and_shares_what_it_does_not_touch() -
     )
 
 
+def test_fewer_validation_rows_are_drawn_anew_for_each_supernet_and_nested() -> None:
+    from ablation_changes import Lengths
+    from ablation_scores import Ablation
+
+    from imbnas.truth.places import Table
+
+    ablation = Ablation(Table(ROOT / "tables/cifar10-lt-16.yaml", ROOT), "longtail", Lengths())
+    ablation.__dict__["labels"] = np.repeat(np.arange(3), 50)
+    few, more, other = (set(ablation._drawn_rows(count, seed).tolist()) for count, seed in ((10, 0), (20, 0), (10, 1)))
+    assert few < more
+    assert few != other, "the luck of one draw would be in no interval"
+    assert np.bincount(ablation.labels[sorted(few)]).tolist() == [10, 10, 10]
+
+
+def test_a_change_excludes_what_it_leaves_without_effect() -> None:
+    from ablation_changes import NONE, Lengths, changes
+
+    table = {
+        "space": {"stem": {"channels": 8}, "stages": {"channels": [8]}},
+        "source": {"dataset": "cifar10", "share": 0.5},
+        "target": {"dataset": "cifar10"},
+    }
+    found = changes(Lengths(), table, {"dataset": "cifar100", "root": "x", "share": 0.5})
+    void = {name: {other for other in found if found[name].excludes(found[other])} - {name} for name in found}
+    assert {"other classes", "cross-entropy", "class means"} <= void[NONE], "the source's head knows its classes alone"
+    assert NONE in void["other classes"]
+    assert {"cRT", "cached features", "class means"} <= void["finetune"]
+    assert "cross-entropy" in void["class means"]
+    assert "cross-entropy" not in void["finetune"], "finetuning has a loss"
+    assert "other classes" not in void["finetune"]
+
+
 @pytest.mark.pages
 @pytest.mark.usefixtures("_few_resamples")
 def test_an_ablation_is_resumed_shares_supernets_and_writes_its_page(
@@ -89,6 +121,11 @@ def test_an_ablation_is_resumed_shares_supernets_and_writes_its_page(
     monkeypatch.setattr(ablation_scores, "changes", few)
     spec = write_spec(tmp_path)
     table = Table(spec, tmp_path)
+    page = tmp_path / "page.md"
+    arguments = ["x", str(spec), "--root", str(tmp_path), "--seeds", "2", "--supernet", "1", "--head", "1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--output", str(page)])
+    assert ablation.main() == 2
+    assert "tiny.parquet: " in capsys.readouterr().err, "before hours of work for a page that cannot be written"
     rows = [
         row(seed, cell, condition, 0.3 + 0.1 * place + 0.01 * seed, 1000 + place)
         for seed in range(2)
@@ -107,9 +144,6 @@ def test_an_ablation_is_resumed_shares_supernets_and_writes_its_page(
         return run_step(step, *a, **k)
 
     monkeypatch.setattr(shared_steps, "run_step", counted)
-    page = tmp_path / "page.md"
-    arguments = ["x", str(spec), "--root", str(tmp_path), "--seeds", "2", "--supernet", "1", "--head", "1"]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--output", str(page)])
     assert ablation.main() == 143
     assert not page.exists()
     assert ablation.main() == 0
@@ -128,9 +162,12 @@ def test_an_ablation_is_resumed_shares_supernets_and_writes_its_page(
     assert ablation.main() == 0
     assert steps == ["supernet", "adapt", "adapt"] * 2, "new seeds for both"
     assert "Together: cross-entropy, accuracy.\n" in page.read_text()
+    steps.clear()
+    monkeypatch.setattr(sys, "argv", [*arguments, "--seeds", "3", "--only", "default"])
+    assert (ablation.main(), steps) == (0, []), "alone: not what an earlier call has joined, with further seeds"
     monkeypatch.setattr(sys, "argv", [*arguments, "--only", "crossentropy"])
     assert ablation.main() == 2
-    assert "error: crossentropy: not a change, expected some of default, uniform paths" in capsys.readouterr().err
+    assert "error: --only crossentropy: expected some of default, uniform paths" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", [*arguments, "--seeds", "3", "--plan"])
     monkeypatch.setattr(ablation_plan, "each_training", lambda *a: (60.0, "a guess"))
     assert ablation.main() == 0
@@ -185,7 +222,8 @@ def test_the_rule_takes_what_is_better_at_its_price_or_cheaper_and_no_worse(
     assert ("few cells", "tau") not in found.gains
     found.changes["few cells"].tree["adapt"] = {"loss": "ldam"}
     assert found.changes["few cells"].excludes(found.changes["other"])
-    assert found.least(["other"]) == (0.0 if taken == {"other": "better"} else -0.05)
+    assert found.least(["other"]) == (-0.05 if taken == {"other": "no worse, and cheaper"} else 0.0)
+    assert found.least(["other", "few cells"]) == 0.0, "of which the rule does not take the second"
 
 
 def test_regret_is_of_what_a_search_has_seen_and_ties_go_to_fewer_macs() -> None:

@@ -67,12 +67,27 @@ def test_the_best_adaptation_is_better_than_one_rival_and_not_worse_than_any(
     from adapted_heads_page import verdict
 
     free = {"macs": (gain(0.1), 0.01), "synflow": (gain(0.1), 0.2)}
-    text = verdict({"head, cross-entropy": (gain(ce), 0.01), "scratch": (gain(scratch), p)}, free, 5)
+    text = verdict({"head, cross-entropy": (gain(ce), 0.01), "scratch": (gain(scratch), p)}, free, 5, 48)
     assert said in text
     assert "not shown to pay" in text
     assert ("supernets make it" in text) == ("**open**" in said)
-    paid = verdict({"head, cross-entropy": (gain(ce), 0.01)}, {"macs": (gain(0.1), 0.01)}, 5)
+    paid = verdict({"head, cross-entropy": (gain(ce), 0.01)}, {"macs": (gain(0.1), 0.01)}, 5, 48)
     assert "It pays" in paid
+
+
+def test_more_supernets_are_asked_for_only_where_they_would_suffice() -> None:
+    """Runs and cells each add their variance: only the first falls with the number of supernets."""
+    from adapted_heads_page import enough
+
+    from imbnas.longtail.student import mean_of_runs
+
+    runs = [0.10, -0.10, 0.05, -0.05, 0.0]
+    free = enough([mean_of_runs(runs, 0.01**2), mean_of_runs([0.0, 0.001], 0.0)], 5, 48)
+    # Their variance is 0.00625: 0.00625 / n + 0.0001 is (0.05 / 1.96)^2 at n = 11.35.
+    assert free.endswith("about 12 supernets make it ±0.05.")
+    bound = enough([mean_of_runs(runs, 0.05**2)], 5, 48)
+    assert "48 cells alone make it ±0.10, however many supernets there are" in bound
+    assert "About 369 cells and 20 supernets make it ±0.05" in bound
 
 
 def test_adapted_heads_ask_for_other_classes(
@@ -90,7 +105,10 @@ def test_adapted_heads_ask_for_other_classes(
         monkeypatch.setattr(sys, "argv", ["x", str(spec), "--root", str(tmp_path), *arguments])
         assert adapted_heads.main() == 2
         assert said in capsys.readouterr().err
-    (tmp_path / "cifar100.npz").write_bytes(b"not read by a plan")
+    (tmp_path / "cifar100.npz").write_bytes(b"not read by a plan, nor where there is no truth")
+    monkeypatch.setattr(sys, "argv", ["x", str(spec), "--root", str(tmp_path), "--data", str(tmp_path)])
+    assert adapted_heads.main() == 2
+    assert "tiny.parquet: " in capsys.readouterr().err
     monkeypatch.setattr("ablation_plan.each_training", lambda *a: (60.0, "given"))
     arguments = ["--data", str(tmp_path), "--plan", "--seeds", "2", "--supernet", "2", "--scratch", "4000"]
     monkeypatch.setattr(sys, "argv", ["x", str(spec), "--root", str(tmp_path), *arguments])
