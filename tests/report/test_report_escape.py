@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from imbnas.report.escape import code, csv_cell, markdown
+from imbnas.report.escape import code, markdown
 from imbnas.report.page import Block, write_page
-from imbnas.report.plots import _write
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -45,34 +43,10 @@ def test_markdown_holds_no_structure(name: str) -> None:
 @pytest.mark.parametrize("name", ["0", "T-shirt/top", "aquarium_fish", "ant (red)", "Größe 5, x-y", "a > b", "cat #1!"])
 def test_ordinary_names_keep_their_bytes(name: str) -> None:
     assert markdown(name) == name
-    assert csv_cell(name) == name
 
 
 def test_code_ends_neither_itself_nor_its_cell() -> None:
     assert code("a`b|c\n\x1bd") == "`a'b\\|c \\x1bd`"
-
-
-def test_spreadsheets_compute_nothing(tmp_path: Path) -> None:
-    names = [
-        "=1+1",
-        "+1+1",
-        "-cmd",
-        "@SUM(A1)",
-        "\t=1",
-        '=HYPERLINK("http://a.example")',
-        "-1.5",
-        "+3",
-        "plain",
-        "a\nb",
-    ]
-    _write(tmp_path / "t.csv", ["class", "recall"], [(name, -0.5) for name in names])
-    with (tmp_path / "t.csv").open(newline="") as stream:
-        rows = list(csv.reader(stream))[1:]
-    assert [row[0] for row in rows] == [
-        "'=1+1", "'+1+1", "'-cmd", "'@SUM(A1)", "\\t=1", '\'=HYPERLINK("http://a.example")', "-1.5", "+3", "plain",
-        "a\\nb",
-    ]  # fmt: skip
-    assert {row[1] for row in rows} == {"-0.5"}
 
 
 class Tags(HTMLParser):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imbnas.csv_text import csv_text
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, canonical_json, check_regular, digest_bytes, digest_file, read_text, write_bytes
 from imbnas.params.space_options import SpaceParams
@@ -55,11 +56,7 @@ def write_latencies(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
         write_table(file, pa.table({name: [row[name] for row in rows] for name in COLUMNS}))
         return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(file, text.getvalue().encode())
+    write_bytes(file, csv_text(COLUMNS, ([row[name] for name in COLUMNS] for row in rows)))
 
 
 def read_latencies(file: Path, space: SpaceParams, shape: Shape, classes: int | None = None) -> BlockLatencies:

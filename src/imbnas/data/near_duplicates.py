@@ -6,8 +6,6 @@ Copies that were saved again, resized or brightened differ in few bits, differen
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from imbnas.csv_text import csv_text
 from imbnas.data.decode import eight_bit
 from imbnas.data.raw import Raw
 from imbnas.files import write_bytes
@@ -113,10 +112,8 @@ def describe(pairs: Pairs, place: Callable[[str, int], str], bits: int) -> str:
 
 def write_report(directory: Path, pairs: Pairs | None, place: Callable[[str, int], str]) -> None:
     """Write the pairs as a table with the columns bits, split, image, other_split and other_image; None: no rows."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("bits", "split", "image", "other_split", "other_image"))
-    for differing, one, row, other, other_row in pairs.rows.tolist() if pairs is not None else ():
+    rows = []
+    for differing, one, row, other, other_row in [] if pairs is None else pairs.rows.tolist():
         first, second = pairs.names[one], pairs.names[other]  # type: ignore[union-attr]
-        table.writerow((differing, first, place(first, row), second, place(second, other_row)))
-    write_bytes(directory / REPORT, text.getvalue().encode())
+        rows.append((differing, first, place(first, row), second, place(second, other_row)))
+    write_bytes(directory / REPORT, csv_text(("bits", "split", "image", "other_split", "other_image"), rows))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from imbnas.csv_text import csv_text
 from imbnas.data.stored import write_table
 from imbnas.errors import UserError, visible, visible_json
 from imbnas.files import check_writable, write_bytes
-from imbnas.report.escape import csv_cell
 
 SUFFIXES = (".csv", ".json", ".parquet")
 
@@ -45,14 +43,9 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     if path.suffix == ".json":
         write_bytes(path, (predictions_json(predictions, unicode=True) + "\n").encode())
     elif path.suffix == ".csv":
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
         columns = _columns(predictions)
-        writer.writerow(columns)
         shares = [f"{share:.6f}" for share in columns["probability"]]
-        for row in zip(*({**columns, "probability": shares}).values(), strict=True):
-            writer.writerow([csv_cell(value) for value in row])
-        write_bytes(path, stream.getvalue().encode())
+        write_bytes(path, csv_text(columns, zip(*({**columns, "probability": shares}).values(), strict=True)))
     else:
         columns = _columns(predictions)
         kinds = {"image": pa.string(), "rank": pa.int32(), "class": pa.string(), "probability": pa.float64()}

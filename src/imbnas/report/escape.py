@@ -1,7 +1,7 @@
 """Names in what people open: one function per format, after which a name is shown and does nothing else.
 
-Names of classes come from directories and files that others made. HTML has its own in `page.py`, terminals
-`errors.visible`, figures `style.readable`.
+Names of classes come from directories and files that others made. HTML has its own in `page.py`, CSV in `csv_text.py`,
+terminals `errors.visible`, figures `style.readable`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from imbnas.errors import visible
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;"}
 _LINKS = re.compile(r":(?=//)|(?<=\bwww)\.|@", re.IGNORECASE)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def markdown(text: object) -> str:
@@ -27,19 +26,3 @@ def markdown(text: object) -> str:
 def code(text: object) -> str:
     """Return a value in Markdown's code font, within a table too."""
     return f"`{visible(' '.join(str(text).split())).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
-
-
-def csv_cell(value: object) -> object:
-    """Return a value as a table of text holds it: what a spreadsheet would compute begins with an apostrophe."""
-    if not isinstance(value, str):
-        return value
-    line = visible(value)
-    return f"'{line}" if line.startswith(_FORMULA) and not _is_number(line) else line
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

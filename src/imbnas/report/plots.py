@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from imbnas.cost_names import ALWAYS, named_in
+from imbnas.csv_text import csv_text
 from imbnas.files import write_bytes
 from imbnas.report.confusion import Confusion, confusion
-from imbnas.report.escape import csv_cell
 
 CELLS = 100
 """A browser still draws a confusion matrix of so many classes; more are pooled."""
@@ -87,8 +85,4 @@ def _number(value: float) -> str:
 
 
 def _write(path: Path, header: list[str], rows: Iterable[Iterable[object]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([csv_cell(value) for value in row] for row in rows)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, csv_text(header, rows))

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from imbnas.csv_text import csv_cell
 from imbnas.data.stored import write_table
 from imbnas.errors import UserError
 from imbnas.files import remove_parts, write_bytes
 from imbnas.params.config import Params
 from imbnas.progress import Log
-from imbnas.report.escape import csv_cell
 from imbnas.report.page import Block, percent, write_page
 from imbnas.run.graph import STEPS
 from imbnas.study.against_chance import against_chance

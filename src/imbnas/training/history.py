@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from imbnas.csv_text import csv_text
 from imbnas.files import write_bytes
 
 
@@ -26,8 +25,4 @@ def _rows(losses: Sequence[float]) -> Iterable[tuple[int, str]]:
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, csv_text(header, rows))

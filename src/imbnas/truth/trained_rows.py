@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from imbnas.csv_text import csv_text
 from imbnas.data.stored import write_table
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, TABLE_LIMIT, check_regular, read_text, write_bytes
@@ -110,8 +111,4 @@ def read_seconds(path: Path) -> dict[tuple[Any, ...], Row]:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Row]) -> bytes:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if row[name] is None else row[name] for name in columns} for row in rows)
-    return stream.getvalue().encode()
+    return csv_text(columns, ([row[name] for name in columns] for row in rows))
