@@ -11,7 +11,7 @@ import pytest
 import tiny_chain
 from PIL import Image, ImageEnhance
 
-from imbnas.data import near_duplicates
+from imbnas.data import close_hashes, near_duplicates
 from imbnas.data.near_duplicates import as_words, hashes_of, pairs_across, perceptual_hash
 from imbnas.data.raw import Raw
 
@@ -48,7 +48,7 @@ def test_planted_copies_and_only_they_are_found() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 22])
 def test_pairs_are_those_of_a_comparison_of_all(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(near_duplicates, "_CHUNK", chunk)
+    monkeypatch.setattr(close_hashes, "_CHUNK", chunk)
     rng = np.random.default_rng(0)
     words = rng.integers(0, 2**64, (12, 4), dtype=np.uint64)
     near = words ^ (rng.random((12, 4)) < 0.5).astype(np.uint64)
@@ -67,7 +67,7 @@ def test_pairs_are_those_of_a_comparison_of_all(monkeypatch: pytest.MonkeyPatch,
 
 def test_many_pairs_are_counted_and_the_most_alike_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near_duplicates, "LISTED", 5)
-    monkeypatch.setattr(near_duplicates, "_CHUNK", 40)
+    monkeypatch.setattr(close_hashes, "_CHUNK", 40)
     words = np.zeros((40, 4), dtype=np.uint64)
     words[::2, 0] = 1
     found = pairs_across({"train": words, "test": words[:10]}, 8)

@@ -15,19 +15,16 @@ import numpy as np
 from PIL import Image
 
 from imbnas.csv_text import csv_text
+from imbnas.data.close_hashes import BITS, WORDS, close_pairs, ragged
 from imbnas.data.decode import eight_bit
 from imbnas.data.raw import Raw
 from imbnas.files import write_bytes
 
 REPORT = "near_duplicates.csv"
 """The report beside a test split."""
-BITS = 256
-WORDS = BITS // 64
 LISTED = 10_000
 """Pairs of a report, the most alike ones first."""
 _SIDE = 16
-_CHUNK = 1 << 22
-"""Pairs compared at once."""
 
 
 @dataclass(frozen=True)
@@ -64,33 +61,51 @@ def hashes_of(raw: Raw) -> np.ndarray | None:
     return as_words([perceptual_hash(Image.fromarray(image)) for image in flat])
 
 
+class _Looks:
+    """The different hashes of a split, and the rows that have each."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self.words, which, self.counts = np.unique(words, axis=0, return_inverse=True, return_counts=True)
+        self.which = which.reshape(-1)
+        self._rows = np.argsort(self.which, kind="stable")
+        self._begins = np.cumsum(self.counts) - self.counts
+
+    def row(self, look: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """Return of the rows that have the hash `look` the one at place `number`, in ascending order."""
+        found: np.ndarray = self._rows[self._begins[look] + number]
+        return found
+
+
 def pairs_across(splits: Mapping[str, np.ndarray], bits: int) -> Pairs:
     """Return pairs of rows of different splits whose hashes differ in at most `bits` bits; `splits` hold (N, WORDS)."""
     names = list(splits)
-    near = np.zeros(len(splits[names[-1]]), dtype=bool)
+    # Thousands of copies, or of black images, would meet each other one by one.
+    looks = [_Looks(splits[name]) for name in names]
+    near = np.zeros(len(looks[-1].words), dtype=bool)
     found, count = np.zeros((0, 5), dtype=np.int64), 0
     for one, other in combinations(range(len(names)), 2):
-        for differing, left, right in _close(splits[names[one]], splits[names[other]], bits):
-            places = np.full_like(left, one), np.full_like(left, other)
-            rows = np.stack([differing, places[0], left, places[1], right], axis=1)
-            found, count = np.concatenate([found, rows]), count + len(rows)
+        for differing, left, right in close_pairs(looks[one].words, looks[other].words, bits):
+            count += int((looks[one].counts[left] * looks[other].counts[right]).sum())
             if other == len(names) - 1:
                 near[right] = True
-            if len(found) > 10 * LISTED:
-                found = _closest(found)
-    return Pairs(names, _closest(found), count, int(near.sum()))
+            for rows in _rows_of(looks, one, other, differing, left, right):
+                found = np.concatenate([found, rows])
+                if len(found) > 10 * LISTED:
+                    found = _closest(found)
+    return Pairs(names, _closest(found), count, int(near[looks[-1].which].sum()))
 
 
-def _close(one: np.ndarray, other: np.ndarray, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield differing bits, rows of `one` and rows of `other` of close pairs, some at a time."""
-    at_once = max(1, _CHUNK // max(1, len(other)))
-    for start in range(0, len(one) if len(other) else 0, at_once):
-        part = one[start : start + at_once]
-        # The first word leaves few pairs to be compared in full.
-        left, right = np.nonzero(np.bitwise_count(part[:, None, 0] ^ other[None, :, 0]) <= bits)
-        differing = np.bitwise_count(part[left] ^ other[right]).sum(axis=1, dtype=np.int64)
-        close = differing <= bits
-        yield differing[close], left[close] + start, right[close]
+def _rows_of(
+    looks: list[_Looks], one: int, other: int, differing: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yield rows of a report for pairs of hashes: of each the first LISTED pairs of rows, for no more can be listed."""
+    beside = looks[other].counts[right]
+    each = np.minimum(looks[one].counts[left] * beside, LISTED)
+    for pair, number in ragged(np.zeros_like(each), each):
+        first = looks[one].row(left[pair], number // beside[pair])
+        second = looks[other].row(right[pair], number % beside[pair])
+        places = np.full_like(first, one), np.full_like(first, other)
+        yield np.stack([differing[pair], places[0], first, places[1], second], axis=1)
 
 
 def _closest(rows: np.ndarray) -> np.ndarray:
