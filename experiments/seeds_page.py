@@ -204,4 +204,4 @@ def write_page(path: Path, experiment: Experiment, own: Table, found: Tree) -> N
         verdict=verdict(measured),
         under=under_table(measured, found["under"]),
     )
-    page_record.write_page(path, content, "make seeds-results")
+    page_record.write_page(path, content, "make seeds-results", inputs=[own.file.with_suffix(".parquet")])

@@ -82,6 +82,7 @@ SOFTMAX = [
     cell("inheritance", "minus deferred re-weighting, from scratch | balanced softmax", "chosen", heading)[0]
     for heading in ("digits", "CIFAR-10 halves", "CIFAR-100 to CIFAR-10")
 ]
+AGAINST = ("minus random", "minus macs")
 PEERS = "Supernets beside their peers"
 QUOTES: dict[str, list[tuple[str, list[float]]]] = {
     "README.md": [
@@ -173,6 +174,31 @@ QUOTES: dict[str, list[tuple[str, list[float]]]] = {
             "would lose # [#, #] or # [#, #] points",
             cell("discretisation-gap", "single-stage, fixed half", "gap, points")
             + cell("discretisation-gap", "single-stage, redrawn part", "gap, points"),
+        ),
+        (
+            "are # ± # points better than random ones and # ± # than the one with most operations. Its # seconds of search "
+            "beside those of first-order DARTS, #,",
+            [
+                *(x for column in AGAINST for x in cell("seeds", "ZO-DARTS+", column)),
+                *(cell("seeds", name, "search seconds")[0] for name in ("ZO-DARTS+", "DARTS")),
+            ],
+        ),
+        (
+            "are # ± # points from the same cells in float32 where it drops the lowest bit, and # ± # where",
+            [
+                x
+                for name in ("truncated-1", "first-truncated-6")
+                for x in cell("seeds", f"ApproxDARTS, {name}", "minus float32")
+            ],
+        ),
+        (
+            "are # ± # points better than random cells that are trained from scratch, with a corrected p of #, and # ± # than "
+            "the cell with most operations",
+            [
+                *cell("seeds", "single-stage", AGAINST[0]),
+                *cell("seeds", "single-stage", "p")[:1],
+                *cell("seeds", "single-stage", AGAINST[1]),
+            ],
         ),
     ],
 }
