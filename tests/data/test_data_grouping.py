@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbnas.data.grouping import draw_groups, joined, numbered
-from imbnas.data.partition import source_parts, target_parts
+from imbnas.data.partition import published_validation, source_parts, target_parts
+from imbnas.data.raw import Raw
 from imbnas.errors import UserError
 
 CLASSES = ["ant", "bee", "cat"]
@@ -131,3 +134,53 @@ def test_a_group_with_an_image_of_the_source_is_left_to_it() -> None:
     )
     assert parts.dropped == 2
     assert not {4, 5} & {*parts.train.tolist(), *parts.validation.tolist(), *parts.test.tolist()}
+
+
+def split_of(split: str, groups: list[int]) -> Raw:
+    """Return rows of a published split, whose groups no other split names."""
+    return Raw(np.zeros(len(groups), int), CLASSES, None, None, Path(), groups=[f"{split} {g}" for g in groups])
+
+
+ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=1, max_size=12)
+"""Group and content of each row: contents repeat within splits and across them."""
+
+
+@settings(max_examples=50, deadline=None)
+@given(ROWS, ROWS, st.none() | ROWS, st.sets(st.integers(0, 25), max_size=3))
+def test_no_group_of_published_validation_rows_is_parted_or_elsewhere(
+    train: list[tuple[int, int]],
+    validation: list[tuple[int, int]],
+    test: list[tuple[int, int]] | None,
+    source: set[int],
+) -> None:
+    splits = {"train": train, "validation": validation, "test": test}
+    raws = {name: None if rows is None else split_of(name, [g for g, _ in rows]) for name, rows in splits.items()}
+    keys = {name: np.array([key for _, key in rows]) for name, rows in splits.items() if rows is not None}
+    left_out = np.isin(keys["validation"], list(source))
+    # An image has all its groups, and a group all its images: what the kept rows can reach by either.
+    every = [(f"{name} {group}", key) for name, rows in splits.items() for group, key in rows or ()]
+    linked = {row: {f"validation {group}"} for row, (group, _) in enumerate(validation)}
+    for reached in linked.values():
+        before = 0
+        while len(reached) > before:
+            before = len(reached)
+            images = {key for name, key in every if name in reached}
+            reached |= {name for name, key in every if key in images}
+    expected = []
+    for row, reached in linked.items():
+        images = {key for name, key in every if name in reached}
+        if not images & source and all(name.startswith("validation") for name in reached):
+            expected.append(row)
+    if not expected:
+        with pytest.raises(UserError, match=r"^target\.splits\.validation: all \d+ rows are in the source or the test"):
+            published_validation(left_out, keys, raws)
+        return
+    kept = published_validation(left_out, keys, raws)
+    assert kept.tolist() == expected
+
+
+def test_without_groups_published_validation_rows_go_by_their_own_content() -> None:
+    raw = Raw(np.zeros(3, int), CLASSES, None, None, Path())
+    keys = {"train": np.array([7, 8, 9]), "validation": np.array([7, 1, 2])}
+    kept = published_validation(np.array([False, True, False]), keys, {"train": raw, "validation": raw, "test": None})
+    assert kept.tolist() == [0, 2]

@@ -50,3 +50,28 @@ def test_no_patient_crosses_the_splits_of_a_chain(photos: Path) -> None:
     summary = pd.read_json(photos / "results/imbalance.json", typ="series")
     assert summary["validation_counts"] == np.bincount(longtail["label"][held], minlength=3).tolist()
     assert "groups of 120 images, which no split parts" in (photos / "logs/target.log").read_text()
+
+
+def test_a_group_of_published_validation_rows_leaves_whole(photos: Path) -> None:
+    """One image of a patient is a drawn test row's, or a training row's, under another name."""
+    paths = sorted(path.relative_to(photos / "photos").as_posix() for path in (photos / "photos").glob("*/*.png"))
+    rows = [f"{path},{path[0]},{'val' if k % 4 == 0 else 'train'},{path}" for k, path in enumerate(paths)]
+    rng = np.random.default_rng(1)
+    for k, path in enumerate(paths[1:120:4]):
+        (photos / "photos/again" / path).parent.mkdir(parents=True, exist_ok=True)
+        (photos / "photos/again" / path).write_bytes((photos / "photos" / path).read_bytes())
+        other = f"again/{path.replace('.png', '-beside.png')}"
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(photos / "photos" / other)
+        rows += [f"again/{path},{path[0]},val,p{k}", f"{other},{path[0]},val,p{k}"]
+    (photos / "photos/all.csv").write_text("\n".join(["path,label,split,group", *rows]))
+    own = {"dataset": "list", "root": "photos", "splits": {"train": "all.csv"}}
+    change = {
+        "source": {"dataset": "digits", "root": "digits"},
+        "target": {**own, "image_size": 8, "near_duplicates": None, "validation": {"from": "published"}},
+        "supernet__epochs": 0,
+    }
+    assert tiny_chain.run(photos, "source", "target", **change) == 0
+    kept = pd.read_parquet(photos / "data/target/validation/index.parquet")["path"]
+    assert sorted(kept) == paths[::4]
+    log = (photos / "logs/target.log").read_text()
+    assert "validation: 60 rows left out, whose images or groups the source, the training or the test split has" in log

@@ -141,26 +141,31 @@ def _unread(given: DatasetParams, root: Path, section: str) -> dict[str, Images]
     """Return the splits of the dataset of `section`, no image opened; UserError where its rows are not known."""
     if given.dataset in PATH_DATASETS:
         read = READERS[given.dataset](root / given.root, given.named, section)
-        return {split: _unopened(listing.raw) for split, listing in read.items() if listing is not None}
+        return _apart({split: listing.raw for split, listing in read.items() if listing is not None})
     if given.name is not None:
         published = MEDMNIST[given.name]
         splits = zip(("train", "validation", "test"), published.rows, strict=True)
-        return {split: _even(count, len(published.classes)) for split, count in splits}
+        return _apart({split: _even(count, len(published.classes)) for split, count in splits})
     if given.dataset not in PUBLISHED:
         raise UserError(
             f"{section}.dataset: rows of {given.dataset} are not known before they are read: imbnas inspect"
         )
     known = PUBLISHED[given.dataset]
     if given.dataset == "digits":
-        return {"train": _even(known.rows, known.classes)}
-    return {"train": _even(known.rows - TESTED, known.classes), "test": _even(TESTED, known.classes)}
+        return _apart({"train": _even(known.rows, known.classes)})
+    return _apart({"train": _even(known.rows - TESTED, known.classes), "test": _even(TESTED, known.classes)})
 
 
-def _even(rows: int, classes: int) -> Images:
+def _even(rows: int, classes: int) -> Raw:
     labels = np.sort(np.arange(rows, dtype=np.int64) % classes)
-    return _unopened(Raw(labels, [str(k) for k in range(classes)], None, None, Path()))
+    return Raw(labels, [str(k) for k in range(classes)], None, None, Path())
 
 
-def _unopened(raw: Raw) -> Images:
+def _apart(splits: Mapping[str, Raw]) -> dict[str, Images]:
+    """Return splits whose images were not opened, no two taken for the same."""
     none: Any = np.zeros(0, dtype=np.int64)
-    return Images(raw, np.arange(len(raw)), none, none)
+    ends = np.cumsum([len(raw) for raw in splits.values()]).tolist()
+    return {
+        split: Images(raw, np.arange(end - len(raw), end), none, none)
+        for (split, raw), end in zip(splits.items(), ends, strict=True)
+    }

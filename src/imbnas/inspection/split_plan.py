@@ -9,7 +9,7 @@ import numpy as np
 
 from imbnas.data.class_sizes import class_counts
 from imbnas.data.grouping import with_groups
-from imbnas.data.partition import few, hold_out, source_parts, target_parts
+from imbnas.data.partition import few, hold_out, published_validation, source_parts, target_parts
 from imbnas.errors import UserError
 from imbnas.inspection.image_findings import Images
 from imbnas.longtail.shots import make_rule, rule_text, shot_groups
@@ -72,6 +72,7 @@ def _draw(params: Params, found: dict[str, Images], rows: dict[str, np.ndarray],
     raw = train.raw
     groups = with_groups(raw, train.first)[1]
     shared = params.supernet.reuse is None and same_images(source, target)
+    taken = np.zeros(0, dtype=np.int64)
     if shared:
         parts = source_parts(
             raw.labels,
@@ -82,7 +83,8 @@ def _draw(params: Params, found: dict[str, Images], rows: dict[str, np.ndarray],
             seed=source.seed,
             groups=groups,
         )
-        rows["source"] = _counts(raw.labels[np.concatenate([parts.train, parts.validation])], raw.classes)
+        taken = np.concatenate([parts.train, parts.validation])
+        rows["source"] = _counts(raw.labels[taken], raw.classes)
     drawn = target_parts(
         raw.labels,
         train.first,
@@ -99,7 +101,14 @@ def _draw(params: Params, found: dict[str, Images], rows: dict[str, np.ndarray],
     if warning := few(raw.labels[drawn.validation], raw.classes):
         warnings.append(warning.removeprefix("warning: "))
     if target.validation.from_ == "published" and "validation" in found:
-        rows["validation"] = found["validation"].counts
+        judging = found["validation"]
+        gone = np.concatenate([drawn.test, taken])
+        kept = published_validation(
+            np.isin(judging.content, train.content[gone]),
+            {split: images.content for split, images in found.items()},
+            {split: images.raw for split, images in found.items()},
+        )
+        rows["validation"] = _counts(judging.raw.labels[kept], raw.classes)
     if "test" in found:
         rows["test"] = found["test"].counts
 

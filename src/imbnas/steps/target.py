@@ -8,7 +8,7 @@ from imbnas.data.contents import contents, first_of
 from imbnas.data.datasets import Dataset, Raw, is_path_dataset, native_shape, same_dataset
 from imbnas.data.grouping import with_groups
 from imbnas.data.materialise import write_split
-from imbnas.data.partition import Parts, few, target_parts
+from imbnas.data.partition import Parts, few, published_validation, target_parts
 from imbnas.data.raw import resize_rule
 from imbnas.data.stored import INFO, Info, read_info
 from imbnas.errors import UserError
@@ -41,7 +41,7 @@ def run(view: TargetView, context: Context) -> None:
     parts = _parts(view, dataset, digests["train"], first, groups, known, context)
     raws["train"] = train_raw
     rows, overlap = _rows(view, dataset, digests, known, parts)
-    _tell(overlap, context)
+    _tell(overlap, groups is not None, context)
     near = tell_look_alikes(params, raws, rows, first, context)
     overlap |= {"near": near} if near else {}
     shape = native_shape(params.dataset, params.image_size, params.channels)
@@ -146,13 +146,9 @@ def _rows(
     if view.target.validation.from_ == "published" and dataset.validation is not None:
         left_out = same_as(known, dataset.validation, digests["validation"])
         left_out |= np.isin(digests["validation"], digests["train"][parts.test])
-        overlap["validation"] = int(left_out.sum())
-        rows["validation"] = ("validation", np.flatnonzero(~left_out))
-        if left_out.all():
-            raise UserError(
-                f"target.splits.validation: all {len(left_out)} rows are in the source or the test split too, expected "
-                "some that are not"
-            )
+        raws = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        rows["validation"] = ("validation", published_validation(left_out, digests, raws))
+        overlap["validation"] = len(dataset.validation) - len(rows["validation"][1])
     if dataset.test is not None:
         rows["test"] = ("test", np.arange(len(dataset.test)))
         trained = np.concatenate([digests[name][chosen] for name, chosen in (rows["train"], rows["validation"])])
@@ -175,12 +171,13 @@ def _check_test(test: Raw, in_source: np.ndarray) -> None:
         )
 
 
-def _tell(overlap: dict[str, int], context: Context) -> None:
+def _tell(overlap: dict[str, int], grouped: bool, context: Context) -> None:
     """Log what splits have in common."""
     for split in ("train", "validation"):
         if overlap[split]:
-            beside = "" if split == "train" else " or the test split"
-            context.log(f"{split}: {overlap[split]} rows left out, whose images the source{beside} has too")
+            beside = "" if split == "train" else ", the training or the test split" if grouped else " or the test split"
+            what = "images or groups" if grouped else "images"
+            context.log(f"{split}: {overlap[split]} rows left out, whose {what} the source{beside} has too")
     for other, name in (("source", "the source"), ("training", "the training and validation rows")):
         if overlap[other]:
             context.log(f"warning: {overlap[other]} of the published test rows are among {name} too; they are kept")
