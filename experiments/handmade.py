@@ -18,8 +18,8 @@ from statistics import mean
 
 from experiment_command import run
 from handmade_arms import HANDMADE, OURS, STARTS, Arms, Setting
+from trained_networks import Trained
 from wins import data_changes
-from wins_chain import Trained
 from wins_page import LEVEL, gain, shown
 from wins_plan import expected
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import pandas as pd
 from longtail import merged
 from study_jobs import Jobs, Tree, work
-from wins_chain import NAME, Trained, chain
+from trained_networks import Trained, answered
+from wins_chain import NAME, chain
 
 from imbnas.errors import UserError
 from imbnas.files import read_json
 from imbnas.network_names import FINAL
 from imbnas.params.config import Params, parse
-from imbnas.params.truth import text_of
 from imbnas.spaces.registry import make_space
 
 SCRATCH, HANDED = "from scratch", "inherited weights"
@@ -170,12 +169,8 @@ class Arms:
 
     def trained(self, jobs: Jobs) -> tuple[Trained, int]:
         """Return an arm's network and its MACs."""
-        details = read_json(jobs.file(0, "details"), "a cell's results")["networks"][FINAL]
-        table = pd.read_parquet(jobs.file(0, "predictions"), columns=["network", "label", "predicted"])
-        own = table[table["network"] == FINAL]
-        labels = own["label"].to_numpy()
-        right = (own["predicted"].to_numpy() == labels).astype(float)
-        return Trained(text_of(tuple(details["architecture"])), right, labels), int(details["macs"])
+        own = answered(jobs, 0)[FINAL]
+        return own, own.macs
 
     def seconds(self, jobs: Jobs) -> float:
         """Return what the steps that make an arm's network took."""

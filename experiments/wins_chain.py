@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from inheritance import CIFAR
 from longtail import merged
 from study_jobs import Jobs, Tree, work
+from trained_networks import Trained, answered
 
-from imbnas.errors import UserError
 from imbnas.files import read_json
 from imbnas.network_names import FINAL, LARGEST, is_random
 from imbnas.params import presets
@@ -46,26 +45,6 @@ def chain(changes: Tree) -> Tree:
     """Return the chain's parameters with some changes: over the shipped ones, but for the axes of their study."""
     shipped = {name: section for name, section in presets.params("digits").tree().items() if name != "study"}
     return merged(merged(shipped, CHAIN), changes)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A network of one seed that was trained and judged: its cell, and which test rows it has right (rows,)."""
-
-    cell: str
-    right: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def score(self) -> float:
-        """Balanced accuracy on the test rows."""
-        return float(self.recalls.mean())
-
-    @property
-    def recalls(self) -> np.ndarray:
-        """Return each class's share of right answers."""
-        support = np.bincount(self.labels)
-        return np.asarray(np.bincount(self.labels, self.right, len(support)) / support)
 
 
 @dataclass(frozen=True)
@@ -211,14 +190,8 @@ class Wins:
     def _note(self, jobs: Jobs, cell: int) -> None:
         """Read a cell's networks; one that an earlier cell of the seed has trained counts as trained there."""
         seed = jobs.levels[cell]["seed"]
-        table = pd.read_parquet(jobs.file(cell, "predictions"), columns=["network", "label", "predicted"])
-        for name, architecture in self._cells(jobs, cell).items():
-            own = table[table["network"] == name]
-            labels = own["label"].to_numpy()
-            if not len(own):
-                raise UserError(f"{jobs.file(cell, 'predictions')}: no answers of {name}, expected some")
-            right = (own["predicted"].to_numpy() == labels).astype(float)
-            self.known.setdefault((seed, architecture), Trained(architecture, right, labels))
+        for one in answered(jobs, cell).values():
+            self.known.setdefault((seed, one.cell), one)
 
     def _cells(self, jobs: Jobs, cell: int) -> dict[str, str]:
         file = jobs.file(cell, "details")

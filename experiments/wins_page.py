@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import mean
 
 import numpy as np
-from wins_chain import MACS, RIVALS, Trained, Wins
+from trained_networks import Trained
+from wins_chain import MACS, RIVALS, Wins
 
 from imbnas import page_record
 from imbnas.longtail.student import Estimate, holm, mean_of_runs

@@ -72,7 +72,7 @@ class Told:
     """What chains have trained, invented: right answers to 400 rows of two classes."""
 
     def __init__(self, chosen: float, best: float, seeds: int = 6) -> None:
-        from wins_chain import Trained
+        from trained_networks import Trained
 
         self.setting = SimpleNamespace(seeds=seeds, limits=("0.4x",))
         labels, rng = np.repeat([0, 1], 200), np.random.default_rng(0)
@@ -114,7 +114,7 @@ def test_the_rule_wants_every_interval_above_zero(chosen: float, said: str) -> N
 
 def test_a_gain_has_the_noise_of_its_test_rows() -> None:
     """Seeds that all agree still leave the rows: the variance of a difference of shares, class by class."""
-    from wins_chain import Trained
+    from trained_networks import Trained
     from wins_page import gain
 
     labels = np.array([0] * 4 + [1] * 2)
