@@ -29,7 +29,7 @@ STAGES := source target imbalance supernet adapt search retrain evaluate
 given = @test -n '$($(1))' || { echo 'error: $(1): not given, expected $(2)' >&2; exit 2; }
 
 .PHONY: help setup run test test-quick lint format lock sync record accept experiments longtail table table-plan \
-	transfer ranking ablation seeds-results wins handmade spread adaptation reuse approximation inheritance \
+	transfer ranking ablation seeds-results wins handmade retina spread adaptation reuse approximation inheritance \
 	implants gap golden latent-diffusion coverage bench gpu-pack gpu darts-results darts-speed regret regret-darts \
 	adapted-heads search-claims figures rerun docs clean
 
@@ -123,6 +123,9 @@ wins: $(READY) ## found networks beside random and free ones: docs/results/wins.
 
 handmade: $(READY) ## the same beside ShuffleNetV2 and a ResNet: docs/results/handmade.md (hours; DATA; HANDMADE=--plan)
 	$(BIN)/python experiments/handmade.py $(if $(wildcard $(DATA)),--data $(DATA)) $(HANDMADE)
+
+retina: $(READY) ## RetinaMNIST with the shipped supernet: docs/results/retina.md (an hour; DATA: retinamnist.npz; RETINA=--plan)
+	$(BIN)/python experiments/retina.py $(if $(filter file,$(origin DATA)),,--data $(DATA)) $(RETINA)
 
 spread: $(READY) ## do architectures of a preset differ by more than seeds do (PRESET=cells-32, DATA=DIR: CIFAR-10)
 	$(BIN)/python experiments/spread.py --preset $(PRESET) $(if $(wildcard $(DATA)),--data $(DATA)) $(SPREAD)
