@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptation_place import Place, Tree
+from experiment_command import run
 
 from imbnas import page_record
 from imbnas.params import presets
@@ -110,6 +111,20 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     """Measure what is missing and write the page."""
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Measure what is missing, and write and return the page."""
+    found = measured(options)
+    from adaptation_page import page
+
+    content = page(options, found)
+    page_record.write_page(options.output, content, "make adaptation")
+    return content
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".imbnas/adaptation"), help="where everything goes")
     parser.add_argument("--output", type=Path, default=Path("docs/results/adaptation.md"))
@@ -120,14 +135,7 @@ def main() -> int:
     parser.add_argument("--seconds-on", metavar="PRESET", help="time head and scratch on this preset too")
     parser.add_argument("--data", type=Path, default=Path("datasets/cifar10"), help="where its target is")
     parser.add_argument("--largest", type=int, default=10, help="rows of its largest class; the smallest has one")
-    options = parser.parse_args()
-    found = measured(options)
-    from adaptation_page import page
-
-    content = page(options, found)
-    page_record.write_page(options.output, content, "make adaptation")
-    print(content)
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -28,12 +28,14 @@ from typing import Any
 
 import numpy as np
 from adaptation_place import Place, Tree
+from experiment_command import run
 
 from imbnas import page_record
 from imbnas.approximate.families import FAMILIES
 from imbnas.approximate.placement import Placement
 from imbnas.data.stored import read_split
 from imbnas.energy import network_energy
+from imbnas.errors import UserError
 from imbnas.params.approximate import EnergyParams
 from imbnas.params.recipe import CalibrationParams
 from imbnas.progress import Log
@@ -194,20 +196,29 @@ def page(found: Sequence[dict[str, Any]], head: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure what is missing and write the page."""
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Measure what is missing, and write and return the page."""
+    if options.seeds < 2:
+        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no standard error")
+    bench = Bench(options.work, options.epochs)
+    found = bench.measured(options.seeds)
+    rows = len(read_tail(Context("retrain", bench.place.root, Log("retrain")))[0])
+    head = {"processor": processor_model(), "epochs": options.epochs, "seeds": options.seeds}
+    content = page(found, {**head, "commit": page_record.commit(), "rows": rows, "test": bench.test.info.rows})
+    page_record.write_page(options.output, content, "make approximation")
+    return ""
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="two at the least")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--work", type=Path, default=Path(".imbnas/approximation"))
     parser.add_argument("--output", type=Path, default=Path("docs/results/approximation.md"))
-    options = parser.parse_args()
-    bench = Bench(options.work, options.epochs)
-    found = bench.measured(options.seeds)
-    commit = page_record.commit()
-    rows = len(read_tail(Context("retrain", bench.place.root, Log("retrain")))[0])
-    head = {"commit": commit, "processor": processor_model(), "epochs": options.epochs, "seeds": options.seeds}
-    content = page(found, {**head, "rows": rows, "test": bench.test.info.rows})
-    page_record.write_page(options.output, content, "make approximation")
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

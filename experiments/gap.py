@@ -19,11 +19,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from adaptation_place import Place, Tree
+from experiment_command import run
 
 from imbnas import page_record
 from imbnas.cell_graph import EDGES, OPERATIONS
 from imbnas.data.stored import read_split
 from imbnas.differentiable.sparsemax import sparsemax
+from imbnas.errors import UserError
 from imbnas.longtail.student import Estimate, holm, mean_of_runs
 from imbnas.params.config import Params
 from imbnas.run.context import processor_model
@@ -197,24 +199,30 @@ def page(cells: Mapping[str, Sequence[Tree]], head: Mapping[str, Any]) -> str:
 
 def main() -> int:
     """Search what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(".imbnas/gap"), help="where everything goes")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/discretisation-gap.md"))
-    parser.add_argument("--seeds", type=int, default=5, help="searches of each arm")
-    options = parser.parse_args()
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Search what is missing, and write and return the page."""
     if options.seeds < 3:
-        sys.exit("error: --seeds: expected at least three")
+        raise UserError(f"--seeds {options.seeds}: expected at least 3, of which the jackknife leaves out one")
     bench = Bench(options.work.resolve())
     cells = {arm: [bench.found(arm, seed) for seed in range(options.seeds)] for arm in ARMS}
-    commit = page_record.commit()
     root = bench.place.root
-    head = {"commit": commit, "seeds": options.seeds, "epochs": EPOCHS, **PRUNING}
+    head = {"commit": page_record.commit(), "seeds": options.seeds, "epochs": EPOCHS, **PRUNING}
     head["rows"] = read_split(root / PATHS["target_validation"], root).info.rows
     head["train"] = pq.read_table(root / PATHS["longtail"])["split"].to_pylist().count("train")
     content = page(cells, head)
     page_record.write_page(options.output, content, "make gap", {"searches": cells})
-    print(content)
-    return 0
+    return content
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".imbnas/gap"), help="where everything goes")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/discretisation-gap.md"))
+    parser.add_argument("--seeds", type=int, default=5, help="searches of each arm")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from experiment_command import run
 from torch import Tensor, nn
 
 from imbnas import page_record
@@ -201,29 +202,32 @@ NOTES = """
 
 def main() -> int:
     """Write the page."""
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Write and return the page."""
+    torch.set_num_threads(1)
+    lines = [HEAD.format(epochs=EPOCHS, batch=BATCH, rate=RATE, seeds=options.seeds)]
+    for name, title in FILES.items():
+        data = read(options.data / f"{name}.npz")
+        plain, shifted = PUBLISHED[name]
+        lines += [f"## {title}", "", f"Published: {plain} %, after the label shift {shifted} %.", ""]
+        lines += ["| head | runs | accuracy | 95 % interval | many | medium | few | ECE |"]
+        lines += ["|---|---:|---:|---:|---:|---:|---:|---:|"]
+        lines += [row(data, method, options.seeds) for method in heads(data, 0)]
+        lines.append("")
+    page = "\n".join(lines).rstrip("\n") + "\n" + NOTES
+    page_record.write_page(options.output, page, "make golden")
+    return page
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("datasets/golden"))
     parser.add_argument("--output", type=Path, default=Path("docs/results/golden.md"))
     parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    lines = [HEAD.format(epochs=EPOCHS, batch=BATCH, rate=RATE, seeds=options.seeds)]
-    try:
-        for name, title in FILES.items():
-            data = read(options.data / f"{name}.npz")
-            plain, shifted = PUBLISHED[name]
-            lines += [f"## {title}", "", f"Published: {plain} %, after the label shift {shifted} %.", ""]
-            lines += ["| head | runs | accuracy | 95 % interval | many | medium | few | ECE |"]
-            lines += ["|---|---:|---:|---:|---:|---:|---:|---:|"]
-            lines += [row(data, method, options.seeds) for method in heads(data, 0)]
-            lines.append("")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    page = "\n".join(lines).rstrip("\n") + "\n" + NOTES
-    page_record.write_page(options.output, page, "make golden")
-    print(page)
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -13,18 +13,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from pathlib import Path
 from statistics import mean
 
 from experiment_command import run
 from handmade_arms import HANDMADE, OURS, STARTS, Arms, Setting
 from trained_networks import Trained
-from wins import data_changes
+from wins import chains_parser, check_counts, data_changes
 from wins_page import LEVEL, gain, shown
 from wins_plan import expected
 
 from imbnas import page_record
-from imbnas.errors import UserError
 from imbnas.longtail.student import Estimate, holm
 from imbnas.params.config import Params
 from imbnas.run.context import processor_model
@@ -135,11 +133,7 @@ def main() -> int:
 
 def _work(options: argparse.Namespace) -> str:
     """Do what is missing and return the page, or the plan."""
-    if options.seeds < 2 or options.supernet < 1:
-        raise UserError(
-            f"--seeds {options.seeds}, --supernet {options.supernet}: expected at least 2 seeds, as one has no "
-            "interval, and at least 1 epoch"
-        )
+    check_counts(options, ("supernet",))
     setting = Setting(options.seeds, options.limit, options.supernet)
     arms = Arms(options.work.resolve(), setting, data_changes(options.data))
     if options.plan:
@@ -151,14 +145,8 @@ def _work(options: argparse.Namespace) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("datasets"), help="where CIFAR-10 and CIFAR-100 are")
-    parser.add_argument("--work", type=Path, default=Path(".imbnas/wins"), help="where the jobs go, `make wins`'s too")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/handmade.md"))
-    parser.add_argument("--seeds", type=int, default=Setting.seeds, help="chains, two at the least")
+    parser = chains_parser(__doc__, "docs/results/handmade.md", Setting.seeds, Setting.supernet)
     parser.add_argument("--limit", default=Setting.limit, help="of the chain's MACs, as 0.7x")
-    parser.add_argument("--supernet", type=int, default=Setting.supernet, help="epochs on the source")
-    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
     return parser.parse_args()
 
 

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 from adaptation_place import Place, Tree
+from experiment_command import run
 from inheritance_rows import Judge
 
 from imbnas import page_record
+from imbnas.errors import UserError
 from imbnas.longtail.student import Estimate, holm, mean_of_runs
 from imbnas.params.config import Params
 from imbnas.run.graph import PATHS, cost_details
@@ -176,20 +178,27 @@ def measured(bench: Bench, seeds: int) -> dict[str, list[Tree]]:
 
 def main() -> int:
     """Measure what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(".imbnas/implants"), help="where everything goes")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/implants.md"))
-    parser.add_argument("--seeds", type=int, default=5, help="seeds of each arm, its backbone included")
-    options = parser.parse_args()
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Measure what is missing, and write and return the page."""
     if options.seeds < 2:
-        sys.exit("error: --seeds: expected at least two")
+        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
     bench = Bench(options.work.resolve())
     params: Any = bench.place.params()
     cells = measured(bench, options.seeds)
     content = page(cells, len(bench.judge.test), params.adapt.implant.epochs, params.retrain.finetune.epochs)
     page_record.write_page(options.output, content, "make implants")
-    print(content)
-    return 0
+    return content
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".imbnas/implants"), help="where everything goes")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/implants.md"))
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of each arm, its backbone included")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

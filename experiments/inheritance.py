@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from adaptation_place import Place, Tree
+from experiment_command import run
 from inheritance_rows import Judge, joined
 from longtail import merged
 
 from imbnas import page_record
+from imbnas.errors import UserError
 from imbnas.run.graph import PATHS, cost_details
 
 LOSSES: dict[str, Tree] = {
@@ -207,16 +209,15 @@ def bench(work: Path, name: str, data: Path, changes: Tree | None = None) -> Ben
 
 def main() -> int:
     """Measure what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(".imbnas/inheritance"), help="where everything goes")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/inheritance.md"))
-    parser.add_argument("--data", type=Path, default=Path("datasets"), help="where CIFAR-10 and CIFAR-100 are")
-    parser.add_argument("--on", nargs="+", choices=PAIRS, default=list(PAIRS), metavar="PAIR", help="all by default")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds of each arm, its supernet included")
-    parser.add_argument("--tuning", type=int, default=2, help="seeds whose validation rows choose the epochs")
-    options = parser.parse_args()
-    if not 1 <= options.tuning <= options.seeds or options.seeds < 2:
-        sys.exit("error: --seeds: expected at least two, and --tuning: at least one and at most as many")
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Measure what is missing, and write and return the page."""
+    if options.seeds < 2:
+        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
+    if not 1 <= options.tuning <= options.seeds:
+        raise UserError(f"--tuning {options.tuning}: expected from 1 to {options.seeds}, the number of seeds")
     work = options.work.resolve()
     found: dict[str, Any] = {
         name: bench(work, name, options.data).measured(options.seeds, options.tuning) for name in options.on
@@ -225,8 +226,18 @@ def main() -> int:
 
     content = page(options.seeds, options.tuning, found)
     page_record.write_page(options.output, content, "make inheritance")
-    print(content)
-    return 0
+    return content
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".imbnas/inheritance"), help="where everything goes")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/inheritance.md"))
+    parser.add_argument("--data", type=Path, default=Path("datasets"), help="where CIFAR-10 and CIFAR-100 are")
+    parser.add_argument("--on", nargs="+", choices=PAIRS, default=list(PAIRS), metavar="PAIR", help="all by default")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of each arm, its supernet included")
+    parser.add_argument("--tuning", type=int, default=2, help="seeds whose validation rows choose the epochs")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ from typing import Any
 import latent_diffusion_page
 import numpy as np
 import torch
+from experiment_command import run
 from golden import FILES, Golden, read
 from torch import Tensor, nn
 
 from imbnas import page_record
 from imbnas.data.order import InstanceSampler, Sampler
-from imbnas.errors import UserError
 from imbnas.files import write_bytes
 from imbnas.longtail.heads import NearestClassMean, linear_head, posthoc_adjustment, tau_normalise
 from imbnas.longtail.losses import build_loss
@@ -179,33 +179,36 @@ def identity() -> str:
 
 def main() -> int:
     """Write the page and the table of runs beside it."""
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Write the page and the table of runs beside it, and return the page."""
+    runtime = Runtime(Numerics(device="cpu", threads=1))
+    found = {}
+    for name, title in FILES.items():
+        data = read(options.data / f"{name}.npz")
+        bench = Bench(data, runtime, options.work / identity() / name)
+        bench.work.mkdir(parents=True, exist_ok=True)
+        runs = {
+            method: [bench.run(method, seed) for seed in range(1 if method in FREE else options.seeds)]
+            for method in METHODS
+        }
+        found[title] = latent_diffusion_page.Measured(data.truth, data.counts, runs)
+    made_by = {"seeds": options.seeds, "steps": STEPS, "batch": BATCH, "diffusion": DIFFUSION}
+    page, table = latent_diffusion_page.write(found, GENERATED, made_by)
+    page_record.write_page(options.output, page, "make latent-diffusion")
+    write_bytes(options.output.with_suffix(".csv"), table.encode())
+    return page
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("datasets/golden"))
     parser.add_argument("--output", type=Path, default=Path("docs/results/latent-diffusion.md"))
     parser.add_argument("--work", type=Path, default=Path(".imbnas/experiments/latent-diffusion"))
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    options = parser.parse_args()
-    runtime = Runtime(Numerics(device="cpu", threads=1))
-    found = {}
-    try:
-        for name, title in FILES.items():
-            data = read(options.data / f"{name}.npz")
-            bench = Bench(data, runtime, options.work / identity() / name)
-            bench.work.mkdir(parents=True, exist_ok=True)
-            runs = {
-                method: [bench.run(method, seed) for seed in range(1 if method in FREE else options.seeds)]
-                for method in METHODS
-            }
-            found[title] = latent_diffusion_page.Measured(data.truth, data.counts, runs)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    made_by = {"seeds": options.seeds, "steps": STEPS, "batch": BATCH, "diffusion": DIFFUSION}
-    page, table = latent_diffusion_page.write(found, GENERATED, made_by)
-    page_record.write_page(options.output, page, "make latent-diffusion")
-    write_bytes(options.output.with_suffix(".csv"), table.encode())
-    print(page)
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

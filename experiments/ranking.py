@@ -9,14 +9,17 @@ the truth are the table's accuracies on the test rows. What is finished is not c
 
 from __future__ import annotations
 
+import argparse
 import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiment_command import run
 from longtail import merged
-from table_options import table_parser
+from ranking_page import in_order, write_ranking
+from table_options import check_condition, table_parser
 
 from imbnas.closure import step_digest
 from imbnas.errors import UserError
@@ -122,6 +125,29 @@ class Ranking:
 
 def main() -> int:
     """Compute what is missing and write the page."""
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Compute what is missing, and write and return the page."""
+    table = Table(options.table, options.root, options.data)
+    check_condition(options, table)
+    if options.seeds < 1:
+        raise UserError(f"--seeds {options.seeds}: expected at least 1")
+    # A page without a truth cannot be written: better known now than after hours.
+    in_order(table)
+    prepare(table)
+    epochs = {name: getattr(options, name) for name in ("supernet", "head", "finetune", "scratch")}
+    ranking = Ranking(table, options.condition, epochs)
+    names = (*STRATEGIES, *PROXIES)
+    # Supernet by supernet: what is there at any time is a whole comparison.
+    rows = [{name: ranking.scores(name, seed) for name in names} for seed in range(options.seeds)]
+    scores = {name: np.array([row[name] for row in rows]) for name in names}
+    write_ranking(options.output, table, options.condition, scores, epochs)
+    return options.output.read_text(encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
     parser = table_parser(__doc__, condition="that supernets are adapted to", seeds="supernets")
     parser.add_argument("--supernet", type=int, default=48, help="epochs on the source")
     parser.add_argument("--head", type=int, default=12, help="epochs")
@@ -130,26 +156,7 @@ def main() -> int:
         "--scratch", type=int, default=240, help="epochs: the long tail has a fifth of the source's rows"
     )
     parser.add_argument("--output", type=Path, default=Path("docs/results/ranking.md"))
-    options = parser.parse_args()
-    table = Table(options.table, options.root, options.data)
-    try:
-        if options.condition not in table.spec.conditions:
-            raise UserError(f"--condition {options.condition}: expected one of {', '.join(table.spec.conditions)}")
-        prepare(table)
-        epochs = {name: getattr(options, name) for name in ("supernet", "head", "finetune", "scratch")}
-        ranking = Ranking(table, options.condition, epochs)
-        names = (*STRATEGIES, *PROXIES)
-        # Supernet by supernet: what is there at any time is a whole comparison.
-        rows = [{name: ranking.scores(name, seed) for name in names} for seed in range(options.seeds)]
-        from ranking_page import write_ranking
-
-        scores = {name: np.array([row[name] for row in rows]) for name in names}
-        write_ranking(options.output, table, options.condition, scores, epochs)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(options.output.read_text(encoding="utf-8"))
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from adaptation_place import Place, Tree
+from experiment_command import run
 from sklearn.datasets import load_digits
 
 from imbnas import page_record
@@ -130,16 +131,23 @@ def _outcome(same: bool, scores: dict[str, float]) -> str:
 
 def main() -> int:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(".imbnas/reuse"), help="where the projects go; begun anew")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/reuse.md"))
-    options = parser.parse_args()
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Measure, and write and return the page."""
     work = options.work.resolve()
     shutil.rmtree(work, ignore_errors=True)
     content = page(*measured(work))
     page_record.write_page(options.output, content, "make reuse")
-    print(content)
-    return 0
+    return content
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".imbnas/reuse"), help="where the projects go; begun anew")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/reuse.md"))
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from experiment_command import run
 from seeds_methods import MACS, RANDOM, Epochs, Method, Tree, darts, methods
-from seeds_results import Experiment
+from seeds_results import Experiment, searches_parser
 from seeds_search import Searches
 from shared_steps import turn
-from table_options import check_names, check_options, table_parser
+from table_options import check_names, check_options
 
 from imbnas.progress import Log
 from imbnas.truth.data_rows import prepare
@@ -79,16 +78,7 @@ def _work(options: argparse.Namespace) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = table_parser(
-        __doc__, condition="to search and to train under", seeds="searches of each method, two at the least", count=12
-    )
-    parser.add_argument("--trainings", type=int, default=3, help="trainings of each cell, two at the least")
-    parser.add_argument("--search", type=int, default=Epochs.search, help="epochs of a search")
-    parser.add_argument("--only", nargs="+", metavar="METHOD", help="search by these methods alone, and train nothing")
-    parser.add_argument("--own-rows", action="store_true", help="take no rows over from other tables")
-    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/search-claims.md"))
-    return parser.parse_args()
+    return searches_parser(__doc__, "docs/results/search-claims.md", count=12).parse_args()
 
 
 if __name__ == "__main__":

@@ -168,18 +168,24 @@ def _work(options: argparse.Namespace) -> str:
     return options.output.read_text(encoding="utf-8")
 
 
-def _options() -> argparse.Namespace:
+def searches_parser(description: str | None, output: str, count: int = 5) -> argparse.ArgumentParser:
+    """Return a parser of the options that experiments on searches share, `count` searches of each method by default."""
     parser = table_parser(
-        __doc__, condition="to search and to train under", seeds="searches of each method, two at the least"
+        description, "to search and to train under", "searches of each method, two at the least", count
     )
     parser.add_argument("--trainings", type=int, default=3, help="trainings of each cell, two at the least")
-    parser.add_argument("--supernet", type=int, default=Epochs.supernet, help="epochs on the source")
-    parser.add_argument("--head", type=int, default=Epochs.head, help="epochs of the supernet's new head")
     parser.add_argument("--search", type=int, default=Epochs.search, help="epochs of a differentiable search")
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="search by these methods alone, and train nothing")
-    parser.add_argument("--own-rows", action="store_true", help="take no rows over from the first table")
+    parser.add_argument("--own-rows", action="store_true", help="take no rows over from other tables")
     parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/seeds.md"))
+    parser.add_argument("--output", type=Path, default=Path(output))
+    return parser
+
+
+def _options() -> argparse.Namespace:
+    parser = searches_parser(__doc__, "docs/results/seeds.md")
+    parser.add_argument("--supernet", type=int, default=Epochs.supernet, help="epochs on the source")
+    parser.add_argument("--head", type=int, default=Epochs.head, help="epochs of the supernet's new head")
     return parser.parse_args()
 
 

@@ -30,14 +30,19 @@ def check_options(
     """
     if table.spec.space.name != "nasbench201":
         raise UserError(f"{table.file}: space.name is {table.spec.space.name}, expected nasbench201")
-    if options.condition not in table.spec.conditions:
-        raise UserError(f"--condition {options.condition}: expected one of {', '.join(table.spec.conditions)}")
+    check_condition(options, table)
     for name in repeated:
         if getattr(options, name) < 2:
             raise UserError(f"--{name} {getattr(options, name)}: expected at least 2, one has no interval")
     for name in epochs:
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: expected at least 1 epoch")
+
+
+def check_condition(options: argparse.Namespace, table: Table) -> None:
+    """Refuse a condition that the table does not have."""
+    if options.condition not in table.spec.conditions:
+        raise UserError(f"--condition {options.condition}: expected one of {', '.join(table.spec.conditions)}")
 
 
 def check_names(option: str, given: Iterable[str] | None, known: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from experiment_command import run
 from transfer_page import write_transfer
 from transfer_power import powers
 from transfer_statistics import (
@@ -127,6 +128,34 @@ def joined(path: Path, device: str | None = None, precision: str | None = None) 
 
 def main() -> int:
     """Compute all figures and write the page."""
+    return run(lambda: _work(_options()))
+
+
+def _work(options: argparse.Namespace) -> str:
+    """Compute all figures, and write and return the page."""
+    table, files = joined(options.table, options.device, options.precision)
+    conditions = (options.balanced, options.longtail)
+    for name in conditions:
+        if name not in table.conditions:
+            raise UserError(f"{options.table}: no condition {name}, expected one of {', '.join(table.conditions)}")
+    for name in ("resamples", "simulations"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: expected at least 1")
+    found = [transfer(table, conditions, ("test", second), options.resamples) for second in ("test", "adjusted_test")]
+    control = None
+    if options.published:
+        from transfer_published import published
+
+        control = published(options.published, table.architectures, options.resamples)
+        files.append(options.published)
+    size, count = (found[0].cells, found[0].seeds), options.simulations
+    power = powers(found[0].parts, found[0].pearson.value, size, count)
+    adjusted = powers(found[1].parts, found[1].pearson.value, size, count, ())
+    write_transfer(options.output, table, found, control, (power, adjusted), files)
+    return str(options.output.read_text(encoding="utf-8"))
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("table", type=Path, nargs="?", default=Path("tables/cifar10-lt-16.parquet"))
     parser.add_argument("--published", type=Path, help="NAS-Bench-201's table of accuracies, may be compressed")
@@ -137,34 +166,7 @@ def main() -> int:
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help="draws of the cells")
     parser.add_argument("--simulations", type=int, default=400, help="tables for each figure of the power")
     parser.add_argument("--output", type=Path, default=Path("docs/results/transfer.md"))
-    options = parser.parse_args()
-    try:
-        table, files = joined(options.table, options.device, options.precision)
-        conditions = (options.balanced, options.longtail)
-        for name in conditions:
-            if name not in table.conditions:
-                raise UserError(f"{options.table}: no condition {name}, expected one of {', '.join(table.conditions)}")
-        for name in ("resamples", "simulations"):
-            if getattr(options, name) < 1:
-                raise UserError(f"--{name} {getattr(options, name)}: expected at least 1")
-        found = [
-            transfer(table, conditions, ("test", second), options.resamples) for second in ("test", "adjusted_test")
-        ]
-        control = None
-        if options.published:
-            from transfer_published import published
-
-            control = published(options.published, table.architectures, options.resamples)
-            files.append(options.published)
-        size, count = (found[0].cells, found[0].seeds), options.simulations
-        power = powers(found[0].parts, found[0].pearson.value, size, count)
-        adjusted = powers(found[1].parts, found[1].pearson.value, size, count, ())
-        write_transfer(options.output, table, found, control, (power, adjusted), files)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(options.output.read_text(encoding="utf-8"))
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiment_command import run
@@ -41,13 +42,9 @@ def main() -> int:
 
 def _work(options: argparse.Namespace) -> str:
     """Do what is missing and return the page, or the plan."""
-    if options.seeds < 2:
-        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
-    names = ("seeds", "random", "finalists", "supernet")
-    setting = Setting(limits=tuple(options.limits), **{name: getattr(options, name) for name in names})
-    for name in names[1:]:
-        if getattr(setting, name) < 1:
-            raise UserError(f"--{name} {getattr(setting, name)}: expected at least 1")
+    names = ("random", "finalists", "supernet")
+    check_counts(options, names)
+    setting = Setting(options.seeds, tuple(options.limits), **{name: getattr(options, name) for name in names})
     wins = Wins(options.work.resolve(), setting, data_changes(options.data))
     if options.plan:
         return plan(wins)
@@ -59,17 +56,32 @@ def _work(options: argparse.Namespace) -> str:
     return content
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def chains_parser(description: str | None, output: str, seeds: int, supernet: int) -> argparse.ArgumentParser:
+    """Return a parser of the options that experiments on whole chains share, some with these defaults."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("datasets"), help="where CIFAR-10 and CIFAR-100 are")
-    parser.add_argument("--work", type=Path, default=Path(".imbnas/wins"), help="where the jobs go")
-    parser.add_argument("--output", type=Path, default=Path("docs/results/wins.md"))
-    parser.add_argument("--seeds", type=int, default=Setting.seeds, help="chains, two at the least")
+    parser.add_argument("--work", type=Path, default=Path(".imbnas/wins"), help="where the jobs go, all chains' alike")
+    parser.add_argument("--output", type=Path, default=Path(output))
+    parser.add_argument("--seeds", type=int, default=seeds, help="chains, two at the least")
+    parser.add_argument("--supernet", type=int, default=supernet, help="epochs on the source")
+    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
+    return parser
+
+
+def check_counts(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Refuse fewer than two seeds, and fewer than one of what else is counted."""
+    if options.seeds < 2:
+        raise UserError(f"--seeds {options.seeds}: expected at least 2, one has no interval")
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: expected at least 1")
+
+
+def _options() -> argparse.Namespace:
+    parser = chains_parser(__doc__, "docs/results/wins.md", Setting.seeds, Setting.supernet)
     parser.add_argument("--limits", nargs="+", default=list(Setting.limits), metavar="LIMIT", help="of MACs, as 0.4x")
     parser.add_argument("--random", type=int, default=Setting.random, help="references of equal cost for each chain")
     parser.add_argument("--finalists", type=int, default=Setting.finalists, help="cells that stand for the best")
-    parser.add_argument("--supernet", type=int, default=Setting.supernet, help="epochs on the source")
-    parser.add_argument("--plan", action="store_true", help="print what is left, with hours, and do nothing of it")
     return parser.parse_args()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +252,6 @@ def test_the_page_of_a_truth_table_pairs_supernets_and_counts_regret(tmp_path: P
 
 
 def test_a_ranking_computes_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
 
     sys.path.append(str(ROOT / "tests/truth"))
     from ranking import Ranking
@@ -282,7 +283,6 @@ def test_a_ranking_computes_only_what_is_missing(tmp_path: Path, monkeypatch: py
 
 
 def test_the_ranking_page_knows_the_noise_ceiling(tmp_path: Path) -> None:
-    import sys
 
     sys.path.append(str(ROOT / "tests/truth"))
     from ranking_page import write_ranking
@@ -322,7 +322,6 @@ def test_the_rule_on_multipliers_looks_at_each_step_and_at_the_ends() -> None:
 
 def test_generated_heads_are_run_once_and_judged_by_the_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny features: what is kept is not run again, and only what beats both rivals on all datasets is recommended."""
-    import sys
 
     import latent_diffusion as experiment
     from latent_diffusion_page import Measured, compared, recommended
@@ -407,7 +406,6 @@ def test_searches_seed_by_seed_are_resumed_and_share_rows_with_the_first_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rehearsal on digits: a killed run goes on, cells of the first table are not trained, the page has all rows."""
-    import sys
 
     sys.path.append(str(ROOT / "tests/truth"))
     import seeds_methods
@@ -587,3 +585,29 @@ def test_every_search_of_the_gaps_page_is_valid_and_its_weights_are_read(
     row = {"alpha_cell": [0.0] * 24, "kept_cell": [False] * 18 + [True] * 6}
     assert (gaps.operation_weights("sigmoid", row) == 0.0).mean() == 0.75
     assert (gaps.operation_weights("sigmoid", {**row, "kept_cell": None}) == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("gap", ["--seeds", "2"], "--seeds 2: expected at least 3"),
+        ("implants", ["--seeds", "1"], "--seeds 1: expected at least 2"),
+        ("inheritance", ["--seeds", "1"], "--seeds 1: expected at least 2"),
+        ("inheritance", ["--tuning", "6"], "--tuning 6: expected from 1 to 5"),
+        ("approximation", ["--seeds", "1"], "--seeds 1: expected at least 2"),
+        ("ranking", ["--seeds", "0"], "--seeds 0: expected at least 1"),
+        ("ranking", ["--condition", "x"], "--condition x: expected one of balanced, longtail"),
+        ("handmade", ["--seeds", "1"], "--seeds 1: expected at least 2"),
+        ("wins", ["--finalists", "0"], "--finalists 0: expected at least 1"),
+        ("seeds_results", ["--trainings", "1"], "--trainings 1: expected at least 2"),
+        ("seeds_results", ["--head", "0"], "--head 0: expected at least 1 epoch"),
+    ],
+)
+def test_options_are_refused_in_a_line_before_any_work(
+    name: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    experiment = importlib.import_module(name)
+    monkeypatch.setattr(sys, "argv", ["x", *arguments])
+    assert experiment.main() == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")

@@ -13,7 +13,17 @@ from typer.core import TyperGroup
 
 from imbnas.cli_deploy import COMMANDS as DEPLOY_COMMANDS
 from imbnas.cli_inspect import inspect
-from imbnas.cli_options import ConfigFile, LogFile, Moves, Outputs, RecordFile, Root, moved_places, output_record
+from imbnas.cli_options import (
+    ConfigFile,
+    LogFile,
+    Moves,
+    Outputs,
+    RecordFile,
+    Root,
+    moved_places,
+    output_record,
+    printed_or_written,
+)
 from imbnas.cli_params import params_app
 from imbnas.cli_project import check, init
 from imbnas.cli_results import COMMANDS
@@ -88,13 +98,9 @@ def schema(
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write it there instead.")] = None,
 ) -> None:
     """Print the JSON schema of params.yaml, which editors use for completion and checks."""
-    from imbnas.files import write_bytes
     from imbnas.params.schema import schema_text
 
-    if write is None:
-        print(schema_text(), end="")
-    else:
-        write_bytes(write, schema_text().encode())
+    printed_or_written(schema_text(), write)
 
 
 app.add_typer(params_app, name="params")

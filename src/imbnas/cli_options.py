@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imbnas.errors import UserError, visible
-from imbnas.files import check_writable
+from imbnas.files import check_writable, write_bytes
 from imbnas.run.graph import PATHS
 from imbnas.run.output_record import OutputRecord
 
@@ -45,3 +45,11 @@ def output_record(file: Path | None, outputs: list[str] | None) -> OutputRecord 
         return None
     check_writable(file)
     return OutputRecord(file, outputs)
+
+
+def printed_or_written(text: str, file: Path | None) -> None:
+    """Write a text to the file of `--write`, or print it where there is none."""
+    if file is None:
+        print(text, end="")
+    else:
+        write_bytes(file, text.encode())

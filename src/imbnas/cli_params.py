@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imbnas.cli_options import ConfigFile
+from imbnas.cli_options import ConfigFile, printed_or_written
 from imbnas.errors import visible
 
 if TYPE_CHECKING:
@@ -71,10 +71,6 @@ def reference(
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write it there instead.")] = None,
 ) -> None:
     """Print the page that explains every parameter, docs/parameters.md."""
-    from imbnas.files import write_bytes
     from imbnas.params.reference import page
 
-    if write is None:
-        print(page(), end="")
-    else:
-        write_bytes(write, page().encode())
+    printed_or_written(page(), write)

@@ -7,21 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from imbnas.candidate_columns import CANDIDATE
 from imbnas.spaces.cost import Cost
 
 COMMON = {
-    "evaluation": pa.int64(),
-    "generation": pa.int64(),
-    "architecture": pa.string(),
-    "score": pa.float64(),
-    "standard_error": pa.float64(),
-    "balanced_accuracy": pa.float64(),
-    "accuracy": pa.float64(),
-    "worst_class": pa.float64(),
-    "macs": pa.int64(),
-    "params": pa.int64(),
-    "rank": pa.int64(),
-    "chosen": pa.bool_(),
+    **CANDIDATE,
     "train_loss": pa.float64(),
     "search_loss": pa.float64(),
     "rate": pa.float64(),
@@ -30,7 +20,7 @@ COMMON = {
     "entropy": pa.float64(),
     "eigenvalue": pa.float64(),
 }
-"""Columns of every differentiable search, those of `search.table` first; a score is that of the whole search network,
+"""Columns of every differentiable search, those of all searches first; a score is that of the whole search network,
 macs and params are those of the network derived after the epoch."""
 SPARSE = {"temperature": pa.float64(), "zeros": pa.float64(), "single": pa.float64()}
 """Columns of a search with sparsemax: its temperature, the share of weights that are exactly 0, and the share of edges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,20 @@ COLUMNS = ["architecture", "score", "standard_error", "macs", "params", "chosen"
 
 def read_front(path: Path) -> pd.DataFrame:
     """Return results/front.parquet with all costs in it; raise UserError for a file that is missing or another one."""
+    return read_candidates(path, COLUMNS, "a front")
+
+
+def read_candidates(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
+    """Return columns of a table of candidates with those of further costs behind them; `what` it is, for the UserError.
+
+    That is raised for a file that is missing, no table, or one without these columns.
+    """
     try:
         check_regular(path, TABLE_LIMIT)
         found = pd.read_parquet(path)
-        return found[[*COLUMNS, *(name.column for name in named_in(found.columns))]]
+        return found[[*columns, *(name.column for name in named_in(found.columns))]]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a front of candidates ({str(error).splitlines()[0]}), run search") from None
+        raise UserError(f"{path}: not {what} of candidates ({str(error).splitlines()[0]}), run search") from None
 
 
 def print_front(front: Path, facts: Path, console: Console) -> None:

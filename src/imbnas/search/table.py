@@ -7,28 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from imbnas.candidate_columns import CANDIDATE
 from imbnas.cost_names import beside
 from imbnas.search.archive import Archive
 from imbnas.spaces.cost import Cost
 from imbnas.spaces.networks import Architecture
 
-COLUMNS = pa.schema(
-    {
-        "evaluation": pa.int64(),
-        "generation": pa.int64(),
-        "architecture": pa.string(),
-        "score": pa.float64(),
-        "standard_error": pa.float64(),
-        "balanced_accuracy": pa.float64(),
-        "accuracy": pa.float64(),
-        "worst_class": pa.float64(),
-        "macs": pa.int64(),
-        "params": pa.int64(),
-        "rank": pa.int64(),
-        "chosen": pa.bool_(),
-    }
-)
-"""Columns of results/search.parquet; accuracies are in [0, 1], `macs` and `params` those of one image and network.
+COLUMNS = pa.schema(CANDIDATE)
+"""Columns of results/search.parquet.
 
 A score that was not measured on validation rows has neither an error nor accuracies. Where blocks were timed, or
 energy is known, the columns of these costs follow (`cost_names.BESIDE`).

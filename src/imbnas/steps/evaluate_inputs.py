@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 
 from imbnas.approximate.chosen_table import described
-from imbnas.cost_names import ALWAYS, BESIDE, named_in
+from imbnas.cost_names import ALWAYS, BESIDE
 from imbnas.data.stored import Split, read_columns, read_split
 from imbnas.errors import UserError
-from imbnas.files import TABLE_LIMIT, check_regular, read_json
+from imbnas.files import read_json
 from imbnas.params.evaluate import EvaluateView
-from imbnas.report.front_table import read_front
+from imbnas.report.front_table import read_candidates, read_front
 from imbnas.run.context import Context
 from imbnas.saved import Network, load_references, load_subnet
 
@@ -77,15 +77,9 @@ def _read_tail(context: Context, classes: int) -> tuple[np.ndarray, dict[str, An
 
 
 def _read_candidates(context: Context) -> pd.DataFrame:
-    path = context.path("search")
     costs = [name.column for name in ALWAYS]
     columns = ["evaluation", "generation", "architecture", "score", "standard_error", *costs, "chosen"]
-    try:
-        check_regular(path, TABLE_LIMIT)
-        found = pd.read_parquet(path)
-        return found[[*columns, *(name.column for name in named_in(found.columns))]]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a table of candidates ({str(error).splitlines()[0]}), run search") from None
+    return read_candidates(context.path("search"), columns, "a table")
 
 
 def _check(context: Context, file: str, network: Network, view: EvaluateView, test: Split, counts: np.ndarray) -> None:
