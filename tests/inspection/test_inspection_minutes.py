@@ -46,6 +46,9 @@ def test_seconds_are_rows_times_epochs_times_paths_times_pace() -> None:
     assert found["evaluate"] == pytest.approx(4 * 60 * 2e-4)
     uniform = expected(supernet__epochs=8, supernet__sampling="uniform", supernet__probe_paths=1)
     assert uniform["supernet"] == pytest.approx(8 * 100 * 1e-3 + 512 * 2e-4)
+    # The tiny space has three blocks of four choices: all of it is scored, whatever `search.candidates` says.
+    listed = expected(search__method="exhaustive")
+    assert listed["search"] == pytest.approx(4**3 * (64 + 40) * 2e-4)
     more = {"retrain__rows": "all", "imbalance__profile": "natural"}
     assert expected(**more)["retrain"] == pytest.approx(4 * 3 * 340 * 1e-3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -74,3 +75,23 @@ def test_one_that_diverges_leaves_the_others_to_their_end_and_they_are_not_train
     assert tiny_chain.run(root, "retrain", runtime__together=3) == 0
     assert len(taken) == 2 * trainers[0].steps, "the one that had failed, and the one that had not begun"
     assert tiny_chain.digests(root, "retrain") == tiny_chain.digests(chain, "retrain")
+
+
+def test_heads_of_a_second_stage_take_turns_and_end_in_the_bytes_of_each_alone(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, taken = Trainer.step, []
+    monkeypatch.setattr(Trainer, "step", lambda self, *a: (taken.append(self), step(self, *a))[1])
+    found = []
+    for together in (1, 2):
+        root = tiny_chain.copy(chain, tmp_path / str(together))
+        taken.clear()
+        head = {"name": "crt", "epochs": 2}
+        assert tiny_chain.run(root, "retrain", runtime__together=together, retrain__head=head) == 0
+        heads = [one for one in taken if one.training.name == "retrain-head"]
+        changes = sum(one is not other for one, other in itertools.pairwise(heads))
+        found.append((tiny_chain.digests(root, "retrain"), len(heads), changes))
+    alone, beside = found
+    assert beside[:2] == alone[:2]
+    assert alone[2] == 3, "four heads, one after the other"
+    assert beside[2] > 3

@@ -20,6 +20,7 @@ from imbnas.params.dataset import PATH_DATASETS, PUBLISHED, DatasetParams, same_
 from imbnas.params.medmnist import MEDMNIST
 from imbnas.run.graph import PATHS, STEPS, cost_details
 from imbnas.sealed import DamagedError, read_record
+from imbnas.spaces.registry import make_space
 
 START = 3.0
 """Seconds in which a step begins and ends, whatever it does: most of it imports torch."""
@@ -128,6 +129,8 @@ def seconds(params: Params, rows: Mapping[str, int], pace: Pace) -> dict[str, fl
 def candidates(params: Params) -> int:
     """Return how many architectures a search scores at the most."""
     search = params.search
+    if search.method == "exhaustive":
+        return make_space(params.space).size
     bred = search.method in ("evolution", "nsga2")
     return search.population * search.generations if bred else search.candidates
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -75,10 +74,8 @@ class _Networks:
         model, tag, losses = yield from first
         if view.retrain.head.name != "none":
             assert isinstance(model, Subnet)  # the parameters refuse a second stage of two branches
-            begin = time.monotonic()
             stage = SecondStage(step, view.retrain.acting, model, self.judges, tag)
             outcome.head = yield from SECOND_STAGES[view.retrain.head.name](stage)
-            outcome.seconds += time.monotonic() - begin
             outcome.states += stage.states
         outcome.losses[architecture] = losses
         outcome.costs[architecture] = count(model, step.shape)
