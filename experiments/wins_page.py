@@ -34,7 +34,8 @@ Figures are balanced accuracy on the {test:,} test rows in percent, after the la
 seed; intervals are 95 %: Student's t over the seeds with the variance of the test rows added. p is corrected by
 Holm's method for the comparisons of a table. `{best}` is the ceiling: of the {finalists} cells that look best on the
 test rows among all that the chains of a limit trained, each trained with every seed, it is for each seed the one that
-is best with the other seeds. One training of a cell differs from another by {within:.2f} points (standard deviation).
+is best with the other seeds. These cells were found on the same test rows, so that it is a little too high. One
+training of a cell differs from another by {within:.2f} points (standard deviation).
 
 {tables}
 ## Share of the random references that are beaten

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from imbnas.longtail.student import Estimate
+from imbnas.longtail.student import Estimate, mean_of_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,8 +21,6 @@ def _experiments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gain(value: float, error: float = 0.01) -> Estimate:
-    import numpy as np
-
     return Estimate(np.array(value), np.array(error), np.array(20.0))
 
 
@@ -79,8 +78,6 @@ def test_more_supernets_are_asked_for_only_where_they_would_suffice() -> None:
     """Runs and cells each add their variance: only the first falls with the number of supernets."""
     from adapted_heads_page import enough
 
-    from imbnas.longtail.student import mean_of_runs
-
     runs = [0.10, -0.10, 0.05, -0.05, 0.0]
     free = enough([mean_of_runs(runs, 0.01**2), mean_of_runs([0.0, 0.001], 0.0)], 5, 48)
     # Their variance is 0.00625: 0.00625 / n + 0.0001 is (0.05 / 1.96)^2 at n = 11.35.
@@ -130,7 +127,6 @@ def test_the_page_of_adapted_heads_shows_all_of_them_beside_what_is_free(
 
     import adaptation_statistics
     import adapted_heads_page as page
-    import numpy as np
     from ablation_changes import Lengths
     from ablation_statistics import Ranked, places_of
     from adapted_heads import CLAIMED, Heads
@@ -179,7 +175,6 @@ def test_the_page_of_adapted_heads_shows_all_of_them_beside_what_is_free(
 
 def searched(shifts: dict[str, float], spread: float = 0.002, seeds: int = 12) -> Any:
     """Return searches whose cells differ by the method, each trained three times."""
-    import numpy as np
     from search_claims import claimed
     from seeds_methods import Epochs
     from seeds_page import Measured
@@ -231,6 +226,18 @@ def test_searches_are_judged_by_equivalence_and_by_holms_correction(
     assert len(rows) == 3
     assert all(line.count(" DARTS |") == 1 for line in rows)
     assert power(measured).count("seeds are enough") == 5
+
+
+def test_few_seeds_know_their_spread_badly_so_that_more_are_asked_for() -> None:
+    """Normal quantiles would give 9 seeds for equivalence at a spread of a point, and 2 at a fifth of it."""
+    from search_claims_page import seeds_enough
+
+    assert seeds_enough(0.01, 0.05, 0.9) == 11
+    assert seeds_enough(0.002, 0.05, 0.9) == 3
+    assert seeds_enough(0.01, 0.025 / 3, 0.8) > seeds_enough(0.01, 0.025, 0.8) > 8, "Holm's level of the first of three"
+    rng = np.random.default_rng(0)
+    runs = rng.normal(0.01, 0.01, size=(2000, seeds_enough(0.01, 0.025, 0.8)))
+    assert np.mean(mean_of_runs(runs).p() < 0.05) > 0.75
 
 
 def test_the_searches_of_the_claims_are_valid_and_share_those_of_the_seeds() -> None:
