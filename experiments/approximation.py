@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from adaptation_place import Place, Tree
 from experiment_command import run
+from inheritance import CIFAR
 
 from imbnas import page_record
 from imbnas.approximate.families import FAMILIES
@@ -53,12 +54,7 @@ from imbnas.training.runtime import Runtime
 FLOAT = "float32"
 ARMS = (FLOAT, *FAMILIES)
 CHANGES: Tree = {
-    "space": {
-        "name": "nasbench201",
-        "stem": {"channels": 8},
-        "stages": {"channels": [8, 16, 32], "repeats": [1, 1, 1], "strides": [1, 2, 2]},
-        "last_channels": None,
-    },
+    "space": CIFAR["space"],
     "supernet": {"epochs": 0},
     "adapt": {"strategy": "none"},
     "search": {"method": "fixed", "architecture": [3, 1, 3, 1, 2, 3], "max_macs": None},

@@ -15,13 +15,9 @@ import sys
 
 from experiment_command import run
 from seeds_methods import MACS, RANDOM, Epochs, Method, Tree, darts, methods
-from seeds_results import Experiment, searches_parser
+from seeds_results import Experiment, done, opened_table, searches_parser
 from seeds_search import Searches
-from shared_steps import turn
-from table_options import check_names, check_options
 
-from imbnas.progress import Log
-from imbnas.truth.data_rows import prepare
 from imbnas.truth.places import Table
 
 SAMPLERS = ("class-balanced", "square-root", "reversed")
@@ -57,24 +53,11 @@ def main() -> int:
 
 def _work(options: argparse.Namespace) -> str:
     """Do what is missing and return the page, or the plan."""
-    table, log = Table(options.table, options.root, options.data), Log("claims")
-    check_options(options, table, ("search",), ("seeds", "trainings"))
-    with turn(table.work / "prepare.lock"):
-        prepare(table)
-    epochs = Epochs(search=options.search)
-    own = experiment(table, options.condition, epochs, options.seeds, options.trainings)
-    names = list(own.searches.methods)
-    check_names("--only", options.only, names)
-    if options.plan:
-        return own.plan(log)
-    own.search(options.only or names, log)
-    if options.only:
-        return ""
-    cells = own.train(log, not options.own_rows)
+    table, log = opened_table(options, ("search",), "claims")
+    own = experiment(table, options.condition, Epochs(search=options.search), options.seeds, options.trainings)
     from search_claims_page import write_claims
 
-    write_claims(options.output, own, cells, own.measured(cells))
-    return options.output.read_text(encoding="utf-8")
+    return done(own, options, log, write_claims)
 
 
 def _options() -> argparse.Namespace:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -148,12 +149,30 @@ def main() -> int:
 
 def _work(options: argparse.Namespace) -> str:
     """Do what is missing and return the page, or the plan."""
-    table, log = Table(options.table, options.root, options.data), Log("seeds")
-    check_options(options, table, ("supernet", "head", "search"), ("seeds", "trainings"))
-    with turn(table.work / "prepare.lock"):
-        prepare(table)
+    table, log = opened_table(options, ("supernet", "head", "search"), "seeds")
     epochs = Epochs(options.supernet, options.head, options.search)
     experiment = Experiment(Searches(table, options.condition, epochs), epochs, options.seeds, options.trainings)
+    from seeds_page import write_page
+
+    return done(experiment, options, log, write_page)
+
+
+def opened_table(options: argparse.Namespace, epochs: Sequence[str], name: str) -> tuple[Table, Log]:
+    """Return the table, whose rows are made, and the experiment's log; refuse options that do not fit."""
+    table = Table(options.table, options.root, options.data)
+    check_options(options, table, epochs, ("seeds", "trainings"))
+    with turn(table.work / "prepare.lock"):
+        prepare(table)
+    return table, Log(name)
+
+
+def done(
+    experiment: Experiment,
+    options: argparse.Namespace,
+    log: Log,
+    write: Callable[[Path, Experiment, Table, Tree], None],
+) -> str:
+    """Do what is missing, write the page and return it; with `--plan` return what is left, with `--only` nothing."""
     names = list(experiment.searches.methods)
     check_names("--only", options.only, names)
     if options.plan:
@@ -162,10 +181,8 @@ def _work(options: argparse.Namespace) -> str:
     if options.only:
         return ""
     own = experiment.train(log, not options.own_rows)
-    from seeds_page import write_page
-
-    write_page(options.output, experiment, own, experiment.measured(own))
-    return options.output.read_text(encoding="utf-8")
+    write(options.output, experiment, own, experiment.measured(own))
+    return str(options.output.read_text(encoding="utf-8"))
 
 
 def searches_parser(description: str | None, output: str, count: int = 5) -> argparse.ArgumentParser:
