@@ -176,8 +176,8 @@ QUOTES: dict[str, list[tuple[str, list[float]]]] = {
             + cell("discretisation-gap", "single-stage, redrawn part", "gap, points"),
         ),
         (
-            "are # ± # points better than random ones and # ± # than the one with most operations. Its # seconds of search "
-            "beside those of first-order DARTS, #,",
+            "are # ± # points better than random ones and # ± # than the one with most operations. Its # seconds of "
+            "search beside those of first-order DARTS, #,",
             [
                 *(x for column in AGAINST for x in cell("seeds", "ZO-DARTS+", column)),
                 *(cell("seeds", name, "search seconds")[0] for name in ("ZO-DARTS+", "DARTS")),
@@ -192,8 +192,8 @@ QUOTES: dict[str, list[tuple[str, list[float]]]] = {
             ],
         ),
         (
-            "are # ± # points better than random cells that are trained from scratch, with a corrected p of #, and # ± # than "
-            "the cell with most operations",
+            "are # ± # points better than random cells that are trained from scratch, with a corrected p of #, and # ± # "
+            "than the cell with most operations",
             [
                 *cell("seeds", "single-stage", AGAINST[0]),
                 *cell("seeds", "single-stage", "p")[:1],
