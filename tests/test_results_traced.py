@@ -192,8 +192,8 @@ QUOTES: dict[str, list[tuple[str, list[float]]]] = {
             ],
         ),
         (
-            "are # ± # points better than random cells that are trained from scratch, with a corrected p of #, and # ± # "
-            "than the cell with most operations",
+            "are # ± # points better than random cells that are trained from scratch, with a corrected p of #, and # "
+            "± # than the cell with most operations",
             [
                 *cell("seeds", "single-stage", AGAINST[0]),
                 *cell("seeds", "single-stage", "p")[:1],
