@@ -126,7 +126,10 @@ def _outcome(same: bool, scores: dict[str, float]) -> str:
     told = " and ".join(f"{100 * score:.1f} ({name})" for name, score in scores.items())
     if same:
         return f"Both chains ended in the same network, bit for bit: balanced accuracy in percent {told}.\n"
-    return f"The chains ended in different networks: balanced accuracy in percent {told}.\n"
+    return (
+        "The chains ended in different networks, since the second one normalises images as the supernet's were:\n"
+        f"balanced accuracy in percent {told}.\n"
+    )
 
 
 def main() -> int:
