@@ -125,6 +125,11 @@ def test_other_json_is_refused(images: Path, change: dict[str, object], message:
         ("path,label\n", "no rows found"),
         ("path,label,Group\na/1.png,x,y\n", "a column 'Group', expected 'group' for it, or another name"),
         ("path, label\na/1.png,x\n", "a column ' label', expected 'label' for it"),
+        ("path,label,groups\na/1.png,x,y\n", "a column 'groups', expected 'group' for it, or another name"),
+        ("path,label,Group-ID\na/1.png,x,y\n", "a column 'Group-ID', expected 'group' for it"),
+        ("path,label,spilt\na/1.png,x,test\n", "a column 'spilt', expected 'split' for it"),
+        ("path,lable\na/1.png,x\n", "a column 'lable', expected 'label' for it"),
+        ("Paths,label\na/1.png,x\n", "a column 'Paths', expected 'path' for it"),
         ("path,label,label\na/1.png,x,y\n", "2 columns 'label', expected one"),
         ("path,label\na/1.png,x,y\n", r"cannot be read as CSV \(.*Expected 2 columns, got 3"),
         ("path,label\n../1.png,x\n", r"row 1: '\.\./1\.png': contains"),
@@ -171,6 +176,27 @@ def test_groups_of_a_folder_come_from_a_table(images: Path) -> None:
     (images / "groups.csv").write_text("path,group\na/1.png,x\na/1.png,y\n")
     with pytest.raises(UserError, match=r"groups\.csv: a/1\.png is in the groups 'x' and 'y', expected one"):
         load_dataset("folder", images, splits=splits)
+
+
+@pytest.mark.parametrize("name", ["patient", "class", "blood_group", "subset", "age group", "path2", "Label"])
+def test_other_columns_are_told_of_once_and_not_read(images: Path, name: str) -> None:
+    rows = [f"{path},{'xy'[k // 2 % 2]},{('train', 'test')[k % 2]},p,7" for k, path in enumerate(PATHS)]
+    (images / "all.csv").write_text("\n".join([f"path,label,split,{name},", *rows]))
+    data = load_dataset("list", images, splits={"train": "all.csv"}) if name == "patient" else None
+    if data is not None:
+        assert data.notes == (f"{images / 'all.csv'}: columns that are not read: patient, one without a name",)
+    found = listings(images, train="all.csv")
+    assert found["train"].unread == ((images / "all.csv", (name, "one without a name")),)
+    assert (found["test"].unread, found["train"].raw.groups) == ((), None)
+
+
+def test_other_columns_of_a_group_file_are_told_of(images: Path) -> None:
+    (images / "g.csv").write_text("path,group,label,age\n" + "".join(f"{path},{path[0]},x,9\n" for path in PATHS))
+    notes = load_dataset("folder", images, splits={"groups": "g.csv"}).notes
+    assert notes == (f"{images / 'g.csv'}: columns that are not read: label, age",)
+    (images / "g.csv").write_text("path,group_name\n" + "".join(f"{path},x\n" for path in PATHS))
+    with pytest.raises(UserError, match=r"g\.csv: a column 'group_name', expected 'group' for it, or another name"):
+        load_dataset("folder", images, splits={"groups": "g.csv"})
 
 
 def test_spaces_around_a_group_part_nothing(images: Path) -> None:

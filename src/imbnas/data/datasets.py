@@ -133,7 +133,8 @@ def _load_files(
         check_links(root, paths, listing.raw.labels.tolist(), listing.place)
         passed_over += listing.passed_over
         paged += count_paged(root, paths)
-    notes = []
+    tables = [table for listing in listings.values() if listing is not None for table in listing.unread]
+    notes = [f"{file}: columns that are not read: {', '.join(names)}" for file, names in tables]
     if passed_over:
         notes.append(f"{root}: {passed_over} files are no images by their names and are passed over")
     if paged:

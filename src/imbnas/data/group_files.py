@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from posixpath import normpath
 
-from imbnas.data.indexes import TABLES, columns_of, group_names, texts
+from imbnas.data.indexes import TABLES
 from imbnas.data.raw import relative_path
+from imbnas.data.table_columns import columns_of, group_names, texts
 from imbnas.errors import UserError
 from imbnas.files import RECORD_LIMIT, read_text
 
@@ -23,16 +24,20 @@ def named_file(root: Path, names: Mapping[str, str | None], key: str, section: s
         raise UserError(f"{section}.{key}: {name!r}: {error}") from None
 
 
-def read_group_file(file: Path) -> dict[str, str]:
-    """Return the group of each path in a table with the columns path and group; UserError for one with two groups."""
+def read_group_file(file: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the group of each path in a table with the columns path and group, and the names of its other columns.
+
+    Raises UserError for a path with two groups.
+    """
     if file.suffix.lower() not in TABLES:
         raise UserError(f"{file}: a group file of the kind {file.suffix!r}, expected {' or '.join(TABLES)}")
-    found = columns_of(file, ("path", "group"))
+    table = columns_of(file, ("path", "group"))
+    found = table.found
     groups: dict[str, str] = {}
     for path, group in zip(map(normpath, texts(found["path"])), group_names(found["group"]), strict=True):
         if groups.setdefault(path, group) != group:
             raise UserError(f"{file}: {path} is in the groups {groups[path]!r} and {group!r}, expected one")
-    return groups
+    return groups, table.unread
 
 
 def groups_of(file: Path, known: Mapping[str, str], paths: Sequence[str]) -> list[str]:

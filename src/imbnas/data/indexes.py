@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from imbnas.data.image_lists import Lines, checked_path, read_lines
+from imbnas.data.table_columns import columns_of, group_names, some_of, texts
 from imbnas.errors import UserError
-from imbnas.files import LIST_LIMIT, open_regular, read_text
+from imbnas.files import LIST_LIMIT, read_text
 
 TABLES = (".csv", ".parquet")
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -37,15 +36,18 @@ class Index:
     names: list[str] | None = None
     splits: np.ndarray | None = None
     groups: list[str] | None = None
+    unread: tuple[str, ...] = ()
+    """Columns of the table that mean nothing here."""
 
     def part(self, chosen: np.ndarray) -> Index:
-        """Return the rows at `chosen` places."""
+        """Return the rows at `chosen` places, without the columns that nobody reads."""
         lines = self.lines
         rows = chosen.tolist()
         taken = Lines(
             lines.file, [lines.paths[row] for row in rows], lines.labels[chosen], lines.numbers[chosen], lines.mark
         )
-        return Index(taken, self.names, None, None if self.groups is None else [self.groups[row] for row in rows])
+        groups = None if self.groups is None else [self.groups[row] for row in rows]
+        return Index(taken, self.names, None, groups)
 
     def labels(self, classes: list[str], named: bool) -> np.ndarray:
         """Return the rows' places in `classes`; UserError for a label that is not among them.
@@ -65,7 +67,9 @@ class Index:
         if len(wrong):
             row = int(wrong[0])
             name = called[int(np.searchsorted(known, self.lines.labels[row]))]
-            raise UserError(f"{self.lines.place(row)}: label {name!r} is not a class, expected one of {_some(classes)}")
+            raise UserError(
+                f"{self.lines.place(row)}: label {name!r} is not a class, expected one of {some_of(classes)}"
+            )
         return found
 
 
@@ -80,69 +84,10 @@ def read_index(file: Path) -> Index:
     return _read_table(file) if suffix in TABLES else Index(read_lines(file))
 
 
-def columns_of(file: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, pa.Array]:
-    """Return columns of a table by name; UserError naming the file that cannot be read, or lacks a `required` one.
-
-    Texts stay texts, whatever they look like, in a CSV file; numbers of a Parquet file stay numbers.
-    """
-    expected = f"expected a table with the columns {' and '.join(required)}"
-    try:
-        with open_regular(file, LIST_LIMIT) as stream:
-            if file.suffix.lower() == ".parquet":
-                parquet = pq.ParquetFile(stream)
-                there = parquet.schema_arrow.names
-                table = parquet.read(columns=[name for name in (*required, *optional) if name in there])
-            else:
-                texts = dict.fromkeys((*required, *optional), pa.string())
-                table = pa.csv.read_csv(stream, convert_options=pa.csv.ConvertOptions(column_types=texts))
-                there = table.column_names
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{file}: cannot be read as {file.suffix[1:].upper()} ({reason}), {expected}") from None
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}, {expected}") from None
-    wanted = {*required, *optional} - {*there}
-    # Passed over, a column Group or Split would let rows cross what they are not to cross.
-    alike = next((name for name in there if name.strip().lower() in wanted), None)
-    if alike is not None:
-        raise UserError(f"{file}: a column {alike!r}, expected {alike.strip().lower()!r} for it, or another name")
-    missing = [name for name in required if name not in there]
-    if missing:
-        raise UserError(f"{file}: no column {missing[0]!r} among {_some(there)}, {expected}")
-    twice = [name for name in (*required, *optional) if there.count(name) > 1]
-    if twice:
-        raise UserError(f"{file}: {there.count(twice[0])} columns {twice[0]!r}, expected one")
-    if not len(table):
-        raise UserError(f"{file}: no rows found, {expected}")
-    found = {name: table[name].combine_chunks() for name in (*required, *optional) if name in there}
-    return {name: _plain(file, name, column) for name, column in found.items()}
-
-
-def group_names(column: pa.Array) -> list[str]:
-    """Return the group of each row, "" where it is empty, without spaces around it."""
-    # With them one group would look like two, which different splits may get.
-    return [text.strip() for text in texts(column)]
-
-
-def texts(column: pa.Array) -> list[str]:
-    """Return a column as texts, "" where it is empty."""
-    found: list[str] = pc.fill_null(column.cast(pa.string()), "").to_pylist()
-    return found
-
-
-def _plain(file: Path, name: str, column: pa.Array) -> pa.Array:
-    """Return a column of texts or whole numbers; UserError for another kind."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    kind = column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-        raise UserError(f"{file}: column {name!r} is {kind}, expected texts or whole numbers")
-    return column
-
-
 def _read_table(file: Path) -> Index:
     """Read a table with the columns path, label and perhaps split and group."""
-    found = columns_of(file, ("path", "label"), ("split", "group"))
+    table = columns_of(file, ("path", "label"), ("split", "group"))
+    found = table.found
     rows = np.arange(1, len(found["path"]) + 1)
 
     def refuse(row: int, fault: str) -> UserError:
@@ -158,7 +103,7 @@ def _read_table(file: Path) -> Index:
             raise refuse(wrong, f"split {said[wrong]!r}, expected train, validation (or val) or test")
         splits = np.array([SPLITS[split] for split in said])
     groups = group_names(found["group"]) if "group" in found else None
-    return Index(Lines(file, paths, labels, rows, _ROW), names, splits, groups)
+    return Index(Lines(file, paths, labels, rows, _ROW), names, splits, groups, table.unread)
 
 
 def _labels(column: pa.Array, refuse: Callable[[int, str], UserError]) -> tuple[np.ndarray, list[str] | None]:
@@ -217,8 +162,3 @@ def count_listed(file: Path) -> int:
     with file.open("rb") as stream:
         # A mark between two pieces is lost, of thousands.
         return sum(piece.count(mark) for piece in iter(lambda: stream.read(1 << 20), b""))
-
-
-def _some(names: list[str]) -> str:
-    """Return the first few of many names."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

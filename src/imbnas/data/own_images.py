@@ -30,12 +30,14 @@ SPLITS = ("train", "validation", "test")
 class Listing:
     """A raw split and where each of its rows comes from: `place(i)` is a file, or FILE:LINE and the path there.
 
-    `passed_over` counts the files among the images that are none by their names.
+    `passed_over` counts the files among the images that are none by their names; `unread` names the columns that nobody
+    reads, by the table that has them.
     """
 
     raw: Raw
     place: Callable[[int], str]
     passed_over: int = 0
+    unread: tuple[tuple[Path, tuple[str, ...]], ...] = ()
 
 
 def read_folder(root: Path, splits: Mapping[str, str | None], section: str) -> dict[str, Listing | None]:
@@ -167,7 +169,8 @@ def read_list(root: Path, splits: Mapping[str, str | None], section: str) -> dic
                 raise UserError(f"{lines.place(row)} is in {file} too, expected an image in one list only")
         owner[split] = (lines.paths, hashes, lines.file)
         groups = None if index.groups is None else own_groups(index.groups, lines.paths)
-        listings[split] = Listing(Raw(labels, classes, None, lines.paths, root, groups=groups), lines.place)
+        raw = Raw(labels, classes, None, lines.paths, root, groups=groups)
+        listings[split] = Listing(raw, lines.place, unread=((lines.file, index.unread),) if index.unread else ())
     return _grouped(listings, named_file(root, splits, "groups", section), section)
 
 
@@ -185,7 +188,9 @@ def _by_split(indexes: dict[str, Index], section: str) -> dict[str, Index]:
     parts = {split: np.flatnonzero(train.splits == split) for split in SPLITS}
     if not len(parts["train"]):
         raise UserError(f"{train.lines.file}: no row of the split train found, expected training images")
-    return {split: train.part(rows) for split, rows in parts.items() if len(rows)}
+    found = {split: train.part(rows) for split, rows in parts.items() if len(rows)}
+    # The columns of a table of all splits are told of once.
+    return found | {"train": replace(found["train"], unread=train.unread)}
 
 
 def _classes(train: Index, names: Path | None) -> tuple[list[str], bool]:
@@ -217,7 +222,11 @@ def _grouped(listings: dict[str, Listing | None], file: Path | None, section: st
         raise UserError(f"{section}.groups: {file}, but the index has a column group, expected one of both")
     if file is None and own is None:
         return listings
-    known = {} if file is None else read_group_file(file)
+    known: dict[str, str] = {}
+    if file is not None:
+        known, unread = read_group_file(file)
+        train = found["train"]
+        found["train"] = replace(train, unread=(*train.unread, *([(file, unread)] if unread else [])))
     parts: dict[str, tuple[list[str], list[str]]] = {}
     for split, listing in found.items():
         paths = listing.raw.paths or []

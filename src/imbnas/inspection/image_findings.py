@@ -125,7 +125,13 @@ def _of_files(listings: Mapping[str, Listing]) -> dict[str, Images]:
 def _of_split(listing: Listing, facts: Sequence[ImageFacts], content: np.ndarray) -> Images:
     raw = listing.raw
     whole = [each for each in facts if not each.fault]
-    found = [*_odd_files(raw.paths or [], facts), _disagreeing(raw, content), _passed_over(listing.passed_over)]
+    columns = [f"{name} in {file.name}" for file, names in listing.unread for name in names]
+    found = [
+        *_odd_files(raw.paths or [], facts),
+        _disagreeing(raw, content),
+        _passed_over(listing.passed_over),
+        _oddity("columns that are not read", columns),
+    ]
     return Images(
         raw,
         content,
