@@ -12,7 +12,9 @@ from tiny_chain import changed
 from imbnas.cli import main
 from imbnas.errors import UserError
 from imbnas.inspection import budget, minutes
+from imbnas.inspection import trial as trials
 from imbnas.inspection.trial import Pace, trial
+from imbnas.inspection.unestimated import in_words, unestimated
 from imbnas.params import presets
 from imbnas.params.budget_time import parse_budget
 from imbnas.params.config import load, parse
@@ -73,13 +75,70 @@ def test_a_trial_needs_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     pace = trial(parse(changed(), "params.yaml"), 10)
     assert 0.0 < pace.evaluation < pace.training < 1.0
     assert (pace.device, pace.decoding, pace.choices) == ("cpu", 0.0, 4)
-    with pytest.raises(UserError, match="gradient descent"):
-        trial(presets.params("darts-digits"), 10)
-    with pytest.raises(UserError, match="the space implant"):
-        trial(presets.params("implant-digits"), 10)
     monkeypatch.setattr(machine, "available", lambda: 2**12)
     with pytest.raises(UserError, match="the memory of this machine"):
         trial(parse(changed(), "params.yaml"), 10)
+
+
+@pytest.mark.parametrize(("preset", "side"), [("darts-digits", None), ("ofa-224", 32)])
+def test_final_networks_and_elastic_ones_are_timed_too(
+    preset: str, side: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "WORK", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr(trials, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(trials, "PATHS", 1)
+    tree = presets.params(preset).tree()
+    tree["target"]["image_size"], tree["runtime"]["threads"] = side, 1
+    pace = trial(parse(tree, "params.yaml"), 10)
+    assert 0.0 < pace.evaluation < pace.training
+    assert pace.images == 2
+
+
+DARTS = "search (gradient descent on a continuous architecture)"
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [
+        ("own-64", ""),
+        ("ofa-224", ""),
+        ("darts-digits", f"not estimated: {DARTS}"),
+        ("zo-darts-digits", f"not estimated: {DARTS}"),
+        (
+            "single-stage-digits",
+            f"not estimated: {DARTS}, retrain and evaluate (the final network is a mixture of operations)",
+        ),
+        ("implant-digits", "not estimated: supernet and adapt and retrain (a part of each network is held)"),
+    ],
+)
+def test_what_is_not_estimated_is_said_for_each_step(preset: str, words: str, tmp_path: Path) -> None:
+    found = minutes.expectation(presets.params(preset), ROWS, PACE)
+    said = found.line(tmp_path)
+    assert in_words(found.unknown) == words
+    assert said.endswith(words)
+    assert (" without search" in said) == words.startswith(f"not estimated: {DARTS}")
+    assert found.seconds.keys() | found.unknown.keys() == set(minutes.STEPS)
+    # What is estimated has its own time beside what is not.
+    assert ("retrain" in found.unknown) or found.seconds["retrain"] > minutes.START
+
+
+def test_other_methods_are_estimated_or_not_by_what_they_do() -> None:
+    assert unestimated(parse(changed(search__method="synflow"), "params.yaml")).keys() == {"search"}
+    assert expected(search__method="macs")["search"] == 0.0
+    cells = parse(
+        {**changed(search__method="exhaustive"), "space": {"name": "nasbench201", "last_channels": None}}, "params.yaml"
+    )
+    # Of 15,625 tuples 6,466 are architectures of their own.
+    found = minutes.seconds(cells, ROWS, PACE)["search"] - minutes.START
+    assert found == pytest.approx(6466 * (64 + 40) * 2e-4, rel=0.1)
+
+
+def test_a_budget_of_a_chain_that_is_not_estimated_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: PACE)
+    assert run(monkeypatch, "init", "--preset", "darts-digits", "--root", str(tmp_path), "--budget", "1h") == 2
+    assert f"--budget 1h: not estimated: {DARTS}, expected a chain whose steps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800.0), ("90s", 90.0), ("1.5h", 5400.0)])

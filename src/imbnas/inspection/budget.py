@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from imbnas.errors import UserError
-from imbnas.inspection.minutes import Expectation, expect_unread, seconds, spoken
+from imbnas.inspection.minutes import Expectation, expect_unread, expectation, spoken
+from imbnas.inspection.unestimated import in_words
 from imbnas.params.config import Params, load, parse
 from imbnas.params.edit import nested, path_of, set_parameters
 from imbnas.params.section import merged
@@ -24,6 +25,8 @@ def fit(file: Path, root: Path, budget: float, given: str) -> tuple[dict[str, in
     """
     params = load(file)
     before = expect_unread(params, root)
+    if before.unknown:
+        raise UserError(f"--budget {given}: {in_words(before.unknown)}, expected a chain whose steps all are")
     rows = before.rows
     fixed = sum(before.seconds[step] for step in ("source", "target", "imbalance", "evaluate"))
     scaled = max(1e-9, before.total - fixed)
@@ -33,7 +36,7 @@ def fit(file: Path, root: Path, budget: float, given: str) -> tuple[dict[str, in
     for name, value in changed.items():
         tree = merged(Params, tree, nested(path_of(name), value))
     tried = parse(tree, str(file))
-    after = Expectation(seconds(tried, rows, before.pace), before.pace, rows)
+    after = expectation(tried, rows, before.pace)
     if after.total > 1.1 * budget:
         raise UserError(
             f"--budget {given}: found less than the {spoken(after.total)} that the fewest epochs take here, expected "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,19 @@ from imbnas.errors import UserError, visible
 from imbnas.inspection.image_findings import Images
 from imbnas.inspection.split_plan import SplitPlan, plan_splits
 from imbnas.inspection.trial import Pace, trial
+from imbnas.inspection.unestimated import in_words, unestimated
 from imbnas.params.config import Params
 from imbnas.params.dataset import PATH_DATASETS, PUBLISHED, DatasetParams, same_images
 from imbnas.params.medmnist import MEDMNIST
 from imbnas.run.graph import PATHS, STEPS, cost_details
 from imbnas.sealed import DamagedError, read_record
+from imbnas.seeds import stream
 from imbnas.spaces.registry import make_space
 
 START = 3.0
 """Seconds in which a step begins and ends, whatever it does: most of it imports torch."""
+DRAWN = 400
+"""Random tuples of choices that tell how many of them are architectures."""
 TESTED = 10_000
 """Published test rows of each dataset that torchvision reads."""
 
@@ -35,19 +39,23 @@ class Expectation:
     seconds: dict[str, float]
     pace: Pace
     rows: dict[str, int]
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Why a step is not among the `seconds`, for each such step."""
 
     @property
     def total(self) -> float:
-        """Return the seconds of all steps."""
+        """Return the seconds of all steps that are estimated."""
         return sum(self.seconds.values())
 
     def line(self, root: Path) -> str:
         """Return what a person reads, with what a finished run has taken where there is one."""
         parts = ", ".join(f"{step} {spoken(taken)}" for step, taken in self.seconds.items() if taken > 2 * START)
-        text = f"expected on this machine ({self.pace.device}): {spoken(self.total)}; {parts or 'each step seconds'}"
-        before = finished(root)
+        without = f" without {' and '.join(self.unknown)}" if self.unknown else ""
+        text = f"expected on this machine ({self.pace.device}){without}: {spoken(self.total)}"
+        text += f"; {parts or 'each step seconds'}" + f"; {in_words(self.unknown)}" * bool(self.unknown)
+        before = finished(root, self.seconds)
         if before is not None:
-            text += f"; the last run took {spoken(before)}, {before / self.total:.2f} of that"
+            text += f"; the last run took {spoken(before)}{without}, {before / self.total:.2f} of that"
         return visible(text)
 
 
@@ -58,20 +66,22 @@ def spoken(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def finished(root: Path) -> float | None:
-    """Return the seconds that a finished run has recorded in results/cost-details.json, None where there is none."""
+def finished(root: Path, wanted: Iterable[str] = STEPS) -> float | None:
+    """Return the seconds of the `wanted` steps that a finished run has recorded, None where there is no record.
+
+    It lies in results/cost-details.json.
+    """
     try:
         steps = read_record(cost_details(root / PATHS["cost"]))["steps"]
-        return sum(float(steps[step]["seconds"]) for step in STEPS)
+        return sum(float(steps[step]["seconds"]) for step in wanted)
     except (OSError, DamagedError, KeyError, TypeError, ValueError, UserError):
         return None
 
 
 def expect(params: Params, train: Raw, plan: SplitPlan, root: Path) -> Expectation:
-    """Return what the chain takes on images that lie at hand, after a trial; UserError where paths cannot be timed.
+    """Return what the chain takes on images that lie at hand, after a trial.
 
-    It is raised too where a step would refuse the images, and where another dataset is the source and its rows are not
-    known.
+    UserError where a step would refuse the images, and where another dataset is the source and its rows are not known.
     """
     if plan.faults:
         raise UserError(plan.faults[0])
@@ -79,7 +89,14 @@ def expect(params: Params, train: Raw, plan: SplitPlan, root: Path) -> Expectati
     if params.supernet.reuse is None and not same_images(params.source, params.target):
         rows["source"] = round(params.source.share * len(_unread(params.source, root, "source")["train"].raw))
     pace = trial(params, len(train.classes), train)
-    return Expectation(seconds(params, rows, pace), pace, rows)
+    return expectation(params, rows, pace)
+
+
+def expectation(params: Params, rows: dict[str, int], pace: Pace) -> Expectation:
+    """Return what the chain takes for so many rows of the source and the target's splits, by the pace of a trial."""
+    unknown = unestimated(params)
+    taken = seconds(params, rows, pace)
+    return Expectation({step: taken[step] for step in STEPS if step not in unknown}, pace, rows, unknown)
 
 
 def expect_unread(params: Params, root: Path) -> Expectation:
@@ -93,7 +110,7 @@ def expect_unread(params: Params, root: Path) -> Expectation:
 
 
 def seconds(params: Params, rows: Mapping[str, int], pace: Pace) -> dict[str, float]:
-    """Return the seconds of each step for so many rows of the source and the target's splits.
+    """Return the seconds of each step for so many rows of the source and the target's splits, as if it knew only paths.
 
     Candidates of a search that begin alike are counted in full, so that a search may take less.
     """
@@ -112,8 +129,11 @@ def seconds(params: Params, rows: Mapping[str, int], pace: Pace) -> dict[str, fl
     if adapt.strategy != "none":
         recipe = getattr(adapt, adapt.strategy)
         each = pace.evaluation if adapt.strategy == "head" else pace.training
-        paths = _paths(pace, adapt.sampling)
-        found["adapt"] += recipe.epochs * rows["training"] * (paths * each + pace.decoding / workers)
+        paths, epochs = _paths(pace, adapt.sampling), recipe.epochs
+        if adapt.strategy == "head" and adapt.feature_cache.paths:
+            # Features are computed once; the head alone learns from them, in no time.
+            paths, epochs = adapt.feature_cache.paths, max(1, adapt.feature_cache.views)
+        found["adapt"] += epochs * rows["training"] * (paths * each + pace.decoding / workers)
     if search.judged:
         scored = min(search.calibration.rows, rows["training"]) + rows["validation"]
         found["search"] += candidates(params) * scored * pace.evaluation + scored * pace.decoding
@@ -130,9 +150,16 @@ def candidates(params: Params) -> int:
     """Return how many architectures a search scores at the most."""
     search = params.search
     if search.method == "exhaustive":
-        return make_space(params.space).size
+        return _architectures(params)
     bred = search.method in ("evolution", "nsga2")
     return search.population * search.generations if bred else search.candidates
+
+
+def _architectures(params: Params) -> int:
+    """Return about how many architectures a space has: the tuples of choices, times the share of a few that are one."""
+    space, rng = make_space(params.space), stream(params.seed, "minutes")
+    drawn = [tuple(rng.integers(space.choices).tolist()) for _ in range(DRAWN)]
+    return max(1, round(space.size * sum(map(space.is_one, drawn)) / DRAWN))
 
 
 def _paths(pace: Pace, sampling: str) -> int:

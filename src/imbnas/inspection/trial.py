@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from imbnas.data.augment import Augment, load_side, resolve_augment
@@ -27,8 +28,6 @@ LEAST_SECONDS, MOST_TIMES = 0.25, 8
 """A part is run again until it has taken so long, at most so often."""
 WORK = {"cpu": 1_500_000_000, "cuda": 1_500_000_000_000}
 """Multiplications of one forward pass of the trial: batches that take more are timed with fewer images."""
-TIMED = ("shufflenet", "mobile", "resnet", "nasbench201")
-"""Spaces whose supernet is a sum of paths that cost about the same in any training."""
 PATHS = 4
 """Random paths that are timed: they differ in cost."""
 DECODED = 24
@@ -49,56 +48,50 @@ class Pace:
     """Of the widest choice block: a fair step takes as many paths."""
 
 
-def untimed(params: Params) -> str:
-    """Return why a chain cannot be timed by random paths of its space, "" where it can."""
-    if params.space.name == "darts" or params.search.method == "darts":
-        return "gradient descent on a continuous architecture"
-    return "" if params.space.name in TIMED else f"the space {params.space.name}"
-
-
 def trial(params: Params, classes: int, raw: Raw | None = None) -> Pace:
     """Return the pace of random paths at the size of the target's images; files of `raw` are decoded.
 
-    The images are noise: no data is needed. UserError for a chain that is not made of paths.
+    The images are noise: no data is needed. In the space darts it is the pace of final networks, which are larger than
+    paths of the network that is searched.
     """
-    if why := untimed(params):
-        raise UserError(f"{why}: not to be timed by paths, expected a search over subnets")
     # A network that no step could hold is not built here either.
     check_memory("supernet", params)
     runtime = Runtime(params.runtime)
     space = make_space(params.space)
     shape = Shape(*params.target.shape)
     torch.manual_seed(derive(params.seed, "trial"))
-    model = runtime.place(space.build_supernet(classes, shape.channels))
     paths = [space.sample(stream(params.seed, "trial", number)) for number in range(PATHS)]
+    final = params.space.name == "darts"
+    made = [space.build_subnet(path, classes, shape.channels) for path in paths] if final else []
+    models = cast(nn.ModuleList, runtime.place(nn.ModuleList(made or [space.build_supernet(classes, shape.channels)])))
+    each = [(model,) for model in models] if final else [(models[0], path) for path in paths]
     table = space.cost_table(params.target.shape, classes)
     macs = max(table.cost(path).macs for path in paths)
     count = max(2, min(params.retrain.acting.batch_size, WORK[runtime.device.type] // max(1, macs)))
     images = torch.randint(0, 256, (count, shape.channels, shape.height, shape.width), dtype=torch.uint8)
     images, labels = images.to(runtime.device), torch.arange(count, device=runtime.device) % classes
-    optimizer = make_optimizer(model, params.supernet.optimizer)
+    optimizer = make_optimizer(models, params.supernet.optimizer)
     augment = _augment(params, shape)
 
     def train() -> None:
         batch = runtime.lay_out(augment(images, torch.Generator().manual_seed(0)))
-        for path in paths:
+        for model, *path in each:
             optimizer.zero_grad()
-            cross_entropy(runtime.forward(model, batch, path), labels).backward()
+            cross_entropy(runtime.forward(model, batch, *path), labels).backward()
             optimizer.step()
 
     def evaluate() -> None:
         batch = runtime.lay_out(augment(images, None))
         with torch.no_grad():
-            for path in paths:
-                runtime.forward(model, batch, path)
+            for model, *path in each:
+                runtime.forward(model, batch, *path)
 
-    model.train()
-    training = _seconds(train, runtime)
-    model.eval()
-    evaluation = _seconds(evaluate, runtime)
-    each = count * PATHS
+    models.train()
+    training = _seconds(train, runtime) / (count * PATHS)
+    models.eval()
+    evaluation = _seconds(evaluate, runtime) / (count * PATHS)
     decoding = _decoding(params, raw)
-    return Pace(training / each, evaluation / each, decoding, runtime.device_name, count, max(space.choices))
+    return Pace(training, evaluation, decoding, runtime.device_name, count, max(space.choices))
 
 
 def _augment(params: Params, shape: Shape) -> Augment:
