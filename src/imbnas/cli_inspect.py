@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def inspect(
     images: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Look at this directory, or .npz file; default: the target's."),
+        typer.Argument(metavar="[DIR]", help="Look at this directory, .npz file or index; default: the target's."),
     ] = None,
     config: ConfigFile = Path("params.yaml"),
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The page, HTML.")] = Path("inspection.html"),
@@ -37,7 +37,8 @@ def inspect(
     from imbnas.inspection.split_plan import plan_splits
     from imbnas.report.page import write_page
 
-    preset, params = _parameters(images, config)
+    # A name that a person types is seen from where they are, whatever the project is.
+    preset, params = _parameters(images if images is None or root == Path() else images.absolute(), config)
     found = read_images(params.target, root / params.target.root, "target")
     train = found["train"]
     plan = plan_splits(params, found, root)

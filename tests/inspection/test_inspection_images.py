@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -177,6 +178,18 @@ def test_a_class_too_small_for_its_splits_is_a_fault_of_the_plan(tmp_path: Path)
         minutes.expect(params, found["train"].raw, plan, Path())
 
 
+def test_one_class_is_refused_with_a_hint_where_the_root_is_one_too_high(tmp_path: Path) -> None:
+    for name in ("birds/ant/0.png", "birds/bee/0.png"):
+        photo(tmp_path / name, len(name))
+    params = own_params(tmp_path)
+    (fault,) = plan_splits(params, read_images(params.target, tmp_path, "target"), Path()).faults
+    said = f"target.dataset: {tmp_path} holds one class, expected at least two, or the directories in {tmp_path}/birds"
+    assert fault.startswith(said)
+    inner = own_params(tmp_path / "birds")
+    (fault,) = plan_splits(inner, read_images(inner.target, tmp_path / "birds", "target"), Path()).faults
+    assert fault.startswith("source.validation.per_class: 10 rows")
+
+
 def test_recommendations_follow_what_was_found(folder: Path, found: dict[str, Images]) -> None:
     params, train = own_params(folder), found["train"]
     plan = plan_splits(params, found, Path())
@@ -254,8 +267,62 @@ def test_published_splits_are_recognised_by_their_names(tmp_path: Path) -> None:
     assert own_params(tmp_path).target.splits.train is None
 
 
-def test_what_is_not_there_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    """A directory of things that are no images of classes."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "none/ant").mkdir(parents=True)
+    photo(tmp_path / "bare/one.png", 0)
+    photo(tmp_path / "alone/ant/one.png", 0)
+    (tmp_path / "notes.pdf").write_text("no images")
+    (tmp_path / "cut.npz").write_bytes(b"PK")
+    (tmp_path / "all.csv").write_text("file,label\na.png,x\n")
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path
+
+
+KINDS = (
+    r"expected a directory with one directory per class, a \.npz file, or an index \(\.csv, \.parquet, \.json, \.txt\)"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere", rf"not found, {KINDS}"),
+        ("bare/one.png", rf"one image, {KINDS}"),
+        ("notes.pdf", rf"another file, {KINDS}"),
+        ("pipe", rf"neither a directory nor a file, {KINDS}"),
+        ("empty", "no class directories found, expected one directory per class"),
+        ("none", r"no images found, expected \.jpg"),
+        ("bare", r".*one\.png: an image outside any class, expected it in a class directory"),
+        ("cut.npz", ".*expected"),
+        ("all.csv", r"no column 'path' among file, label"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_one_line(
+    wrong: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "inspect", tmp_path / "nowhere") == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'nowhere'}: not found, expected a directory")
+    assert run(monkeypatch, "inspect", wrong / name, "--output", wrong / "page.html") == 2
+    message = capsys.readouterr().err
+    assert re.match(rf"error: (target\.dataset: )?{re.escape(str(wrong / name))}(: |/?){said}", message), message
+    assert message.count("\n") == 1
+    assert not (wrong / "page.html").exists()
+
+
+def test_an_index_is_looked_at_from_where_one_is(
+    wrong: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(minutes, "trial", lambda *arguments: Pace(1e-3, 1e-4, 0.0, "cpu", 64, 4))
+    rows = [f"{label}{k}.png,{label},{('train', 'val')[k % 6 == 5]},{k}" for label in ("ant", "bee") for k in range(18)]
+    for row in rows:
+        photo(wrong / row.partition(",")[0], len(row) + hash(row) % 999)
+    (wrong / "images.csv").write_text("\n".join(["path,label,split,taken", *rows]))
+    (wrong / "project").mkdir()
+    monkeypatch.chdir(wrong)
+    assert run(monkeypatch, "inspect", "images.csv", "--root", "project") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "30 in 2 classes" in said
+    assert "(published: validation)" in said
+    assert "columns that are not read" in said
+    assert (wrong / "project/inspection.html").exists()

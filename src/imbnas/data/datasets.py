@@ -96,9 +96,18 @@ def load_dataset(
     else:
         train, test = load_torchvision(name, root, download, section)
         dataset = Dataset(train, None, test, _mirrored(name))
-    if len(dataset.train.classes) < 2:
-        raise UserError(f"{section}.dataset: {root} holds one class, expected at least two")
+    check_classes(dataset.train, root, section)
     return dataset
+
+
+def check_classes(train: Raw, root: Path, section: str) -> None:
+    """Raise UserError where there is one class; where it is a directory of directories, these may be meant."""
+    if len(train.classes) > 1:
+        return
+    (name,) = train.classes
+    inner = {path.split("/")[1] for path in train.paths or [] if path.startswith(f"{name}/") and path.count("/") > 1}
+    hint = f", or the directories in {root / name} as classes, so that this is the root" if len(inner) > 1 else ""
+    raise UserError(f"{section}.dataset: {root} holds one class, expected at least two{hint}")
 
 
 def _all_of(looks: Sequence[Callable[[Image.Image], bytes]]) -> Callable[[Image.Image], bytes]:

@@ -26,7 +26,7 @@ from imbnas.spaces.registry import make_space
 
 START = 3.0
 """Seconds in which a step begins and ends, whatever it does: most of it imports torch."""
-DRAWN = 400
+DRAWN = 1000
 """Random tuples of choices that tell how many of them are architectures."""
 TESTED = 10_000
 """Published test rows of each dataset that torchvision reads."""

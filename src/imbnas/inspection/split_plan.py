@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from imbnas.data.class_sizes import class_counts
+from imbnas.data.datasets import check_classes
 from imbnas.data.grouping import with_groups
 from imbnas.data.partition import few, hold_out, published_validation, source_parts, target_parts
 from imbnas.errors import UserError
@@ -55,6 +56,7 @@ def plan_splits(params: Params, found: dict[str, Images], root: Path) -> SplitPl
     warnings: list[str] = []
     available = train.counts
     try:
+        check_classes(train.raw, root / params.target.root, "target")
         _draw(params, found, rows, warnings)
         available = rows["training"] + rows["validation"]
         rows["training"], held = _tail(params, rows["training"], train, root)
