@@ -56,11 +56,12 @@ def other_source(data: Path | None, share: float) -> Tree | None:
     return None
 
 
-def chosen_together(ablation: Ablation, names: list[str] | None) -> list[str]:
-    """Return the changes that are tried as one: those given, which are kept, or those of an earlier call."""
+def chosen_together(ablation: Ablation, names: list[str] | None, keep: bool) -> list[str]:
+    """Return the changes that are tried as one: those given, which `keep` notes, or those of an earlier call."""
     file = ablation.noted("together")
     if names:
-        write_json(file, names)
+        if keep:
+            write_json(file, names)
     elif file.exists():
         names = read_json(file, "the changes that were tried as one")
     if names:
@@ -84,18 +85,22 @@ def _work(options: argparse.Namespace) -> str:
     names, seeds = list(ablation.changes), range(options.seeds)
     check_names("--only", options.only, names)
     check_names("--together", options.together, names)
-    joined, anew = chosen_together(ablation, options.together), range(options.seeds, 2 * options.seeds)
+    joined, anew = (
+        chosen_together(ablation, options.together, not options.plan),
+        range(options.seeds, 2 * options.seeds),
+    )
+    wanted = [] if options.together else [(options.only or names, seeds)]
+    if options.together or (joined and not options.only):
+        wanted.append(([DEFAULT, TOGETHER], anew))
     if options.plan:
-        return plan(ablation, options.only or names, seeds, log)
+        return plan(ablation, wanted, log)
     if not options.only:
         # A page without a truth cannot be written: better known now than after hours.
         in_order(table)
     if other is None:
         log("no CIFAR-100 in the directory of raw data: the change `other classes` is left out")
-    if not options.together:
-        measure(ablation, options.only or names, seeds, log)
-    if options.together or (joined and not options.only):
-        measure(ablation, [DEFAULT, TOGETHER], anew, log)
+    for some, own in wanted:
+        measure(ablation, some, own, log)
     if options.only:
         return ""
     from ablation_page import write_page

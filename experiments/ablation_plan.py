@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ablation_changes import OPERATIONS, SANDWICH_PATHS, SUPERNET
 from ablation_scores import Ablation
 from seeds_table import each_training
@@ -47,11 +49,11 @@ class Passes:
         return self.second * FORWARD * scored * (self.judges + search.calibration.rows)
 
 
-def plan(ablation: Ablation, names: list[str], seeds: range, log: Log) -> str:
-    """Return what is done and left; what changes share counts for the first of them."""
+def plan(ablation: Ablation, wanted: list[tuple[list[str], range]], log: Log) -> str:
+    """Return what is done and left of some changes with some seeds; what they share counts for the first of them."""
     each, source = each_training(ablation.table, ablation.condition, log)
-    passes, seen, lines, hours = Passes(ablation, each), set(), [], 0.0
-    for name in names:
+    passes, seen, lines, hours = Passes(ablation, each), set[Path](), [], 0.0
+    for name, seeds in [(name, seeds) for names, seeds in wanted for name in names]:
         change, left = ablation.changes[name], 0.0
         for seed in seeds:
             params, record = ablation.params(name, seed), ablation.record(name, seed)
@@ -66,7 +68,8 @@ def plan(ablation: Ablation, names: list[str], seeds: range, log: Log) -> str:
                 work = change.work if change.family == SUPERNET or step == "adapt" else 1.0
                 left += work * passes.seconds(params, step)
         done = sum(ablation.kept(name, seed) is not None for seed in seeds)
-        lines.append(f"{name}: {done} of {len(seeds)} done, {left / 60:.0f} minutes left")
+        anew = f", supernets {seeds[0]} to {seeds[-1]}" if seeds[0] else ""
+        lines.append(f"{name}{anew}: {done} of {len(seeds)} done, {left / 60:.0f} minutes left")
         hours += left / 3600
     lines.append(f"in all about {hours:.1f} hours on one thread, by {each:.0f} s a training of the table ({source})")
     return "\n".join(lines)

@@ -80,7 +80,7 @@ def _work(options: argparse.Namespace) -> str:
     names, seeds = list(heads.changes), range(options.seeds)
     check_names("--only", options.only, names)
     if options.plan:
-        return plan(heads, options.only or names, seeds, log)
+        return plan(heads, [(options.only or names, seeds)], log)
     if not options.only:
         # A page without a truth cannot be written: better known now than after hours.
         in_order(table)

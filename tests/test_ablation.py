@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,17 @@ def test_an_ablation_is_resumed_shares_supernets_and_writes_its_page(
     monkeypatch.setattr(sys, "argv", [*arguments, "--only", "crossentropy"])
     assert ablation.main() == 2
     assert "error: --only crossentropy: expected some of default, uniform paths" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", [*arguments, "--seeds", "3", "--plan"])
+    monkeypatch.setattr(sys, "argv", [*arguments, "--seeds", "3", "--plan", "--together", "accuracy"])
     monkeypatch.setattr(ablation_plan, "each_training", lambda *a: (60.0, "a guess"))
     assert ablation.main() == 0
     told = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in told[:2]] == ["default, supernets 3 to 5", "together, supernets 3 to 5"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--seeds", "3", "--plan"])
+    assert ablation.main() == 0
+    told = capsys.readouterr().out.splitlines()
+    noted = next((tmp_path / ".imbnas").rglob("together-*.json"))
+    assert json.loads(noted.read_text()) == ["cross-entropy", "accuracy"], "a plan notes nothing"
+    assert told[-2].startswith("together, supernets 3 to 5: 1 of 3 done, ")
     assert told[0].startswith("default: 3 of 3 done, 0 minutes left"), "the third was made for the changes as one"
     assert told[1].startswith("uniform paths: 2 of 3 done, ")
 
