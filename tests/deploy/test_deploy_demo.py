@@ -104,6 +104,8 @@ def test_requests_that_are_not_the_pages(port: int, path: str, headers: dict[str
 
 def test_another_host_may_not_read_the_page(port: int) -> None:
     assert request(port, "GET", "/about", Host="elsewhere.example")[0] == 403
+    assert request(port, "GET", "/about", Host="elsewhere.example:127.0.0.1:80")[0] == 403
+    assert request(port, "GET", "/about", Host="127.0.0.1")[0] == 200, "port 80 stands in no Host header"
 
 
 def test_a_port_that_is_taken(project: Path, port: int) -> None:

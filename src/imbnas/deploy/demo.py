@@ -119,7 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _from_here(self) -> bool:
         """Return whether the request names this machine; another name may be a foreign site's that leads here."""
-        host = self.headers.get("Host", "").rpartition(":")[0]
+        # Browsers leave out port 80.
+        host = self.headers.get("Host", "").partition(":")[0]
         if host in (LOCAL, "localhost"):
             return True
         self._json(HTTPStatus.FORBIDDEN, {"error": f"found another host, expected {LOCAL}"})
