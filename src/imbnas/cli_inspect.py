@@ -47,7 +47,7 @@ def inspect(
     try:
         time = expect(params, train.raw, plan, root).line(root)
     except UserError as error:
-        time = f"expected minutes: not known: {error}"
+        time = f"expected minutes: not known: {'see what is refused' if plan.faults else error}"
     first = [summary(found, plan), advice_block(advice), *([odd] if odd else [])]
     show([*first, class_block(train, plan, SHOWN)], Console())
     title = f"{visible(params.target.root)}: {len(train.raw):,} images in {len(train.raw.classes)} classes"

@@ -81,7 +81,7 @@ def test_each_oddity_is_found_once_and_named(found: dict[str, Images]) -> None:
         "sides 4 to 1 or longer": (1, ("cat/02.png: 90 x 20",)),
         "another format than the name says": (1, ("cat/00.jpg: PNG",)),
         "the same image in two classes": (1, ("bee/23.png = ant/07.png",)),
-        "no images by their names, passed over": (1, ()),
+        "not images by their names, passed over": (1, ("dog/notes.txt",)),
     }
     assert found["train"].duplicates == 2
     assert found["train"].counts.tolist() == [40, 24, 12, 6]

@@ -228,6 +228,9 @@ def test_init_in_a_clone_does_not_speak_of_cloning(
     said = capsys.readouterr().out
     assert "Snakefile" not in said
     assert said.count("bring its files") == 2
+    (tmp_path / "datasets/imagenet-balanced/class").mkdir()
+    assert run(monkeypatch, "init", "--preset", "imagenet-lt", "--root", str(tmp_path)) == 0
+    assert f"{tmp_path}/datasets/imagenet-balanced: ready" in capsys.readouterr().out
 
 
 def test_init_refuses_to_overwrite_unless_forced(

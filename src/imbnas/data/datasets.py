@@ -14,7 +14,7 @@ from imbnas.data.builtin import load_digits, load_torchvision
 from imbnas.data.contents import DIGESTS, image_digest
 from imbnas.data.medmnist_files import read_medmnist
 from imbnas.data.near_duplicates import as_words, perceptual_hash
-from imbnas.data.own_images import READERS, Listing
+from imbnas.data.own_images import READERS, Listing, endings
 from imbnas.data.raw import Dataset, Raw, Shape
 from imbnas.data.verify import SizeLimit, check_images, check_links, count_paged
 from imbnas.errors import UserError
@@ -126,7 +126,7 @@ def _load_files(
 ) -> Dataset:
     """Return the splits of a dataset of files, each file checked."""
     raws: dict[str, Raw] = {}
-    passed_over = paged = 0
+    paged = 0
     for split, listing in listings.items():
         if listing is None:
             continue
@@ -140,12 +140,13 @@ def _load_files(
             hashes=as_words([look[end:] for look in seen]) if hashes and full else None,
         )
         check_links(root, paths, listing.raw.labels.tolist(), listing.place)
-        passed_over += listing.passed_over
         paged += count_paged(root, paths)
     tables = [table for listing in listings.values() if listing is not None for table in listing.unread]
     notes = [f"{file}: columns that are not read: {', '.join(names)}" for file, names in tables]
+    passed_over = [path for listing in listings.values() if listing is not None for path in listing.passed_over]
     if passed_over:
-        notes.append(f"{root}: {passed_over} files are no images by their names and are passed over")
+        kinds = endings(passed_over)
+        notes.append(f"{root}: {len(passed_over)} files are not images by their names and are passed over ({kinds})")
     if paged:
         notes.append(f"{root}: {paged} images have several pages or frames, of which the first is read")
     return Dataset(raws["train"], raws.get("validation"), raws.get("test"), _mirrored(name), tuple(notes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -30,13 +31,13 @@ SPLITS = ("train", "validation", "test")
 class Listing:
     """A raw split and where each of its rows comes from: `place(i)` is a file, or FILE:LINE and the path there.
 
-    `passed_over` counts the files among the images that are none by their names; `unread` names the columns that nobody
+    `passed_over` are the files among the images that are none by their names; `unread` names the columns that nobody
     reads, by the table that has them.
     """
 
     raw: Raw
     place: Callable[[int], str]
-    passed_over: int = 0
+    passed_over: tuple[str, ...] = ()
     unread: tuple[tuple[Path, tuple[str, ...]], ...] = ()
 
 
@@ -57,8 +58,7 @@ def read_folder(root: Path, splits: Mapping[str, str | None], section: str) -> d
     train = _read_tree(root, train_top, classes, classes)
     empty = np.flatnonzero(np.bincount(train.raw.labels, minlength=len(classes)) == 0)
     if len(empty):
-        folder = root / (train_top or "") / classes[empty[0]]
-        raise UserError(f"{folder}: no image of class {classes[empty[0]]!r} found, expected at least one")
+        raise _no_images(train, root, train_top, [classes[label] for label in empty])
     listings: dict[str, Listing | None] = {"train": train}
     for split in ("validation", "test"):
         listings[split] = None
@@ -120,7 +120,26 @@ def _read_tree(root: Path, top: str | None, present: list[str], classes: list[st
     if not paths:
         raise UserError(f"{root / top if top else root}: no images found, expected {KINDS} files")
     raw = Raw(np.array(labels, dtype=np.int64), classes, None, paths, root)
-    return Listing(raw, lambda i: str(root / paths[i]), len(passed_over))
+    return Listing(raw, lambda i: str(root / paths[i]), tuple(passed_over))
+
+
+def _no_images(train: Listing, root: Path, top: str | None, empty: list[str]) -> UserError:
+    """Return the error that names the first class without images, and what lies in its directory instead."""
+    where = f"{top}/{empty[0]}" if top else empty[0]
+    others = [path for path in train.passed_over if path.startswith(f"{where}/")]
+    instead = f" among {len(others)} files ({endings(others)})" if others else ""
+    more = f" (so it is with {len(empty) - 1} more classes)" if len(empty) > 1 else ""
+    return UserError(
+        f"{root / where}: no image of class {empty[0]!r} found{instead}, expected at least one: {KINDS}; or take the "
+        f"directory away{more}"
+    )
+
+
+def endings(paths: Sequence[str]) -> str:
+    """Return the most frequent suffixes of files with their counts, as text."""
+    counted = Counter(PurePosixPath(path).suffix.lower() or "no suffix" for path in paths).most_common()
+    more = [f"others {sum(count for _, count in counted[5:])}"] if len(counted) > 5 else []
+    return ", ".join([f"{suffix} {count}" for suffix, count in counted[:5]] + more)
 
 
 def _images_in(root: Path, where: str, passed_over: list[str]) -> list[str]:

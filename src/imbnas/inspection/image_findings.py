@@ -129,7 +129,7 @@ def _of_split(listing: Listing, facts: Sequence[ImageFacts], content: np.ndarray
     found = [
         *_odd_files(raw.paths or [], facts),
         _disagreeing(raw, content),
-        _passed_over(listing.passed_over),
+        _oddity("not images by their names, passed over", listing.passed_over),
         _oddity("columns that are not read", columns),
     ]
     return Images(
@@ -175,10 +175,6 @@ def _disagreeing(raw: Raw, content: np.ndarray) -> Oddity:
     rows = np.flatnonzero(raw.labels != raw.labels[first])
     names = [(_name(raw, int(row)), _name(raw, int(first[row]))) for row in rows[:NAMED]]
     return Oddity("the same image in two classes", len(rows), tuple(f"{one} = {other}" for one, other in names))
-
-
-def _passed_over(count: int) -> Oddity:
-    return Oddity("no images by their names, passed over", count, ())
 
 
 def _name(raw: Raw, row: int) -> str:

@@ -122,8 +122,17 @@ def initialise(name: str, root: Path, force: bool, full: bool = False) -> Writte
             write_bytes(target, content)
     except OSError as error:
         raise UserError(f"{error.filename or target}: {error.strerror}, expected a directory to write to") from None
-    to_fill = tuple(each for each, data in datasets.items() if not data.download and data.dataset != "digits")
+    to_fill = tuple(
+        each
+        for each, data in datasets.items()
+        if not data.download and data.dataset != "digits" and not _holds_anything(root / each)
+    )
     return Written(target, present != content, tuple(datasets), to_fill)
+
+
+def _holds_anything(directory: Path) -> bool:
+    """Return whether something lies in a directory that is not hidden."""
+    return any(not path.name.startswith(".") for path in directory.iterdir())
 
 
 def _unchanged(content: bytes) -> bool:
