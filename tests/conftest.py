@@ -109,6 +109,14 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def quantised(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the tiny chain's project, its network measured and exported in 8 bits; see `tiny_int8`."""
+    import tiny_int8
+
+    return made_once(tmp_path_factory, "quantised", lambda root: tiny_int8.make(chain, root))
+
+
+@pytest.fixture(scope="session")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project of `tiny_chain.CELLS` that has run up to `adapt`; copy it before changing anything."""
     import tiny_chain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,8 @@ def write_project(root: Path, references: bool = True, scored: bool = True, file
     # Files are read a little larger than the network's input, from which the centre is cut.
     shape, load_side = (Shape(14, 14, 3), 16) if files else (GREY, None)
     info = write_test_split(root, shape=shape, files=files)
+    # It has to be there, and is opened for `evaluate.int8` alone.
+    shutil.copytree(root / PATHS["target_test"], root / PATHS["target_train"])
     write_tail(root)
     write_search(root, info, scored)
     write_networks(root, info, references, load_side)

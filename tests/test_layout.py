@@ -26,10 +26,12 @@ LAYERS = {
     "search": {"training", "longtail", "spaces", "data", "params"},
     "differentiable": {"training", "longtail", "spaces", "data", "params"},
     "report": {"training", "longtail", "spaces", "data", "params"},
-    "run": {"approximate", "training", "data", "params"},
+    "deploy": {"report", "training", "longtail", "spaces", "data", "params"},
+    "run": {"approximate", "deploy", "training", "data", "params"},
     "steps": {
         "approximate",
         "run",
+        "deploy",
         "search",
         "differentiable",
         "report",
@@ -41,7 +43,6 @@ LAYERS = {
     },
     "inspection": {"run", "steps", "report", "training", "longtail", "spaces", "data", "params"},
     "truth": {"run", "steps", "search", "training", "longtail", "spaces", "data", "params"},
-    "deploy": {"run", "steps", "report", "training", "longtail", "spaces", "data", "params"},
     "study": {"run", "steps", "report", "longtail", "data", "params"},
 }
 """Which packages each package may import besides itself; single modules at the top are helpers for all."""

@@ -20,6 +20,7 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
     from imbnas.approximate.chosen_table import chosen_table
     from imbnas.data.latency_file import read_latencies
     from imbnas.data.supernet_fit import check_reused
+    from imbnas.deploy.libraries import check_installed
     from imbnas.files import check_named
     from imbnas.params.config import load
     from imbnas.params.dvc import missing
@@ -33,6 +34,8 @@ def check(config: ConfigFile = Path("params.yaml")) -> None:
         read_latencies(Path(search.latency), params.space, target.shape, target.classes)
     chosen_table(params.approximate, Path())
     check_reused(params.supernet, params.space, target, Path())
+    if params.evaluate.int8:
+        check_installed("evaluate.int8")
     limits = (search.max_macs, search.max_params, search.max_latency)
     bounded = search.method == "darts" and search.darts.cost.name != "none"
     if bounded or any(limit is not None for limit in limits):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 FINAL = "final"
 """The chosen network."""
+INT8 = "final-int8"
+"""The chosen network in 8 bits (`evaluate.int8`), which only results know."""
 LARGEST = "largest"
 """The largest within the limits of the search."""
 PATTERN = r"^(random-[1-9][0-9]{0,4}|largest)$"
@@ -28,7 +30,7 @@ def is_random(name: str) -> bool:
 
 def title(name: str) -> str:
     """Return the name of a network as readers see it: `random-1` is "random 1"."""
-    return "chosen" if name == FINAL else name.replace("-", " ")
+    return {FINAL: "chosen", INT8: "chosen, 8 bits"}.get(name, name.replace("-", " "))
 
 
 def by_place(name: str) -> tuple[int, int]:

@@ -79,6 +79,8 @@ for step in sys.argv[1:]:
 """
 # Imported within functions, hence not seen when a step is merely imported.
 LAZY = {
+    # For `evaluate.int8`.
+    *(f"src/imbnas/deploy/{name}.py" for name in ("__init__", "deployed", "eight_bits", "libraries", "onnx_file")),
     "src/imbnas/data/builtin.py",
     "src/imbnas/data/image_lists.py",
     "src/imbnas/data/own_images.py",

@@ -42,7 +42,7 @@ def test_a_table_that_scores_architectures_makes_the_search_stale(finished: Proj
         ("runtime.memory", 1.0, set(), set()),
         ("runtime.gpu_share", 0.5, set(), set()),
         ("runtime.together", 3, set(), set()),
-        ("evaluate.bins", 9, {"evaluate"}, {"evaluate"}),
+        ("evaluate.int8", True, {"evaluate"}, {"evaluate"}),
         ("retrain.epochs", 3, {"retrain", "evaluate"}, {"retrain"}),
         ("search.population", 5, {"search", "retrain", "evaluate"}, {"search"}),
         ("retrain.init", "handed", {"search", "retrain", "evaluate"}, {"search", "retrain"}),

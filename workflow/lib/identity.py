@@ -17,6 +17,7 @@ from yaml import YAMLError
 from imbnas.closure import step_files
 from imbnas.data.latency_file import read_latencies
 from imbnas.data.supernet_fit import check_reused
+from imbnas.deploy.libraries import check_installed
 from imbnas.errors import naming_files
 from imbnas.files import canonical_json, check_named, digest_file
 from imbnas.params.approximate import ApproximateParams
@@ -95,7 +96,8 @@ def user_files(step: str, tree: Mapping[str, Any]) -> list[str]:
 
     They are the file of class counts of `imbalance`, the supernet of another project, and the tables of scores and of
     latencies of `search`. Raise UserError where a file is absent or of something else: its step would say so, `search`
-    after everything before it has been trained. So it is with a table of products, whose digest is a parameter.
+    after everything before it has been trained. So it is with a table of products, whose digest is a parameter, and
+    with the libraries that `evaluate.int8` needs.
     """
     if step in TAKERS and (reused := tree.get("supernet", {}).get("reuse")) is not None:
         space, target = SpaceParams.model_validate(tree["space"]), TargetParams.model_validate(tree["target"])
@@ -103,6 +105,8 @@ def user_files(step: str, tree: Mapping[str, Any]) -> list[str]:
         return [f"{reused}: {str(digest)[:16]}"]
     if step == "imbalance" and tree[step]["profile"] == "counts":
         return [_line(Path(tree["target"]["root"]) / tree[step]["counts"])]
+    if step == "evaluate" and tree[step]["int8"]:
+        check_installed("evaluate.int8")
     if step != "search":
         return []
     if tree["approximate"]["multiplier"] == "table":

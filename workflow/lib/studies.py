@@ -77,7 +77,7 @@ class Study:
 
         What it depends on besides, its parameters, is in its digest.
         """
-        if not self._main or step not in ("imbalance", "search", *identity.TAKERS):
+        if not self._main or step not in ("imbalance", "search", "evaluate", *identity.TAKERS):
             return ""
         return "; ".join(identity.user_files(step, self.params(step, digest).tree()))
 

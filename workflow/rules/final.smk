@@ -49,6 +49,7 @@ rule evaluate:
         architecture="results/architecture.json",
         longtail="data/longtail.parquet",
         imbalance="results/imbalance.json",
+        train=split("target/train"),  # for `evaluate.int8`
         test=split("target/test"),
     output:
         metrics=report(

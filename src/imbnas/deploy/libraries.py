@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from imbnas.errors import UserError
@@ -31,6 +32,16 @@ def needed(*names: str) -> list[Any]:
             "pip install 'imbnas[deploy]'"
         )
     return found
+
+
+def check_installed(parameter: str) -> None:
+    """Raise UserError that begins with the dotted `parameter` where a library is absent, without importing any."""
+    absent = [name for name in NAMES if find_spec(name) is None]
+    if absent:
+        raise UserError(
+            f"{parameter}: {', '.join(absent)} not installed, expected the libraries of ONNX: "
+            "pip install 'imbnas[deploy]'"
+        )
 
 
 @contextmanager

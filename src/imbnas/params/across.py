@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imbnas.params.adapt import AdaptParams
+from imbnas.params.approximate import ApproximateParams
 from imbnas.params.dataset import PATH_DATASETS, SIZELESS, DatasetName, same_images
 from imbnas.params.differentiable import FROZEN
 from imbnas.params.evaluate import EvaluateParams
@@ -119,6 +120,15 @@ def check_corrections(search: SearchParams, retrain: RetrainParams, evaluate: Ev
         raise ValueError(
             f"evaluate.logit_adjustment is {evaluate.logit_adjustment} with {corrected}, expected 0.0: both "
             "together correct the class frequencies twice, as the logit-adjustment loss and post-hoc adjustment do"
+        )
+
+
+def check_int8(evaluate: EvaluateParams, approximate: ApproximateParams) -> None:
+    """Raise ValueError where a network is to be quantised whose convolutions are in 8 bits already."""
+    if evaluate.int8 and approximate.acts:
+        raise ValueError(
+            f"evaluate.int8 is true with approximate.multiplier {approximate.multiplier}, expected false: its "
+            "convolutions are in 8 bits already"
         )
 
 

@@ -95,6 +95,7 @@ class Params(Section):
         check_operations(self.space, self.approximate)
         across_space.check_frozen(self.space, self.adapt, self.retrain)
         check_energy(self.search.max_energy, self.approximate)
+        across.check_int8(self.evaluate, self.approximate)
         across.check_corrections(self.search, self.retrain, self.evaluate)
         memory.refuse(self.needs(), memory.MOST, "")
         return self

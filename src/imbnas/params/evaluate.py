@@ -46,6 +46,9 @@ class EvaluateParams(Section):
     """Bootstrap resamples of the test rows."""
     batch_size: Batch = 512
     """Test rows in one forward pass."""
+    int8: bool = False
+    """Measure the chosen network in 8 bits too, with the file that `imbnas export --int8` writes: its scores, and what
+    it loses in each shot group. Needs the extra `deploy` (docs/deploy.md)."""
 
 
 class EvaluateView(View):

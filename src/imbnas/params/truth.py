@@ -91,6 +91,8 @@ class TruthParams(Section):
             raise ValueError(
                 f"retrain.distill.teacher is {self.retrain.distill.teacher}, expected none: each cell is trained alone"
             )
+        if self.evaluate.int8:
+            raise ValueError("evaluate.int8 is true, expected false: a table holds networks in float alone")
         if self.evaluate.logit_adjustment:
             raise ValueError(
                 f"evaluate.logit_adjustment is {self.evaluate.logit_adjustment}, expected 0.0: a table holds its own "

@@ -8,6 +8,7 @@ from typing import Any
 from imbnas.params.dataset import PUBLISHED
 from imbnas.params.medmnist import MEDMNIST
 from imbnas.report.escape import code, markdown
+from imbnas.report.int8_facts import int8_sentences
 from imbnas.report.page import percent
 from imbnas.report.reference_facts import reference_sentences
 from imbnas.report.search_facts import sentences
@@ -137,13 +138,13 @@ def arithmetic(details: dict[str, Any]) -> list[str]:
 
 
 def beside(details: dict[str, Any]) -> list[str]:
-    """Return what is said of the references, and what the interval covers."""
+    """Return what is said of the references, and what the interval covers; and of the network in 8 bits."""
     said = reference_sentences(details)
     if not said:
-        return []
+        return int8_sentences(details)
     covers = {
         "rows": "The interval covers the test rows alone.",
         "networks and rows": "The interval covers what another random network in the chosen one's place would give: "
         "its architecture, its training's draws, the test rows.",
     }[details["references"]["random"]["difference"]["balanced_accuracy"]["covers"]]
-    return [" ".join([*said, covers])]
+    return [" ".join([*said, covers]), *int8_sentences(details)]

@@ -14,6 +14,7 @@ from imbnas.network_names import title
 from imbnas.params.medmnist import MEDMNIST
 from imbnas.report.card_facts import arithmetic, beside, choice, facts, sizes, start, taken_over, taught
 from imbnas.report.escape import code, markdown
+from imbnas.report.int8_facts import shown_networks
 from imbnas.report.page import Block, percent, write_page
 
 _SCORES = ("balanced_accuracy", "accuracy", "many", "medium", "few", "macro_f1", "ece")
@@ -132,7 +133,7 @@ def write_results_page(path: Path, details: dict[str, Any]) -> None:
         f"{sizes(details['shots'])}: {details['shots']['text']}. {' '.join(facts(details['search']))}"
     ).rstrip()
     columns = ["network", *(name.replace("_", " ") for name in _SCORES), "MACs", "parameters"]
-    costs = [[f"{entry['macs']:,}", f"{entry['params']:,}"] for entry in details["networks"].values()]
+    costs = [[f"{entry['macs']:,}", f"{entry['params']:,}"] for entry in shown_networks(details).values()]
     block = Block(
         f"Percent of the test rows, with {level} intervals",
         columns,
@@ -146,7 +147,7 @@ def write_results_page(path: Path, details: dict[str, Any]) -> None:
 def _scores(details: dict[str, Any], mark: str = " ") -> list[list[str]]:
     """Return a row per network: its name and each score, `mark` and its interval, in percent."""
     rows = []
-    for name, entry in details["networks"].items():
+    for name, entry in shown_networks(details).items():
         cells = []
         for score in _SCORES:
             low, high = entry["intervals"].get(score) or (None, None)

@@ -14,6 +14,7 @@ from imbnas.cost_names import MACS
 from imbnas.errors import visible
 from imbnas.network_names import title
 from imbnas.report.card_facts import taken_over
+from imbnas.report.int8_facts import int8_sentences
 from imbnas.report.reference_facts import reference_sentences
 from imbnas.report.search_facts import price
 from imbnas.report.tables import count, print_table
@@ -44,7 +45,7 @@ def guide(details: dict[str, Any], places: Mapping[str, Path], workflow: bool) -
         f"  {visible(places['final'])}",
         *(
             textwrap.fill(line, 78, initial_indent="  ", subsequent_indent="  ")
-            for line in (*taken_over(details, visible), *reference_sentences(details))
+            for line in (*taken_over(details, visible), *reference_sentences(details), *int8_sentences(details))
         ),
         *([] if (details.get("references") or {}).get("random") else _ranking(networks)),
         *_nearness(details["search"]),

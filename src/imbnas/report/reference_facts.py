@@ -44,17 +44,18 @@ def compare_references(answers: Mapping[str, Answers], protocol: Protocol) -> di
         told["random"] = {
             "networks": len(others),
             "mean": {name: mean[name] for name in SHOWN if name in mean},
-            "difference": {name: _numbers(apart[name]) for name in SHOWN if name in apart},
+            "difference": {name: numbers(apart[name]) for name in SHOWN if name in apart},
             "beaten": beaten(chosen.values[score], [one.values[score] for one in others]),
             "verdict": verdict(apart[score]),
         }
     if LARGEST in measured:
         apart = differences([chosen], [measured[LARGEST]], protocol.confidence, "fixed")
-        told["largest"] = {"difference": {name: _numbers(apart[name]) for name in SHOWN if name in apart}}
+        told["largest"] = {"difference": {name: numbers(apart[name]) for name in SHOWN if name in apart}}
     return told
 
 
-def _numbers(difference: Any) -> dict[str, Any]:
+def numbers(difference: Any) -> dict[str, Any]:
+    """Return a difference as JSON values."""
     return {name: value for name, value in asdict(difference).items() if name in _NUMBERS}
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from imbnas.errors import UserError, visible
 from imbnas.files import read_json
 from imbnas.network_names import title
+from imbnas.report.int8_facts import shown_networks
 from imbnas.sealed import DamagedError, read_record
 
 
@@ -47,7 +48,7 @@ def results_table(details: dict[str, Any]) -> Group:
     table.add_column("network")
     for column in (f"balanced [{level} CI]", "acc.", "many", "medium", "few", "MACs", "params"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, row in details["networks"].items():
+    for name, row in shown_networks(details).items():
         low, high = row["intervals"]["balanced_accuracy"]
         table.add_row(
             title(name),

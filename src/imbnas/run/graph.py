@@ -86,6 +86,7 @@ STEPS: dict[str, Step] = {
         "Train the chosen subnet and its references on the long tail.",
     ),
     "evaluate": Step(
+        # Of the training rows those that calibrate the network in 8 bits, for `evaluate.int8`.
         (
             "final",
             "references",
@@ -95,6 +96,7 @@ STEPS: dict[str, Step] = {
             "architecture",
             "longtail",
             "imbalance",
+            "target_train",
             "target_test",
         ),
         ("metrics", "details", "classes", "predictions", "model_card", "dataset_card", "table", "figures", "plots"),

@@ -105,6 +105,7 @@ def _attempt(
     machine.check_memory(step, params)
     _check_multiplier(params, context.root)
     _check_reused(view, params, context.root)
+    _check_int8(params)
     if processes > 1 and launch.launched():
         launch.follow_launcher()
         _run(params, view, context, processes, rank, record)
@@ -196,6 +197,14 @@ def _check_multiplier(params: Params, root: Path) -> None:
         from imbnas.approximate.chosen_table import chosen_table
 
         chosen_table(params.approximate, root)
+
+
+def _check_int8(params: Params) -> None:
+    """Refuse what needs a library that is not installed in any step: the one that uses it is the last."""
+    if params.evaluate.int8:
+        from imbnas.deploy.libraries import check_installed
+
+        check_installed("evaluate.int8")
 
 
 def _takes_over(view: View) -> bool:

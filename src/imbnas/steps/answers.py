@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from imbnas.data.grouping import COLUMN, numbered
 from imbnas.data.images import ImageStore
@@ -32,7 +33,6 @@ Where the rows have groups, their numbers follow as the column group.
 """
 
 
-@torch.inference_mode()
 def answer(
     network: Network, test: Split, runtime: Runtime, context: Context, batch_size: int, logit_adjustment: float
 ) -> Answers:
@@ -42,15 +42,34 @@ def answer(
     the logits. Confidences are rounded to the float32 that results/predictions.parquet holds. Raises UserError where
     the adjustment meets a class without training rows.
     """
-    size = network.load_side if test.images is None else None
-    store = ImageStore(test, None, runtime.device, context.workers, size)
     preprocess = network.preprocess()
     model = runtime.place(network.model)
+
+    def logits(images: Tensor) -> Tensor:
+        with runtime.autocast():
+            found: Tensor = model(runtime.lay_out(preprocess(images)))
+            return found
+
+    return collected(logits, network, test, runtime.device, context, batch_size, logit_adjustment)
+
+
+@torch.inference_mode()
+def collected(
+    answering: Callable[[Tensor], Tensor],
+    network: Network,
+    test: Split,
+    device: torch.device,
+    context: Context,
+    batch_size: int,
+    logit_adjustment: float,
+) -> Answers:
+    """Return what `answering`, from images uint8 (N, C, S, S) to logits, says of all rows; see `answer`."""
+    size = network.load_side if test.images is None else None
+    store = ImageStore(test, None, device, context.workers, size)
     predicted, confidence, extremes = [], [], []
     with context.log.bar("test rows", len(store)) as bar:
         for images, _ in store.ordered(batch_size):
-            with runtime.autocast():
-                logits = model(runtime.lay_out(preprocess(images))).double()
+            logits = answering(images).double()
             # One look at the end: each would wait for the GPU.
             extremes.append(torch.stack(logits.aminmax()))
             if logit_adjustment > 0.0:

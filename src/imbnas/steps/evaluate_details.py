@@ -20,6 +20,7 @@ def make_details(
     rule: Rule,
     scores: dict[str, dict[str, Any]],
     references: dict[str, Any] | None,
+    int8: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what stands behind the metrics: how they were made, and those of the other networks."""
     params, info, meta = view.evaluate, inputs.test.info, inputs.networks["final"].meta
@@ -67,6 +68,7 @@ def make_details(
         **({"supernet": inputs.facts["supernet"]} if "supernet" in inputs.facts else {}),
         "references": references,
         "networks": scores,
+        **({} if int8 is None else {"int8": int8}),
         **_energy(view, inputs.networks["final"]),
     }
 
