@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from imbnas.data.contents import first_of
 from imbnas.data.raw import Raw
 from imbnas.data.stored import INDEX, has_column, read_columns
 
@@ -60,6 +59,9 @@ def whole_groups_of(
     with a chosen row, or with rows in another split, is left out whole.
     """
     parts = [split, *others]
+    # Not above: it decodes images, and the step `imbalance` begins without what that takes.
+    from imbnas.data.contents import first_of
+
     groups = numbered(joined(first_of(np.concatenate([keys for keys, _ in parts])), [g for _, gs in parts for g in gs]))
     own, beside = groups[: len(chosen)], groups[len(chosen) :]
     found: np.ndarray = np.isin(own, np.concatenate([own[chosen], beside]))
