@@ -24,7 +24,7 @@ from imbnas.steps.rows import read_tail
 
 @dataclass(frozen=True)
 class EightBits:
-    """What the file answers, its SHA-256, and the number of training rows that calibrated it."""
+    """The answers of the file, its SHA-256, and the number of training rows that calibrated it."""
 
     answers: Answers
     digest: str
