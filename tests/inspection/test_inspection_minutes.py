@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_chain import changed
 
 from imbnas.cli import main
@@ -20,6 +22,7 @@ from imbnas.params.budget_time import parse_budget
 from imbnas.params.config import load, parse
 from imbnas.run import machine
 from imbnas.sealed import write_record
+from imbnas.training.runtime import Runtime
 
 PACE = Pace(training=1e-3, evaluation=2e-4, decoding=0.0, device="cpu", images=64, choices=4)
 ROWS = {"source": 100, "training": 200, "validation": 40, "test": 60}
@@ -92,6 +95,49 @@ def test_final_networks_and_elastic_ones_are_timed_too(
     pace = trial(parse(tree, "params.yaml"), 10)
     assert 0.0 < pace.evaluation < pace.training
     assert pace.images == 2
+
+
+@pytest.mark.parametrize(("programs", "threads"), [(0.2, 2), (3.0, 1)])
+def test_on_a_busy_machine_no_thread_waits_for_another_and_that_is_said(
+    programs: float, threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used: list[int] = []
+
+    def timed(call: object, most: int, runtime: object) -> float:
+        used.append(torch.get_num_threads())
+        return 0.01
+
+    monkeypatch.setattr(trials, "_seconds", timed)
+    monkeypatch.setattr(os, "getloadavg", lambda: (programs * (os.cpu_count() or 1), 0.0, 0.0))
+    params = parse(changed(runtime__threads=2), "params.yaml")
+    try:
+        pace = trial(params, 10)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert used == [threads, threads]
+    said = minutes.expectation(params, ROWS, pace).line(tmp_path)
+    assert ("timed on one thread, as the machine is busy (3.0 programs per processor)" in said) == (threads == 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "image", "calls"),
+    # Fast: batches grow to the largest. Slower: they grow until they take long enough. Very slow: once is enough.
+    [(0.0, 0.0001, [8, 8, 32, 100, *[100] * 7]), (0.0, 0.01, [8, 8, 32]), (3.0, 0.01, [8])],
+)
+def test_a_batch_grows_only_while_it_takes_no_time(
+    layer: float, image: float, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, clock = [], [0.0]
+
+    def call(number: int) -> None:
+        asked.append(number)
+        clock[0] += layer + number * image
+
+    monkeypatch.setattr(trials.time, "perf_counter", lambda: clock[0])
+    taken = trials._seconds(call, 100, Runtime(parse(changed(), "params.yaml").runtime))
+    assert asked == calls
+    assert taken == pytest.approx((layer + calls[-1] * image) / calls[-1])
 
 
 DARTS = "search (gradient descent on a continuous architecture)"

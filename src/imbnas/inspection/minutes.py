@@ -14,7 +14,7 @@ from imbnas.data.raw import Raw
 from imbnas.errors import UserError, visible
 from imbnas.inspection.image_findings import Images
 from imbnas.inspection.split_plan import SplitPlan, plan_splits
-from imbnas.inspection.trial import Pace, trial
+from imbnas.inspection.trial import BUSY, Pace, trial
 from imbnas.inspection.unestimated import in_words, unestimated
 from imbnas.params.config import Params
 from imbnas.params.dataset import PATH_DATASETS, PUBLISHED, DatasetParams, same_images
@@ -53,6 +53,8 @@ class Expectation:
         without = f" without {' and '.join(self.unknown)}" if self.unknown else ""
         text = f"expected on this machine ({self.pace.device}){without}: {spoken(self.total)}"
         text += f"; {parts or 'each step seconds'}" + f"; {in_words(self.unknown)}" * bool(self.unknown)
+        if self.pace.busy > BUSY:
+            text += f"; timed on one thread, as the machine is busy ({self.pace.busy:.1f} programs per processor)"
         before = finished(root, self.seconds)
         if before is not None:
             text += f"; the last run took {spoken(before)}{without}, {before / self.total:.2f} of that"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, cast
@@ -26,10 +28,14 @@ from imbnas.training.runtime import Runtime
 
 LEAST_SECONDS, MOST_TIMES = 0.25, 8
 """A part is run again until it has taken so long, at most so often."""
+FEWEST, SLOW = 8, 8.0
+"""Images of a first call on a CPU; times LEAST_SECONDS after which it stays the only one."""
 WORK = {"cpu": 1_500_000_000, "cuda": 1_500_000_000_000}
 """Multiplications of one forward pass of the trial: batches that take more are timed with fewer images."""
 PATHS = 4
 """Random paths that are timed: they differ in cost."""
+BUSY = 1.0
+"""Programs per processor from which other work decides what a trial takes."""
 DECODED = 24
 """Files that are decoded to see how long that takes."""
 
@@ -43,9 +49,11 @@ class Pace:
     decoding: float
     device: str
     images: int
-    """Images in a batch of the trial."""
+    """Most images in a batch of the trial."""
     choices: int
     """Of the widest choice block: a fair step takes as many paths."""
+    busy: float = 0.0
+    """Programs that the machine ran on each of its processors in the minute before the trial."""
 
 
 def trial(params: Params, classes: int, raw: Raw | None = None) -> Pace:
@@ -73,25 +81,27 @@ def trial(params: Params, classes: int, raw: Raw | None = None) -> Pace:
     optimizer = make_optimizer(models, params.supernet.optimizer)
     augment = _augment(params, shape)
 
-    def train() -> None:
-        batch = runtime.lay_out(augment(images, torch.Generator().manual_seed(0)))
+    def train(number: int) -> None:
+        batch = runtime.lay_out(augment(images[:number], torch.Generator().manual_seed(0)))
         for model, *path in each:
             optimizer.zero_grad()
-            cross_entropy(runtime.forward(model, batch, *path), labels).backward()
+            cross_entropy(runtime.forward(model, batch, *path), labels[:number]).backward()
             optimizer.step()
 
-    def evaluate() -> None:
-        batch = runtime.lay_out(augment(images, None))
+    def evaluate(number: int) -> None:
+        batch = runtime.lay_out(augment(images[:number], None))
         with torch.no_grad():
             for model, *path in each:
                 runtime.forward(model, batch, *path)
 
-    models.train()
-    training = _seconds(train, runtime) / (count * PATHS)
-    models.eval()
-    evaluation = _seconds(evaluate, runtime) / (count * PATHS)
+    busy = _busy()
+    with _threads(1 if busy > BUSY else params.runtime.threads):
+        models.train()
+        training = _seconds(train, count, runtime) / PATHS
+        models.eval()
+        evaluation = _seconds(evaluate, count, runtime) / PATHS
     decoding = _decoding(params, raw)
-    return Pace(training, evaluation, decoding, runtime.device_name, count, max(space.choices))
+    return Pace(training, evaluation, decoding, runtime.device_name, count, max(space.choices), busy)
 
 
 def _augment(params: Params, shape: Shape) -> Augment:
@@ -102,19 +112,50 @@ def _augment(params: Params, shape: Shape) -> Augment:
     return Augment(shape, found.crop, found.pad, found.flip, recipe.cutout, middle, middle)
 
 
-def _seconds(call: Callable[[], Any], runtime: Runtime) -> float:
-    """Return the median seconds of a call, the first one left out."""
-    taken: list[float] = []
-    for number in range(MOST_TIMES + 1):
+def _seconds(call: Callable[[int], Any], most: int, runtime: Runtime) -> float:
+    """Return the median seconds of a call per image.
+
+    On a CPU the call begins with FEWEST images, and has more until it takes LEAST_SECONDS or has `most` of them: where
+    other programs hold the processors, nobody has to wait for a large batch.
+    """
+
+    def taken(number: int) -> float:
         begin = time.perf_counter()
-        call()
+        call(number)
         if runtime.device.type == "cuda":
             torch.cuda.synchronize(runtime.device)
-        if number:
-            taken.append(time.perf_counter() - begin)
-        if sum(taken) > LEAST_SECONDS:
-            break
-    return median(taken)
+        return time.perf_counter() - begin
+
+    number = min(FEWEST, most) if runtime.device.type == "cpu" else most
+    first = taken(number)
+    if first > SLOW * LEAST_SECONDS:
+        # To run it again would not be worth the wait, which is not its first call's.
+        return first / number
+    found = [taken(number)]
+    while sum(found) < LEAST_SECONDS and len(found) < MOST_TIMES:
+        if number < most:
+            number, found = min(most, 4 * number), []
+        found.append(taken(number))
+    return median(found) / number
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute on so many threads.
+
+    On a busy machine one is enough: several would wait for each other at every layer, minutes for a few images.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _busy() -> float:
+    """Return the programs that ran on each processor in the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
 
 
 def _decoding(params: Params, raw: Raw | None) -> float:
