@@ -82,6 +82,8 @@ def init(
     print(f"{visible(done.params)}: preset {preset} {'written' if done.changed else 'was there already'}")
     for directory in done.roots:
         print(f"{visible(root / directory)}: {'bring its files' if directory in done.to_fill else 'ready'}")
+    if done.supernet is not None:
+        print(f"{visible(root / done.supernet)}: {'ready' if (root / done.supernet).exists() else 'bring this file'}")
     if budget is not None and time is not None:
         from imbnas.inspection.budget import fit
 

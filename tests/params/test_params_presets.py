@@ -28,7 +28,7 @@ SEARCHED = ["approx-darts-digits", "darts-cifar10-lt", "darts-digits", "hlrs-cif
 CELLS = [*SEARCHED, "single-stage-digits", "ssf-nas-cifar10-lt", "zo-darts-plus-plus-digits"]
 OWN = ["medmnist", "own-224", "own-64"]
 HEADS = ["latent-diffusion-cifar10-lt"]
-NAMES = sorted([*TOP, *SIZED, *LITERATURE, *HEADS, *CELLS, *OWN, "implant-digits", "ofa-224"])
+NAMES = sorted([*TOP, *SIZED, *LITERATURE, *HEADS, *CELLS, *OWN, "implant-digits", "ofa-224", "supernet-64"])
 
 
 def read(name: str) -> Params:
@@ -198,8 +198,9 @@ def test_a_cell_of_the_literature_has_the_published_rows(dataset: str, total: in
 
 def test_a_wheel_carries_the_presets_where_the_package_looks_for_them() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
-    assert build["targets"]["wheel"]["force-include"] == {"presets": "imbnas/presets"}
-    assert presets._PLACES[0] == ROOT / "src" / "imbnas" / "presets"
+    shipped = ("presets", "supernets/cifar100-64.safetensors", "supernets/cifar100-64.cost.json")
+    assert build["targets"]["wheel"]["force-include"] == {name: f"imbnas/{name}" for name in shipped}
+    assert presets._PLACES[0] == ROOT / "src" / "imbnas"
 
 
 def test_init_writes_a_preset_and_its_directories(

@@ -18,11 +18,12 @@ from imbnas.params.config import Params, parse
 from imbnas.params.edit import block
 from imbnas.params.reading import decode
 from imbnas.params.reference import parameters
+from imbnas.params.reuse_options import SUPERNETS
 
 PARAMS = "params.yaml"
 _HERE = Path(__file__).resolve()
-_PLACES = (_HERE.parents[1] / "presets", _HERE.parents[3] / "presets")
-"""In an installed wheel, and in a clone of the repository."""
+_PLACES = (_HERE.parents[1], _HERE.parents[3])
+"""Directories that hold `presets` and `supernets`: of an installed wheel, and a clone of the repository."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,20 @@ class Written:
     """The dataset directories, which now exist."""
     to_fill: tuple[str, ...]
     """Those whose files are neither downloaded nor bundled."""
+    supernet: str | None
+    """The file that `supernet.reuse` names: it is there, or the user has to bring it."""
 
 
 def directory() -> Path:
     """Return the directory of the presets; raises UserError where the installation lacks it."""
+    return _packaged("presets")
+
+
+def _packaged(name: str) -> Path:
     for place in _PLACES:
-        if place.is_dir():
-            return place
-    raise UserError(f"{_PLACES[0]}: not found, expected the presets; install imbnas again")
+        if (place / name).is_dir():
+            return place / name
+    raise UserError(f"{_PLACES[0] / name}: not found, expected what the package brings; install imbnas again")
 
 
 def names() -> list[str]:
@@ -118,6 +125,7 @@ def initialise(name: str, root: Path, force: bool, full: bool = False) -> Writte
         datasets = {each.root: each for each in (chosen.source, chosen.target)}
         for each in datasets:
             (root / each).mkdir(parents=True, exist_ok=True)
+        bring_supernet(chosen, root)
         if present != content:
             write_bytes(target, content)
     except OSError as error:
@@ -127,7 +135,19 @@ def initialise(name: str, root: Path, force: bool, full: bool = False) -> Writte
         for each, data in datasets.items()
         if not data.download and data.dataset != "digits" and not _holds_anything(root / each)
     )
-    return Written(target, present != content, tuple(datasets), to_fill)
+    return Written(target, present != content, tuple(datasets), to_fill, chosen.supernet.reuse)
+
+
+def bring_supernet(params: Params, root: Path) -> None:
+    """Copy the supernet that `supernet.reuse` names into `root`, if it ships and none of that name is there."""
+    if params.supernet.reuse is None:
+        return
+    shipped = _packaged(SUPERNETS) / Path(params.supernet.reuse).name
+    for file in (shipped, shipped.with_suffix(".cost.json")):
+        copy = root / SUPERNETS / file.name
+        if file.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(copy, file.read_bytes())
 
 
 def _holds_anything(directory: Path) -> bool:
