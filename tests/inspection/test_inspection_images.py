@@ -132,17 +132,21 @@ def test_processes_find_what_one_process_finds(folder: Path, monkeypatch: pytest
     assert list(map(len, asked)) == [3, 3, 3, 1]
 
 
-def test_the_splits_are_those_that_the_steps_would_draw(folder: Path, found: dict[str, Images]) -> None:
-    params, train = own_params(folder), found["train"]
+@pytest.mark.parametrize("reuse", [True, False], ids=["shipped supernet", "own supernet"])
+def test_the_splits_are_those_that_the_steps_would_draw(folder: Path, found: dict[str, Images], reuse: bool) -> None:
+    tree, train = own_params(folder).tree(), found["train"]
+    assert tree["supernet"]["reuse"] is not None
+    params = parse(tree if reuse else {**tree, "supernet": {**tree["supernet"], "reuse": None}}, "params.yaml")
     plan = plan_splits(params, found, Path())
     labels, classes = train.raw.labels, train.raw.classes
+    share = None if reuse else 0.3
     source = source_parts(labels, train.first, classes, share=0.3, per_class=10, seed=0)
     target = target_parts(
-        labels, train.first, classes, source_share=0.3, source_seed=0, test_fraction=0.25, per_class=10, seed=0
+        labels, train.first, classes, source_share=share, source_seed=0, test_fraction=0.25, per_class=10, seed=0
     )
     rows = {name: int(counts.sum()) for name, counts in plan.rows.items()}
     assert rows == {
-        "source": len(source.train) + len(source.validation),
+        "source": 0 if reuse else len(source.train) + len(source.validation),
         "training": len(target.train),
         "validation": len(target.validation),
         "test": len(target.test),
@@ -187,7 +191,7 @@ def test_one_class_is_refused_with_a_hint_where_the_root_is_one_too_high(tmp_pat
     assert fault.startswith(said)
     inner = own_params(tmp_path / "birds")
     (fault,) = plan_splits(inner, read_images(inner.target, tmp_path / "birds", "target"), Path()).faults
-    assert fault.startswith("source.validation.per_class: 10 rows")
+    assert fault.startswith("target.test_fraction: class 'ant' has 1 distinct image")
 
 
 def test_recommendations_follow_what_was_found(folder: Path, found: dict[str, Images]) -> None:
