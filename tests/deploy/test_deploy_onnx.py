@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from imbnas.approximate.placement import Placement
 from imbnas.cli import app, main
 from imbnas.deploy import onnx_file
 from imbnas.deploy.deployed import EXTRA, Deployed, random_images, trace
+from imbnas.deploy.eight_bits import quantise
 from imbnas.errors import UserError
 from imbnas.export import export
 from imbnas.params.approximate import ApproximateParams
@@ -137,8 +140,24 @@ def test_every_space_can_be_handed_on(name: str) -> None:
     cells = {"last_channels": None} if name == "nasbench201" else {}
     space = make_space(SpaceParams(name=name, **SMALL, **cells))  # type: ignore[arg-type]
     torch.manual_seed(0)
-    found = _compared(space.build_subnet(space.sample(np.random.default_rng(0)), 4, 3))
+    model, found = _compared(space.build_subnet(space.sample(np.random.default_rng(0)), 4, 3))
     assert found.gap < 1e-4 * max(1.0, found.largest)
+    images = torch.randint(0, 256, (64, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    content = quantise(model, _Calibration(images))  # type: ignore[arg-type]
+    logits, expected = (onnx_file.run(one, images) for one in (onnx_file.session(content), found.session))
+    assert not torch.equal(logits, expected)
+    # Weights keep 7 bits in each of a dozen layers.
+    assert (logits - expected).abs().mean() < 0.3 * expected.std()
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """What quantisation asks of a store of images."""
+
+    images: torch.Tensor
+
+    def ordered(self, batch: int) -> Iterator[tuple[torch.Tensor, None]]:
+        return ((part, None) for part in self.images.split(batch))
 
 
 @pytest.mark.pages
@@ -153,7 +172,7 @@ def test_every_head_can_be_handed_on(head: tuple[dict[str, Any], int], tmp_path:
 def test_an_approximate_multiplier_can_be_handed_on() -> None:
     model = make_space(CELLS).build_subnet((3, 2, 1, 3, 2, 3), 4, 3)
     Placement.of(ApproximateParams(multiplier="truncated-2", skeleton=True), Path()).apply(model)  # type: ignore[union-attr]
-    found = _compared(model, approximate={"name": "truncated-2"})
+    _, found = _compared(model, approximate={"name": "truncated-2"})
     assert found.gap < 1e-4 * max(1.0, found.largest)
 
 
@@ -164,14 +183,14 @@ def test_a_mixture_can_be_handed_on() -> None:
     torch.manual_seed(0)
     for value in model.state_dict().values():
         value.uniform_(0.5, 1.0) if value.is_floating_point() else value.zero_()
-    found = _compared(model)
+    _, found = _compared(model)
     assert found.gap < 1e-4 * max(1.0, found.largest)
 
 
-def _compared(model: Any, **meta: Any) -> onnx_file.Compared:
-    made = {"classes": list("abcd"), "shape": [8, 8, 3], "mean": [0.5] * 3, "std": [0.2] * 3, "load_side": 8}
-    made |= {"space": {}, "architecture": [], "macs": 1, "params": 1, **meta}
-    network = Network(model.eval(), made, Path("x"))
+def _compared(model: Any, **meta: Any) -> tuple[Any, onnx_file.Compared]:
+    about = {"classes": list("abcd"), "shape": [8, 8, 3], "mean": [0.5] * 3, "std": [0.2] * 3, "load_side": 8}
+    about |= {"space": {}, "architecture": [], "macs": 1, "params": 1, **meta}
+    network = Network(model.eval(), about, Path("x"))
     deployed = Deployed(network).eval().requires_grad_(False)
-    content = onnx_file.onnx_model(trace(deployed, network), network).SerializeToString()
-    return onnx_file.verify(content, Path("x.onnx"), deployed, network)
+    made = onnx_file.onnx_model(trace(deployed, network), network)
+    return made, onnx_file.verify(made.SerializeToString(), Path("x.onnx"), deployed, network)
