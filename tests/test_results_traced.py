@@ -82,6 +82,8 @@ SOFTMAX = [
     cell("inheritance", "minus deferred re-weighting, from scratch | balanced softmax", "chosen", heading)[0]
     for heading in ("digits", "CIFAR-10 halves", "CIFAR-100 to CIFAR-10")
 ]
+HEADS = ("head, re-weighted", "class means", "finetune, deferred", "scratch")
+WORSE = cell("adapted-heads", "macs", "re-weighted minus it")
 AGAINST = ("minus random", "minus macs")
 PEERS = "Supernets beside their peers"
 QUOTES: dict[str, list[tuple[str, list[float]]]] = {
@@ -129,6 +131,27 @@ QUOTES: dict[str, list[tuple[str, list[float]]]] = {
             "tau of # [#, #], finetuning with # [#, #], a supernet from scratch with # [#, #] and no adaptation with # "
             "[#, #]; counting MACs reaches # [#, #]",
             [x for name in ("head", "finetune", "scratch", "none", "macs") for x in cell("ranking", name, "tau")],
+        ),
+        (
+            "a re-weighted head ranks them with a tau of # [#, #], class means, which train nothing, with # [#, #], "
+            "finetuning with # [#, #] and a supernet from scratch with # [#, #]",
+            [x for name in HEADS for x in cell("adapted-heads", name, "tau")],
+        ),
+        (
+            "better than the head by # [#, #], with a corrected p of #",
+            [
+                *(-x for x in WORSE[:1]),
+                *(-x for x in WORSE[:0:-1]),
+                *cell("adapted-heads", "macs", "p"),
+            ],
+        ),
+        (
+            "The head takes # seconds where scratch takes #, and # with the source's share",
+            [
+                *cell("adapted-heads", HEADS[0], "seconds"),
+                *cell("adapted-heads", "scratch", "seconds"),
+                *cell("adapted-heads", HEADS[0], "with the source's"),
+            ],
         ),
         (
             "with five seeds: # ± # points. DARTS itself is # ± # above a random cell",

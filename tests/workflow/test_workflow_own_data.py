@@ -54,7 +54,8 @@ def test_the_page_on_own_images_works_as_typed(fresh: Project, tmp_path: Path) -
         said[" ".join(words[:2])] = done.output
     print(f"{time.monotonic() - begin:.0f} s, and the command check said: {said['imbnas check']}")
     assert "300 in 5 classes, 120 to 20 each" in said["imbnas inspect"]
-    assert "supernet.epochs" in said["imbnas init"]
+    assert "supernets/cifar100-64.safetensors: ready" in said["imbnas init"]
+    assert "retrain.epochs" in said["imbnas init"], "fitted to the time"
     assert "expected on this machine" in said["imbnas check"]
     assert set(ran(said["snakemake --cores"])) >= {"source", "target", "supernet", "search", "retrain", "evaluate"}
     metrics = json.loads((project.path / "results/metrics.json").read_text())
