@@ -133,8 +133,20 @@ QUOTES: dict[str, list[tuple[str, list[float]]]] = {
             [x for name in ("head", "finetune", "scratch", "none", "macs") for x in cell("ranking", name, "tau")],
         ),
         (
+            "HLRS finds cells that are # ± # points better than random ones, and DARTS cells that are # ± #.",
+            [x for name in ("HLRS", "DARTS") for x in cell("seeds", name, AGAINST[0])],
+        ),
+        (
+            "FairDARTS finds cells of # ± # % balanced accuracy, with self-supervision of # ± # %",
+            [
+                x
+                for name in ("FairDARTS", "FairDARTS, self-supervised")
+                for x in cell("seeds", name, "balanced accuracy")
+            ],
+        ),
+        (
             "a re-weighted head ranks them with a tau of # [#, #], class means, which train nothing, with # [#, #], "
-            "finetuning with # [#, #] and a supernet from scratch with # [#, #]",
+            "finetuning with deferred weights with # [#, #] and a supernet from scratch with # [#, #]",
             [x for name in HEADS for x in cell("adapted-heads", name, "tau")],
         ),
         (

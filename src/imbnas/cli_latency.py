@@ -43,7 +43,8 @@ def latency(
     if device not in (None, "auto", "cpu", "cuda"):
         raise UserError(f"--device {device}: expected auto, cpu or cuda")
     file = root / output
-    check_writable(file)
+    for place in (file, file.with_suffix(".json")):
+        check_writable(place)
     params = load(config)
     given = {"threads": threads, "device": device}
     numerics = Numerics.model_validate(

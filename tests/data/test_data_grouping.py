@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbnas.data.grouping import draw_groups, joined, numbered
-from imbnas.data.partition import published_validation, source_parts, target_parts
+from imbnas.data.partition import source_parts, target_parts
+from imbnas.data.published_rows import published_validation
 from imbnas.data.raw import Raw
 from imbnas.errors import UserError
 

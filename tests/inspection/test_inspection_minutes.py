@@ -184,7 +184,7 @@ def test_a_budget_of_a_chain_that_is_not_estimated_is_refused(
 ) -> None:
     monkeypatch.setattr(minutes, "trial", lambda *arguments: PACE)
     assert run(monkeypatch, "init", "--preset", "darts-digits", "--root", str(tmp_path), "--budget", "1h") == 2
-    assert f"--budget 1h: not estimated: {DARTS}, expected a chain whose steps" in capsys.readouterr().err
+    assert f"--budget 1h: not estimated: {DARTS}, expected a chain that is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800.0), ("90s", 90.0), ("1.5h", 5400.0)])

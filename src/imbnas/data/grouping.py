@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -47,25 +46,6 @@ def with_groups(raw: Raw, first: np.ndarray) -> tuple[Raw, np.ndarray | None]:
         return raw, None
     groups = joined(first, raw.groups)
     return replace(raw, groups=groups), numbered(groups)
-
-
-def whole_groups_of(
-    chosen: np.ndarray, split: tuple[np.ndarray, list[str]], others: Sequence[tuple[np.ndarray, list[str]]]
-) -> np.ndarray:
-    """Return which rows of a published split to leave out, so that none of its groups is parted or in another split.
-
-    `chosen` (bool, (N,)) marks rows that are left out already. `split` and `others` give the key of each row's content,
-    (N,), and the name of its group; groups that have an image in common are one, in whatever splits they are. A group
-    with a chosen row, or with rows in another split, is left out whole.
-    """
-    parts = [split, *others]
-    # Not above: it decodes images, and the step `imbalance` begins without what that takes.
-    from imbnas.data.contents import first_of
-
-    groups = numbered(joined(first_of(np.concatenate([keys for keys, _ in parts])), [g for _, gs in parts for g in gs]))
-    own, beside = groups[: len(chosen)], groups[len(chosen) :]
-    found: np.ndarray = np.isin(own, np.concatenate([own[chosen], beside]))
-    return found
 
 
 def draw_groups(

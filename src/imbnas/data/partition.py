@@ -8,13 +8,12 @@ Where rows have groups, whole groups are drawn (see `grouping`), and those that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from imbnas.data.grouping import draw_groups, whole_groups_of
-from imbnas.data.raw import Raw
+from imbnas.data.grouping import draw_groups
 from imbnas.errors import UserError
 from imbnas.seeds import stream
 
@@ -130,29 +129,6 @@ def target_parts(
     quota = _quota(labels[rows], classes, per_class, "target.validation.per_class", why)
     validation = rows[_drawn(labels[rows], _of(groups, rows), quota, stream(seed, "splits", "target"))]
     return Parts(_with_copies(np.setdiff1d(rows, validation, True), first), validation, test, dropped)
-
-
-def published_validation(
-    left_out: np.ndarray, keys: Mapping[str, np.ndarray], raws: Mapping[str, Raw | None]
-) -> np.ndarray:
-    """Return the rows of a published validation split that judge subnets, ascending.
-
-    `left_out` (bool, (N,)) marks those whose image the source or the drawn test split has; where rows have groups, the
-    groups of these are left out whole, and those that have an image in common with training or test rows. `keys` and
-    `raws` are the contents and rows of the published splits. Raises UserError where no row remains.
-    """
-    found = {split: (keys[split], raw.groups) for split, raw in raws.items() if raw is not None}
-    own, groups = found.pop("validation")
-    if groups is not None:
-        others = [(other, names) for other, names in found.values() if names is not None]
-        left_out = whole_groups_of(left_out, (own, groups), others)
-    if left_out.all():
-        their = "" if groups is None else ", or their groups there or in the training rows"
-        raise UserError(
-            f"target.splits.validation: all {len(left_out)} rows are in the source or the test split too{their}, "
-            "expected some that are not"
-        )
-    return np.flatnonzero(~left_out)
 
 
 def few(labels: np.ndarray, classes: Sequence[str]) -> str | None:

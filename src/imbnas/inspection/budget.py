@@ -26,7 +26,7 @@ def fit(file: Path, root: Path, budget: float, given: str) -> tuple[dict[str, in
     params = load(file)
     before = expect_unread(params, root)
     if before.unknown:
-        raise UserError(f"--budget {given}: {in_words(before.unknown)}, expected a chain whose steps all are")
+        raise UserError(f"--budget {given}: {in_words(before.unknown)}, expected a chain that is, step by step")
     rows = before.rows
     fixed = sum(before.seconds[step] for step in ("source", "target", "imbalance", "evaluate"))
     scaled = max(1e-9, before.total - fixed)

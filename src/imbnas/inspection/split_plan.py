@@ -10,7 +10,8 @@ import numpy as np
 from imbnas.data.class_sizes import class_counts
 from imbnas.data.datasets import check_classes
 from imbnas.data.grouping import with_groups
-from imbnas.data.partition import few, hold_out, published_validation, source_parts, target_parts
+from imbnas.data.partition import few, hold_out, source_parts, target_parts
+from imbnas.data.published_rows import published_validation
 from imbnas.errors import UserError
 from imbnas.inspection.image_findings import Images
 from imbnas.longtail.shots import make_rule, rule_text, shot_groups

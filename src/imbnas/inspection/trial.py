@@ -128,8 +128,8 @@ def _seconds(call: Callable[[int], Any], most: int, runtime: Runtime) -> float:
 
     number = min(FEWEST, most) if runtime.device.type == "cpu" else most
     first = taken(number)
-    if first > SLOW * LEAST_SECONDS:
-        # To run it again would not be worth the wait, which is not its first call's.
+    if runtime.device.type == "cpu" and first > SLOW * LEAST_SECONDS:
+        # To run it again would not be worth the wait, which is not its first call's; a GPU's is, which loads libraries.
         return first / number
     found = [taken(number)]
     while sum(found) < LEAST_SECONDS and len(found) < MOST_TIMES:

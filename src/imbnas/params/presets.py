@@ -140,14 +140,15 @@ def initialise(name: str, root: Path, force: bool, full: bool = False) -> Writte
 
 def bring_supernet(params: Params, root: Path) -> None:
     """Copy the supernet that `supernet.reuse` names into `root`, if it ships and none of that name is there."""
-    if params.supernet.reuse is None:
+    reuse = params.supernet.reuse
+    if reuse is None or (root / reuse).exists():
         return
-    shipped = _packaged(SUPERNETS) / Path(params.supernet.reuse).name
-    for file in (shipped, shipped.with_suffix(".cost.json")):
-        copy = root / SUPERNETS / file.name
-        if file.is_file() and not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(copy, file.read_bytes())
+    shipped = _packaged(SUPERNETS) / Path(reuse).name
+    # The record of what it took comes first: without its supernet it says nothing.
+    for file in (shipped.with_suffix(".cost.json"), shipped):
+        if file.is_file():
+            (root / SUPERNETS).mkdir(parents=True, exist_ok=True)
+            write_bytes(root / SUPERNETS / file.name, file.read_bytes())
 
 
 def _holds_anything(directory: Path) -> bool:

@@ -111,7 +111,7 @@ def _overlap(overlap: dict[str, int]) -> str:
     dropped, kept = overlap["train"] + overlap["validation"], overlap["source"]
     found = [
         f"{dropped:,} training or validation rows were left out because the source (or the test split drawn here) has "
-        "the same image"
+        "the same image, or one of the same group"
         if dropped
         else "No training or validation row was left out on account of the source",
         f"{kept:,} of the published test rows are in the source too" if kept else "no test row is in the source",

@@ -8,7 +8,8 @@ from imbnas.data.contents import contents, first_of
 from imbnas.data.datasets import Dataset, Raw, is_path_dataset, native_shape, same_dataset
 from imbnas.data.grouping import with_groups
 from imbnas.data.materialise import write_split
-from imbnas.data.partition import Parts, few, published_validation, target_parts
+from imbnas.data.partition import Parts, few, target_parts
+from imbnas.data.published_rows import published_validation
 from imbnas.data.raw import resize_rule
 from imbnas.data.stored import INFO, Info, read_info
 from imbnas.errors import UserError
