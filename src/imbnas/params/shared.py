@@ -84,8 +84,8 @@ class Numerics(Section):
     """CPU threads of the arithmetic; another number gives other bits, so it does not follow the machine."""
     channels_last: bool | Literal["tiled"] = True
     """Memory layout NHWC: 1.2 to 1.8 times faster convolutions on CPUs, other bits. With `tiled` trainings on CPUs also
-    sum the gradients of depthwise convolutions by a few columns of the kernel at a time: faster for wide kernels, hardly
-    for a whole network, again other bits."""
+    sum the gradients of depthwise convolutions by a few columns of the kernel at a time: faster for wide kernels,
+    hardly for a whole network, again other bits."""
     deterministic: bool = True
     """Refuse operations that give other bits on a second run."""
 
